@@ -1,0 +1,262 @@
+"""CARFT and the algorithms that it is read against, as DomainBed Algorithms: wiring, no maths."""
+
+import math
+import os
+import sys
+import warnings
+
+import torch
+import torch.nn.functional as F
+from domainbed.algorithms import Algorithm
+from torch import nn
+
+from . import backbones, datasets
+from .hparams import ALGORITHMS, check
+from .losses import car_ft_loss
+from .preprocess import ClipInput
+from .prompts import class_prompt_names, load_contexts
+
+NAMES = ALGORITHMS
+GradScaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # torch 2.2
+
+
+class _CLIP(Algorithm):
+    """An image encoder of CLIP with a linear head that starts as the zero-shot classifier.
+
+    With z = normalise(f(x)), the logits are head(z), head = τ·W_cls at the start (no bias).
+
+    Built right after a data set with the same hparams object, as DomainBed's trainer does, it
+    takes the class names from there. Built alone, to load a saved model, it has no prompts: it
+    predicts after load_state_dict, and cannot train.
+
+    Args:
+        input_shape: (channels, height, width) of the host's images.
+        num_classes: K.
+        num_domains: of training; not used.
+        hparams: see hparams.py; kept, not changed.
+
+    Raises:
+        ValueError, FileNotFoundError: a wrong knob, backbone, context file, class name, data set.
+    """
+
+    trains = True
+
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        check(type(self).__name__, hparams)
+        data = datasets.describe(hparams)
+        class_names = _class_names(hparams, data, num_classes)
+        if class_names is not None:
+            templates = _templates(hparams, data)
+        backbone = backbones.load(hparams["clip_backbone"])
+        self.input = ClipInput(
+            backbone.resolution,
+            hparams["clip_input"],
+            clip_mean=backbone.mean,
+            clip_std=backbone.std,
+        )
+        self.encoder = backbones.ImageEncoder(backbone.visual, hparams["clip_precision"])
+        self.logit_scale = backbone.logit_scale
+        self.can_predict = class_names is not None
+        if class_names is not None:
+            W_ctx, W_cls = backbones.cached_prompt_weights(backbone, templates, class_names)
+        else:
+            dim = _output_dim(self.encoder, backbone.resolution)
+            W_ctx, W_cls = torch.zeros(0, dim), torch.zeros(num_classes, dim)
+        self.register_buffer("context_weights", W_ctx, persistent=False)
+        self.head = nn.Linear(W_cls.shape[1], num_classes, bias=False)
+        with torch.no_grad():
+            self.head.weight.copy_(self.logit_scale * W_cls)
+        self.register_load_state_dict_post_hook(_mark_loaded)
+        if self.trains:
+            self._prepare_training(data)
+
+    def _prepare_training(self, data):
+        self.head.requires_grad_(self.hparams["clip_train_head"])
+        trained = [p for p in self.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trained, lr=self.hparams["lr"], weight_decay=self.hparams["weight_decay"]
+        )
+        self.planned_steps = _planned_steps(self.hparams, data)
+        warmup = round(self.hparams["clip_warmup"] * self.planned_steps)
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: lr_factor(step, self.planned_steps, warmup)
+        )
+        precision = self.hparams["clip_precision"]
+        fp16 = torch.cuda.is_available() and precision in ("auto", "fp16")
+        fp16 = fp16 and backbones.autocast_dtype(precision, "cuda") == torch.float16
+        self.scaler = GradScaler(enabled=fp16)  # small gradients vanish in fp16
+
+    def classify(self, features):
+        """Return logits (B, K) of features f(x) (B, D) of any length."""
+        return self.head(F.normalize(features, dim=-1))
+
+    def predict(self, x):
+        """Return logits (B, K) of the host's images x (B, C, H, W)."""
+        if not self.can_predict:
+            raise RuntimeError(
+                f"This {type(self).__name__} was built without a data set and has no classifier: "
+                "load_state_dict first, or give the knob clip_class_names."
+            )
+        return self.classify(self.encoder(self.input(x)))
+
+    def loss(self, images, labels):
+        """Return (loss with gradient, {name: value tensor}) of images in CLIP's normalisation."""
+        loss = F.cross_entropy(self.classify(self.encoder(images)), labels)
+        return loss, {"ce": loss}
+
+    def update(self, minibatches, unlabeled=None):
+        """Take one step on [(x, y)] of the training domains; return floats for the record."""
+        if not self.context_weights.numel():
+            raise RuntimeError(
+                f"This {type(self).__name__} was built without a data set and cannot train: "
+                "give the knob clip_class_names."
+            )
+        if self.scheduler.last_epoch == self.planned_steps:
+            warnings.warn(
+                f"Training goes on after the {self.planned_steps} steps that the learning rate was "
+                "planned for, and it is 0 now: set the knob clip_steps to the run's length.",
+                stacklevel=2,
+            )
+        images = self.input(torch.cat([x for x, _ in minibatches]))
+        labels = torch.cat([y for _, y in minibatches])
+        loss, values = self.loss(images, labels)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if self.hparams["clip_grad_clip"]:
+            self.scaler.unscale_(self.optimizer)
+            trained = self.optimizer.param_groups[0]["params"]
+            nn.utils.clip_grad_norm_(trained, self.hparams["clip_grad_clip"])
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        values = {"loss": loss, **values}
+        numbers = torch.stack([value.detach() for value in values.values()]).tolist()
+        return dict(zip(values, numbers))
+
+
+class CLIP_ERM(_CLIP):
+    """Plain fine-tuning of all weights of the image encoder and the zero-shot head (CARFT, λ=0)."""
+
+
+class CLIP_ZeroShot(_CLIP):
+    """Zero-shot CLIP: W_cls from the prompts, nothing trained; update does nothing."""
+
+    trains = False
+
+    def update(self, minibatches, unlabeled=None):
+        """Do nothing and return no values."""
+        return {}
+
+
+class CARFT(_CLIP):
+    """Context-aware robust fine-tuning (Mao et al., IJCV 2024, arXiv 2211.16175).
+
+    L = CE(head(z), y) + λ·KL(p0_ctx ‖ p_ctx), where p_ctx and p0_ctx are the distributions over
+    contexts that the encoder in training and its frozen zero-shot copy see (losses.py).
+    λ is the knob carft_lambda, the contexts are clip_contexts.
+    """
+
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+        precision = hparams["clip_frozen_precision"]
+        if precision == "auto":
+            precision = hparams["clip_precision"]
+        self.frozen = backbones.Frozen(self.encoder.visual, precision)
+
+    def loss(self, images, labels):
+        features = self.encoder(images)
+        loss, ce, kl = car_ft_loss(
+            self.classify(features),
+            labels,
+            features,
+            self.frozen(images),
+            self.context_weights,
+            self.logit_scale,
+            self.hparams["carft_lambda"],
+            direction=self.hparams["carft_direction"],
+        )
+        return loss, {"ce": ce, "context_kl": kl}
+
+
+def lr_factor(step, total, warmup):
+    """Return what the learning rate of a step is multiplied with: linear warm-up, then cosine.
+
+    (step + 1) / (warmup + 1) before `warmup`; then ½(1 + cos(π·(step − warmup)/(total − warmup))),
+    which is 1 at step `warmup` and reaches 0 at `total`; 0 beyond.
+    """
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if step >= total:
+        return 0.0
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _class_names(knobs, data, num_classes):
+    """Return K prompt names, from the knob or the data set; None where there is no data set."""
+    file = knobs["clip_class_names"]
+    if file:
+        if not os.path.isfile(file):
+            raise FileNotFoundError(f"No file {file} (clip_class_names: one class name per line)")
+        with open(file, encoding="utf-8") as lines:
+            names = [line.strip() for line in lines if line.strip()]
+        source = file
+    elif data is None:
+        return None
+    elif data.class_names is None:
+        raise ValueError(
+            f"The data set {data.name} has no class names to make prompts from: give a text file "
+            f"with its {num_classes} names, one per line, as clip_class_names."
+        )
+    else:
+        names, source = data.class_names, f"the data set {data.name}"
+    if len(names) != num_classes:
+        raise ValueError(
+            f"Class names must be as many as classes: {source} has {len(names)} names for "
+            f"{num_classes} classes"
+        )
+    return class_prompt_names(names)
+
+
+def _templates(knobs, data):
+    contexts = knobs["clip_contexts"]
+    if contexts == "auto":
+        contexts = "embedded" if knobs["clip_backbone"] == "embedded" else "imagenet80"
+    if contexts == "embedded":
+        contexts = str(datasets.ASSETS / "contexts.txt")
+    return load_contexts(contexts, domain_names=data and data.train_domains)
+
+
+def _planned_steps(knobs, data):
+    """Return the run's length: clip_steps, else --steps, else the data set's N_STEPS."""
+    return knobs["clip_steps"] or _steps_argument() or (data.n_steps if data else 5001)
+
+
+def _steps_argument():
+    """Return --steps of the running train command, or None.
+
+    DomainBed's trainer keeps its arguments to itself, so the command line is read once more, and
+    only where the program that runs is that trainer.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name if spec else os.path.splitext(sys.argv[0])[0].replace(os.sep, ".")
+    if not name.endswith("domainbed.scripts.train"):
+        return None
+    steps = None
+    for flag, value in zip(sys.argv, [*sys.argv[1:], ""]):
+        name, _, attached = flag.partition("=")
+        if len(name) > 3 and "--steps".startswith(name):  # argparse takes abbreviations
+            steps = int(attached or value)
+    return steps
+
+
+def _output_dim(encoder, resolution):
+    was_training = encoder.training
+    with torch.no_grad():
+        dim = encoder.eval()(torch.zeros(1, 3, resolution, resolution)).shape[1]
+    encoder.train(was_training)
+    return dim
+
+
+def _mark_loaded(module, _):
+    module.can_predict = True

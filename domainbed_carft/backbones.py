@@ -1,0 +1,300 @@
+"""CLIP's encoders: loading, precision, the frozen copy, and the cached prompt weights.
+
+The only file that imports ``clip`` or ``open_clip``; both are imported when first needed.
+"""
+
+import contextlib
+import copy
+import hashlib
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .names import unknown
+from .preprocess import CLIP_MEAN, CLIP_STD
+from .prompts import build_prompts, prompt_weights
+
+EMBEDDED = Path(__file__).parent / "assets" / "digitclip.pt"
+FILE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
+
+
+@dataclass
+class Backbone:
+    """A CLIP as loaded: fp32, on the CPU, in eval mode."""
+
+    visual: nn.Module  # (B, 3, R, R) in CLIP's normalisation -> (B, D)
+    text: nn.Module  # the whole model; only encode_text is used, and it is dropped thereafter
+    tokenize: Any  # list of str -> (N, L) token ids
+    logit_scale: float  # τ = exp of the checkpoint's log scale
+    resolution: int  # R, pixels
+    mean: tuple  # of the normalisation that visual expects
+    std: tuple
+
+
+def load(name):
+    """Load a CLIP by the name that the knob ``clip_backbone`` takes.
+
+    Args:
+        name: "embedded"; an OpenAI name ("ViT-B/16"); the path of a file in OpenAI's format; or
+            "open_clip:MODEL/TAG", where TAG is one of open_clip's or the path of a file.
+
+    Raises:
+        FileNotFoundError: weights that are not there and could not be downloaded; says which file,
+            where it is looked for and where it comes from.
+        ValueError: an unknown name (with near matches), or a file that is no CLIP.
+    """
+    if name.startswith("open_clip:"):
+        return _load_open_clip(name.removeprefix("open_clip:"))
+    return _load_openai(name)
+
+
+def _load_openai(name):
+    clip = _import_clip()
+    if name == "embedded":
+        path = str(EMBEDDED)
+    elif name in clip.available_models():
+        path = _openai_file(clip, name)
+    else:
+        path = os.path.expanduser(name)
+        if not os.path.isfile(path):
+            if name.endswith(FILE_ENDINGS) or name.startswith((".", "/", "~")):
+                raise FileNotFoundError(
+                    f"No weights file {path} (clip_backbone). It takes a file in OpenAI's format, "
+                    f"or one of {', '.join(_names(clip))}."
+                )
+            raise ValueError(unknown("clip_backbone", name, _names(clip)))
+    try:
+        with warnings.catch_warnings():  # torch's notices on JIT archives, which OpenAI's files are
+            warnings.simplefilter("ignore")
+            model, _ = clip.load(path, device="cpu", jit=False)
+    except Exception as e:  # whatever a file that is none does to torch.load and clip
+        raise ValueError(
+            f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: "
+            f"{str(e).splitlines()[0] if str(e) else 'no further reason'}"
+        ) from e
+    return Backbone(
+        visual=model.visual.float(),
+        text=model.float(),
+        tokenize=lambda texts: clip.tokenize(texts, context_length=model.context_length),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        resolution=model.visual.input_resolution,
+        mean=CLIP_MEAN,
+        std=CLIP_STD,
+    )
+
+
+def _import_clip():
+    with warnings.catch_warnings():  # pkg_resources' notice of its own end
+        warnings.simplefilter("ignore")
+        import clip
+    if not hasattr(clip, "available_models"):
+        raise ImportError(
+            f"The package 'clip' at {clip.__file__} is not OpenAI's: pip uninstall clip; "
+            "pip install --force-reinstall clip-anytorch"
+        )
+    return clip
+
+
+def _names(clip):
+    return ["embedded", *clip.available_models(), "open_clip:MODEL/TAG"]
+
+
+def _openai_file(clip, name):
+    """Return the path of OpenAI's weights in clip's own cache, downloading them if need be."""
+    url = clip.clip._MODELS[name]
+    folder = Path("~/.cache/clip").expanduser()
+    try:
+        return clip.clip._download(url, str(folder))
+    except (OSError, RuntimeError) as e:  # no network, no right to write, a broken download
+        raise FileNotFoundError(
+            f"The weights of {name} are not at {folder / os.path.basename(url)} and could not be "
+            f"downloaded ({e}). Get {url} on a machine with a network, and put it there, or give "
+            "its path as clip_backbone."
+        ) from e
+
+
+def _load_open_clip(name):
+    import open_clip
+
+    model_name, _, tag = name.partition("/")
+    if model_name not in open_clip.list_models():
+        raise ValueError(unknown("open_clip model", model_name, open_clip.list_models()))
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if tag not in tags and not os.path.isfile(tag):
+        raise ValueError(unknown(f"weights of open_clip's {model_name}", tag, [*tags, "a file"]))
+    try:
+        model = open_clip.create_model(model_name, pretrained=tag, precision="fp32", device="cpu")
+    except (OSError, RuntimeError) as e:
+        raise FileNotFoundError(
+            f"The weights {tag} of open_clip's {model_name} could not be loaded or downloaded "
+            f"({type(e).__name__}: {e}). Download them once on a machine with a network, with "
+            f"open_clip.create_model({model_name!r}, pretrained={tag!r}), or give a file: "
+            f"clip_backbone=open_clip:{model_name}/PATH"
+        ) from e
+    size = model.visual.image_size
+    return Backbone(
+        visual=model.visual.eval(),
+        text=model.eval(),
+        tokenize=open_clip.get_tokenizer(model_name),
+        logit_scale=float(model.logit_scale.detach().exp()),
+        resolution=size if isinstance(size, int) else size[0],
+        mean=tuple(model.visual.image_mean or CLIP_MEAN),
+        std=tuple(model.visual.image_std or CLIP_STD),
+    )
+
+
+class ImageEncoder(nn.Module):
+    """An image encoder under autocast: (B, 3, R, R) -> (B, D) in fp32.
+
+    Args:
+        visual: the encoder; its weights stay in the precision they have (fp32 masters).
+        precision: "fp32"; "bf16" or "fp16" for autocast; "auto": on a GPU bf16 where it has it,
+            else fp16; fp32 on a CPU.
+
+    BatchNorm layers (CLIP's ResNets) always use the statistics of pre-training, in training too:
+    else the model would differ from zero-shot CLIP before the first step.
+    """
+
+    def __init__(self, visual, precision="auto"):
+        super().__init__()
+        self.visual = visual
+        self.precision = precision
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.visual.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, x):
+        with autocast(self.precision, x.device):
+            return self.visual(x).float()
+
+
+def autocast(precision, device):
+    """Return the autocast context for a precision on a device (see ImageEncoder)."""
+    dtype = autocast_dtype(precision, device)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def autocast_dtype(precision, device):
+    """Return torch.bfloat16, torch.float16, or None for plain fp32.
+
+    Raises:
+        ValueError: fp16 on a CPU, where it has no speed and overflows.
+    """
+    cuda = torch.device(device).type == "cuda"
+    if precision == "auto":
+        if not cuda:
+            return None
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    if precision == "fp16" and not cuda:
+        raise ValueError(f"clip_precision 'fp16' needs a GPU, got {device}; use 'bf16' or 'fp32'")
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class Frozen(nn.Module):
+    """A frozen copy of an image encoder, which moves with its owner and does nothing else with it.
+
+    It is in no state_dict, has no parameters to train, and stays in eval mode when the owner's
+    train() is called. Its matrices are held in the precision it computes in, since autocast would
+    cast them anew in every step.
+    """
+
+    def __init__(self, visual, precision="auto"):
+        super().__init__()
+        encoder = ImageEncoder(copy.deepcopy(visual).requires_grad_(False), precision).eval()
+        self._held = [encoder]  # a list hides it from state_dict, parameters and train
+
+    def _apply(self, fn, recurse=True):
+        self._held[0]._apply(fn)
+        return super()._apply(fn)
+
+    @torch.no_grad()
+    def forward(self, x):
+        encoder = self._held[0]
+        dtype = autocast_dtype(encoder.precision, x.device)
+        if dtype is not None and not getattr(encoder, "cast_to", None) == dtype:
+            cast_matrices(encoder.visual, dtype)
+            encoder.cast_to = dtype
+        return encoder(x)
+
+
+def cast_matrices(module, dtype):
+    """Cast the weights of linear, convolution and attention layers; norms keep theirs."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)
+
+
+@torch.no_grad()
+def encode_prompts(backbone, prompts, device=None):
+    """Encode M x K prompts; return the text features T (M, K, D), fp32, on the CPU.
+
+    Args:
+        device: where to encode; a GPU if there is one by default.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model = backbone.text.to(device)
+    flat = [prompt for row in prompts for prompt in row]
+    batches = [flat[i : i + 256] for i in range(0, len(flat), 256)]
+    bar = tqdm(batches, desc="prompts", unit="batch", disable=len(batches) < 8)
+    features = [model.encode_text(backbone.tokenize(b).to(device)).float().cpu() for b in bar]
+    model.to("cpu")
+    return torch.cat(features).unflatten(0, (len(prompts), len(prompts[0])))
+
+
+def cached_prompt_weights(backbone, templates, class_names):
+    """Return (W_ctx, W_cls) for a backbone, from the cache on disk where they were made before.
+
+    The key is a hash of the text encoder's weights, the templates and the class names. Several
+    jobs may miss the cache at once: each computes, and the last rename wins, with the same
+    content. A cache that cannot be read or written is said, and done without.
+
+    The folder is $DOMAINBED_CARFT_CACHE, else ~/.cache/domainbed-carft/prompts.
+    """
+    file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
+    if file.is_file():
+        try:
+            saved = torch.load(file, map_location="cpu", weights_only=True)
+            return saved["W_ctx"], saved["W_cls"]
+        except Exception as e:  # whatever a damaged file does to torch.load
+            warnings.warn(f"Cached prompts {file} cannot be read ({e}); made anew.", stacklevel=2)
+    T = encode_prompts(backbone, build_prompts(templates, class_names))
+    W_ctx, W_cls = prompt_weights(T)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as part:
+            torch.save({"W_ctx": W_ctx, "W_cls": W_cls}, part)
+        os.replace(part.name, file)
+    except OSError as e:
+        warnings.warn(f"Prompts are not cached in {file.parent}: {e}", stacklevel=2)
+    return W_ctx, W_cls
+
+
+def cache_folder():
+    """Return the folder of cached prompt weights."""
+    folder = os.environ.get("DOMAINBED_CARFT_CACHE") or "~/.cache/domainbed-carft/prompts"
+    return Path(folder).expanduser()
+
+
+def prompts_key(backbone, templates, class_names):
+    """Return the hash under which the prompt weights of a text encoder are cached."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.text.state_dict().items()):
+        if not name.startswith("visual."):
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    digest.update(repr((list(templates), list(class_names))).encode())
+    return digest.hexdigest()

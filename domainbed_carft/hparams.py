@@ -1,0 +1,130 @@
+"""The knobs: default, random range and check of each, and the answers to wrong names.
+
+Draws follow DomainBed's contract: each knob has a generator of its own, seeded from the sweep's
+seed and the knob's name, so a new knob shifts nobody's draws. Values are plain Python, since they
+are written as JSON into every record.
+"""
+
+import difflib
+import hashlib
+import math
+
+import numpy as np
+
+from .names import unknown
+
+ALGORITHMS = ("CARFT", "CLIP_ERM", "CLIP_ZeroShot")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+PREFIXES = ("carft_", "clip_")
+
+
+def table(algorithm, dataset, random_seed):
+    """Return {name: (default, random value)} for one of our algorithms, {} for any other.
+
+    Overrides DomainBed's ``lr`` and ``weight_decay``, whose defaults are for ImageNet-trained
+    ResNets; ``batch_size`` and the rest of DomainBed's knobs stay.
+    """
+    if algorithm not in ALGORITHMS:
+        return {}
+    small = dataset == "DigitStyles"
+    knobs = {
+        "clip_backbone": ("embedded" if small else "ViT-B/16", None),
+        "clip_precision": ("auto", None),
+        "clip_frozen_precision": ("auto", None),
+        "clip_contexts": ("auto", None),
+        "clip_class_names": ("", None),
+        "clip_input": ("none" if dataset in ("RotatedMNIST", "ColoredMNIST") else "imagenet", None),
+        "clip_steps": (0, None),
+        "clip_warmup": (0.1, None),
+        "clip_grad_clip": (1.0, None),
+        "clip_train_head": (True, None),
+        "lr": (
+            3e-4 if small else 1e-5 if dataset in ("OfficeHome", "DomainNet") else 5e-6,
+            lambda r: 10 ** r.uniform(*((-4.5, -3.0) if small else (-6.0, -4.5))),
+        ),
+        "weight_decay": (0.1, lambda r: 10 ** r.uniform(-3.0, 0.0)),
+    }
+    if algorithm == "CARFT":
+        knobs["carft_lambda"] = (1.0, lambda r: 10 ** r.uniform(-1.0, 1.0))
+        knobs["carft_direction"] = ("forward", None)
+    return {
+        name: (default, default if draw is None else float(draw(_generator(random_seed, name))))
+        for name, (default, draw) in knobs.items()
+    }
+
+
+def _generator(*seed):
+    digest = hashlib.md5(str(seed).encode("utf-8")).hexdigest()
+    return np.random.RandomState(int(digest, 16) % 2**31)
+
+
+def _number(low, high=math.inf, open_low=False, whole=False):
+    kind = "a whole number" if whole else "a number"
+    rule = f"{kind} {'>' if open_low else '>='} {low}" + (
+        f" and < {high}" if high < math.inf else ""
+    )
+
+    def check(value):
+        right_type = isinstance(value, int if whole else (int, float))
+        if isinstance(value, bool) or not right_type or not math.isfinite(value):
+            return rule
+        return None if (value > low if open_low else value >= low) and value < high else rule
+
+    return check
+
+
+def _one_of(*choices):
+    return lambda value: None if value in choices else f"one of {', '.join(map(repr, choices))}"
+
+
+def _text(value):
+    return None if isinstance(value, str) and value else "a non-empty text"
+
+
+CHECKS = {
+    "clip_backbone": _text,
+    "clip_precision": _one_of(*PRECISIONS),
+    "clip_frozen_precision": _one_of(*PRECISIONS),
+    "clip_contexts": _text,
+    "clip_class_names": lambda v: None if isinstance(v, str) else "the path of a text file, or ''",
+    "clip_input": _one_of("imagenet", "none"),
+    "clip_steps": _number(0, whole=True),
+    "clip_warmup": _number(0, 1),
+    "clip_grad_clip": _number(0),
+    "clip_train_head": lambda v: None if isinstance(v, bool) else "true or false",
+    "carft_lambda": _number(0),
+    "carft_direction": _one_of("forward", "reverse"),
+    "lr": _number(0, open_low=True),
+    "weight_decay": _number(0),
+    "batch_size": _number(1, whole=True),
+}
+
+
+def check(algorithm, hparams):
+    """Check the knobs of one of our algorithms.
+
+    A sweep gives its --hparams to all of its algorithms, so knobs of another of ours may be there;
+    they are checked, too.
+
+    Args:
+        algorithm: its name.
+        hparams: {name: value} as the host hands them over, its own knobs included.
+
+    Raises:
+        ValueError: a value outside its range, a knob that is missing, or a name that is none of
+            ours but starts like one, or nearly is one.
+    """
+    needed = [*table(algorithm, "", 0), "batch_size"]
+    for name, value in hparams.items():
+        near = difflib.get_close_matches(name, CHECKS, n=1, cutoff=0.8)
+        if name not in CHECKS and (name.startswith(PREFIXES) or near):
+            raise ValueError(unknown(f"knob of {algorithm}", name, list(CHECKS)))
+        rule = CHECKS[name](value) if name in CHECKS else None
+        if rule:
+            raise ValueError(f"{name} must be {rule}, got {value!r}")
+    for name in needed:
+        if name not in hparams:
+            raise ValueError(
+                f"{algorithm} needs the knob {name}: take hparams from "
+                f"domainbed.hparams_registry.default_hparams({algorithm!r}, dataset)"
+            )

@@ -1,0 +1,60 @@
+"""``python -m domainbed_carft.sweep``: DomainBed's sweep, with our algorithms and data sets.
+
+Children run under this interpreter, registered explicitly, and their exit codes count: the
+launchers `local` and `multi_gpu` are ours here.
+"""
+
+import argparse
+import runpy
+
+from . import launchers
+from .hparams import ALGORITHMS
+from .names import unknown
+from .register import register
+
+
+def main():
+    """Check the names in the arguments, then run the host's own script, whose flags these are."""
+    register()
+    check_names()
+    from domainbed import command_launchers
+
+    others = {
+        name: _rewriting(launcher)
+        for name, launcher in command_launchers.REGISTRY.items()
+        if name not in launchers.REGISTRY
+    }
+    command_launchers.REGISTRY.update(
+        {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
+    )
+    runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
+
+
+def check_names():
+    """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
+    from domainbed import algorithms, command_launchers, datasets
+
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag in ("--datasets", "--algorithms"):
+        parser.add_argument(flag, nargs="+", default=[])
+    parser.add_argument("--command_launcher", default="local")
+    args, _ = parser.parse_known_args()
+    asked = [
+        ("data set", args.datasets, datasets, datasets.DATASETS),
+        ("algorithm", args.algorithms, algorithms, [*algorithms.ALGORITHMS, *ALGORITHMS]),
+    ]
+    for what, names, module, known in asked:
+        for name in names:
+            if not hasattr(module, name):
+                raise SystemExit(unknown(what, name, known))
+    if args.command_launcher not in command_launchers.REGISTRY:
+        known = list(command_launchers.REGISTRY)
+        raise SystemExit(unknown("command launcher", args.command_launcher, known))
+
+
+def _rewriting(launcher):
+    return lambda commands: launcher([launchers.with_this_python(c) for c in commands])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Fixtures: the embedded host in this process, tiny CLIPs, tiny image folders, the real host."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ["DOMAINBED_CARFT_HOST"] = "embedded"  # unit tests do not depend on what lies around
+os.environ["DOMAINBED_CARFT_CACHE"] = tempfile.mkdtemp(prefix="carft-test-cache-")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.pop("DOMAINBED_CARFT_N_WORKERS", None)
+
+import pytest
+import torch
+from PIL import Image
+
+from domainbed_carft.register import register
+
+register()
+torch.set_num_threads(1)
+
+CLASSES = ("dog", "giant_panda", "house")
+DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
+
+
+def save_clip(path, vision_layers=2, seed=0):
+    """Save a random CLIP in OpenAI's file format; vision_layers a tuple makes it a ResNet."""
+    import clip.model
+
+    torch.manual_seed(seed)
+    resnet = isinstance(vision_layers, tuple)
+    model = clip.model.CLIP(
+        embed_dim=16,
+        image_resolution=32,
+        vision_layers=vision_layers,
+        vision_width=4 if resnet else 64,
+        vision_patch_size=None if resnet else 16,
+        context_length=77,
+        vocab_size=49408,
+        transformer_width=64,
+        transformer_heads=1,
+        transformer_layers=1,
+    )
+    torch.save({k: v.half() for k, v in model.state_dict().items()}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory):
+    return save_clip(tmp_path_factory.mktemp("clip") / "tiny.pt")
+
+
+def make_image_folder(root, domains=DOMAINS, classes=CLASSES, n=4, size=16):
+    """Lay out root/domain/class/i.png; each class has a brightness, each domain a tint."""
+    for d, domain in enumerate(domains):
+        for c, name in enumerate(classes):
+            folder = Path(root, domain, name)
+            folder.mkdir(parents=True)
+            for i in range(n):
+                colour = (60 * c + 5 * i, 40 * d, 128)
+                Image.new("RGB", (size, size), colour).save(folder / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory):
+    """A --data_dir with PACS/ in it."""
+    root = tmp_path_factory.mktemp("data")
+    make_image_folder(root / "PACS")
+    return str(root)
+
+
+@pytest.fixture(scope="session")
+def contexts_file(tmp_path_factory):
+    file = tmp_path_factory.mktemp("contexts") / "contexts.txt"
+    file.write_text("a photo of a {}\na sketch of a {}\na dark {}\n")
+    return str(file)
+
+
+def domainbed_root():
+    """Return the folder of an unmodified DomainBed checkout, or skip the test."""
+    root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
+    root = Path(root).expanduser()
+    if not (root / "domainbed" / "algorithms.py").is_file():
+        pytest.skip(f"no checkout of facebookresearch/DomainBed at {root} (set $DOMAINBED_ROOT)")
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_host():
+    root = domainbed_root()
+    probe = subprocess.run(
+        [sys.executable, "-c", "import domainbed.algorithms, domainbed.datasets"],
+        cwd=root,
+        env={**os.environ, "DOMAINBED_CARFT_AUTOLOAD": "0"},
+        capture_output=True,
+        text=True,
+    )
+    if probe.returncode:
+        pytest.skip(f"DomainBed's own imports fail here: {probe.stderr.strip().splitlines()[-1]}")
+    return root

@@ -1,0 +1,257 @@
+"""backbones.py: loading, precision, the frozen copy, the prompt cache."""
+
+import copy
+import threading
+
+import clip
+import pytest
+import torch
+from conftest import save_clip
+from torch import nn
+
+from domainbed_carft import backbones
+
+TEMPLATES, NAMES = ["a photo of a {}", "a sketch of a {}"], ["dog", "cat", "house"]
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_clip):
+    return backbones.load(tiny_clip)
+
+
+def test_a_file_in_openai_s_format_loads_as_fp32_masters(loaded, tiny_clip):
+    assert {p.dtype for p in loaded.visual.parameters()} == {torch.float32}
+    stored = torch.load(tiny_clip)
+    assert stored["visual.proj"].dtype == torch.float16
+    assert torch.equal(loaded.visual.proj, stored["visual.proj"].float())
+    assert loaded.logit_scale == pytest.approx(1 / 0.07, rel=1e-3)  # CLIP's initial value
+    assert loaded.resolution == 32
+
+
+def test_fp16_masters_lose_small_steps_and_ours_do_not(loaded):
+    """The third known mistake: at lr 5e-6, an AdamW step is below fp16's spacing."""
+
+    def changed(dtype):
+        layer = copy.deepcopy(loaded.visual).to(dtype).transformer.resblocks[0].mlp.c_fc
+        before = layer.weight.detach().clone()
+        for p in layer.parameters():
+            p.grad = torch.ones_like(p)
+        torch.optim.AdamW(layer.parameters(), lr=5e-6, weight_decay=0.0).step()
+        return (layer.weight != before).float().mean().item()
+
+    assert changed(torch.float16) < 0.5
+    assert changed(torch.float32) > 0.99
+    assert changed(next(loaded.visual.parameters()).dtype) > 0.99
+
+
+def test_the_encoder_equals_clip_s_own(loaded, tiny_clip):
+    model, _ = clip.load(tiny_clip, device="cpu")
+    x = torch.randn(5, 3, 32, 32)
+    assert torch.equal(backbones.ImageEncoder(loaded.visual).eval()(x), model.encode_image(x))
+
+
+def test_prompts_are_encoded_as_clip_does(loaded, tiny_clip):
+    model, _ = clip.load(tiny_clip, device="cpu")
+    prompts = [["a photo of a dog", "a photo of a cat"], ["two dogs", "one cat"], ["x", "y z"]]
+    T = backbones.encode_prompts(loaded, prompts, device="cpu")
+    assert T.shape == (3, 2, 16)
+    expected = model.encode_text(clip.tokenize(["one cat"]))[0]
+    assert torch.allclose(T[1, 1], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "name, error, message",
+    [
+        ("ViT-B16", ValueError, "Unknown clip_backbone 'ViT-B16': did you mean ViT-B/16"),
+        ("vit-b/16", ValueError, "did you mean ViT-B/16"),
+        ("weights/none.pt", FileNotFoundError, "No weights file weights/none.pt"),
+        ("/nowhere/clip", FileNotFoundError, "No weights file /nowhere/clip"),
+        ("open_clip:ViT-B-61/openai", ValueError, "Unknown open_clip model 'ViT-B-61': did you"),
+        (
+            "open_clip:ViT-B-16/opnai",
+            ValueError,
+            "weights of open_clip's ViT-B-16 'opnai': did you",
+        ),
+    ],
+)
+def test_a_wrong_name(name, error, message):
+    with pytest.raises(error) as raised:
+        backbones.load(name)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"not weights", None, {"a": torch.zeros(2)}, [1]])
+def test_a_file_that_is_no_clip(tmp_path, content):
+    file = tmp_path / "wrong.pt"
+    if content is None or isinstance(content, (dict, list)):
+        torch.save(content, file)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ValueError, match="wrong.pt is not a CLIP in OpenAI's format"):
+        backbones.load(str(file))
+
+
+def test_a_truncated_file(tmp_path, tiny_clip):
+    file = tmp_path / "half.pt"
+    data = open(tiny_clip, "rb").read()
+    file.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="half.pt is not a CLIP"):
+        backbones.load(str(file))
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
+    def no_network(url, root):
+        raise OSError("no route to host")
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(clip.clip, "_download", no_network)
+    with pytest.raises(FileNotFoundError) as error:
+        backbones.load("ViT-B/16")
+    text = str(error.value)
+    assert f"{tmp_path}/.cache/clip/ViT-B-16.pt" in text
+    assert "https://openaipublic.azureedge.net" in text and "no route to host" in text
+
+
+def test_an_openai_name_is_found_where_clip_keeps_it(monkeypatch, tmp_path, tiny_clip):
+    monkeypatch.setattr(clip.clip, "_download", lambda url, root: tiny_clip)
+    assert backbones.load("ViT-B/16").resolution == 32
+
+
+def test_open_clip_from_a_local_file(tmp_path):
+    import json
+
+    import open_clip
+
+    config = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {
+            "context_length": 77,
+            "vocab_size": 49408,
+            "width": 64,
+            "heads": 1,
+            "layers": 1,
+        },
+    }
+    (tmp_path / "tiny-test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    model = open_clip.create_model("tiny-test")
+    torch.save(model.state_dict(), tmp_path / "weights.pt")
+    loaded = backbones.load(f"open_clip:tiny-test/{tmp_path}/weights.pt")
+    x = torch.randn(2, 3, 32, 32)
+    encoded = backbones.ImageEncoder(loaded.visual).eval()(x)
+    assert torch.equal(encoded, model.eval().encode_image(x))
+    W_ctx, W_cls = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    assert W_ctx.shape == (2, 24) and W_cls.shape == (3, 24)
+
+
+def test_precision_by_device(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    dtype = backbones.autocast_dtype
+    assert dtype("auto", "cpu") is None
+    assert dtype("auto", "cuda") is torch.bfloat16
+    assert dtype("fp32", "cuda") is None
+    assert dtype("fp16", "cuda") is torch.float16
+    assert dtype("bf16", "cpu") is torch.bfloat16
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    assert dtype("auto", "cuda") is torch.float16
+    with pytest.raises(ValueError, match="fp16' needs a GPU"):
+        dtype("fp16", "cpu")
+
+
+def test_autocast_computes_in_bf16_and_returns_fp32(loaded):
+    x = torch.randn(4, 3, 32, 32)
+    full = backbones.ImageEncoder(loaded.visual, "fp32").eval()(x)
+    half = backbones.ImageEncoder(loaded.visual, "bf16").eval()(x)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, full)
+    assert torch.nn.functional.cosine_similarity(half, full).min() > 0.999
+
+
+class Owner(nn.Module):
+    def __init__(self, visual, precision):
+        super().__init__()
+        self.encoder = backbones.ImageEncoder(visual, precision)
+        self.frozen = backbones.Frozen(visual, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_frozen_copy_equals_the_encoder_bit_for_bit(loaded, precision):
+    owner = Owner(copy.deepcopy(loaded.visual), precision).train()
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(owner.frozen(x), owner.encoder(x))
+    assert not owner.frozen(x).requires_grad
+
+
+def test_the_frozen_copy_is_no_part_of_the_model(loaded):
+    owner = Owner(copy.deepcopy(loaded.visual), "fp32").train()
+    assert not [k for k in owner.state_dict() if k.startswith("frozen")]
+    assert not list(owner.frozen.parameters())
+    assert not owner.frozen._held[0].training
+    owner.to(torch.float64)  # as .to(device) would
+    assert next(owner.frozen._held[0].parameters()).dtype == torch.float64
+
+
+def test_batchnorm_statistics_never_move(tmp_path):
+    loaded = backbones.load(save_clip(tmp_path / "rn.pt", vision_layers=(1, 1, 1, 1)))
+    owner = Owner(loaded.visual, "fp32").train()
+    frozen = owner.frozen._held[0].visual
+    before = [copy.deepcopy(m.state_dict()) for m in (loaded.visual, frozen)]
+    x = torch.randn(4, 3, 32, 32)
+    assert torch.equal(owner.encoder(x), owner.frozen(x))
+    for module, old in zip((loaded.visual, frozen), before):
+        assert all(torch.equal(v, module.state_dict()[k]) for k, v in old.items())
+
+
+def test_prompts_are_encoded_once(loaded, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path / "new" / "folder"))
+    first = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    monkeypatch.setattr(backbones, "encode_prompts", None)  # a second encoding would fail
+    again = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    assert all(torch.equal(a, b) for a, b in zip(first, again))
+
+
+def test_the_cache_key_tells_weights_templates_and_classes_apart(loaded, tmp_path):
+    other = backbones.load(save_clip(tmp_path / "other.pt", seed=1))
+    keys = {
+        backbones.prompts_key(loaded, TEMPLATES, NAMES),
+        backbones.prompts_key(loaded, TEMPLATES[::-1], NAMES),
+        backbones.prompts_key(loaded, TEMPLATES, NAMES[::-1]),
+        backbones.prompts_key(loaded, TEMPLATES[:1], NAMES),
+        backbones.prompts_key(other, TEMPLATES, NAMES),
+    }
+    assert len(keys) == 5
+
+
+def test_a_damaged_cache_entry_is_made_anew(loaded, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path))
+    first = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.warns(UserWarning, match="cannot be read"):
+        again = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    assert torch.equal(first[0], again[0])
+    assert torch.equal(torch.load(file)["W_ctx"], first[0])
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(loaded, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="not cached"):
+        W_ctx, W_cls = backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    assert W_ctx.shape == (2, 16) and W_cls.shape == (3, 16)
+
+
+def test_jobs_may_race_for_the_cache(loaded, tmp_path, monkeypatch):
+    monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path))
+    results = []
+
+    def job():
+        results.append(backbones.cached_prompt_weights(loaded, TEMPLATES, NAMES))
+
+    threads = [threading.Thread(target=job) for _ in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(results) == 4
+    assert all(torch.equal(r[0], results[0][0]) for r in results)
+    assert len(list(tmp_path.iterdir())) == 1

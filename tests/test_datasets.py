@@ -1,0 +1,172 @@
+"""datasets.py: descriptions, early checks, DigitStyles."""
+
+import json
+
+import pytest
+import torch
+from conftest import CLASSES, DOMAINS, make_image_folder
+from domainbed import datasets as host_datasets
+from domainbed import hparams_registry
+from domainbed.lib.fast_data_loader import InfiniteDataLoader
+
+from domainbed_carft import datasets
+
+
+def build(root, test_envs=(0,), name="PACS"):
+    hparams = hparams_registry.default_hparams("CARFT", name)
+    return host_datasets.get_dataset_class(name)(root, list(test_envs), hparams), hparams
+
+
+def test_class_and_domain_names_come_from_the_folders(data_dir):
+    _, hparams = build(data_dir, [1])
+    found = datasets.describe(hparams)
+    assert found.name == "PACS"
+    assert found.class_names == CLASSES
+    assert found.train_domains == ("art_painting", "photo", "sketch")  # never the test domain
+    assert found.n_steps == 5001
+
+
+def test_only_the_very_object_finds_the_data_set(data_dir):
+    _, hparams = build(data_dir)
+    assert datasets.describe(dict(hparams)) is None
+    assert datasets.describe(hparams) is not None
+
+
+def test_nothing_is_added_to_the_hparams(data_dir):
+    _, hparams = build(data_dir)
+    assert hparams == hparams_registry.default_hparams("CARFT", "PACS")
+
+
+def test_a_user_s_own_image_folder_data_set(tmp_path):
+    make_image_folder(tmp_path, domains=("a", "b", "c"), classes=("x_ray", "scan"))
+
+    class Mine(host_datasets.MultipleEnvironmentImageFolder):
+        ENVIRONMENTS = ("A", "B", "C")
+
+        def __init__(self, root, test_envs, hparams):
+            super().__init__(root, test_envs, False, hparams)
+
+    hparams = {}
+    Mine(tmp_path, [2], hparams)
+    found = datasets.describe(hparams)
+    assert (found.name, found.class_names, found.train_domains) == (
+        "Mine",
+        ("scan", "x_ray"),
+        ("a", "b"),
+    )
+
+
+def test_a_data_set_without_class_names():
+    hparams = {}
+    host_datasets.Debug28(None, [0], hparams)
+    assert datasets.describe(hparams).class_names is None
+
+
+@pytest.mark.parametrize("test_envs", [[3], [-1]])
+def test_a_test_environment_out_of_range(test_envs):
+    hparams = {}
+    host_datasets.Debug28(None, test_envs, hparams)
+    with pytest.raises(ValueError, match="must be 0 to 2 for Debug28"):
+        datasets.describe(hparams)
+
+
+def test_no_environment_left_to_train_on():
+    hparams = {}
+    host_datasets.Debug28(None, [0, 1, 2], hparams)
+    with pytest.raises(ValueError, match="leaves no environment"):
+        datasets.describe(hparams)
+
+
+def test_no_data_dir():
+    with pytest.raises((ValueError, TypeError), match="data_dir"):
+        build(None)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/PACS.*DOMAIN/CLASS/IMAGE"):
+        build(str(tmp_path))
+
+
+def test_an_empty_folder(tmp_path):
+    (tmp_path / "PACS").mkdir()
+    with pytest.raises(ValueError, match="No domain folders in"):
+        build(str(tmp_path))
+
+
+def test_too_many_domains(tmp_path):
+    make_image_folder(tmp_path / "PACS", domains=(*DOMAINS, "__MACOSX"))
+    with pytest.raises(
+        ValueError, match="must have 4 domain folders, has 5: __MACOSX, art_painting"
+    ):
+        build(str(tmp_path))
+
+
+def test_a_domain_without_classes(tmp_path):
+    make_image_folder(tmp_path / "PACS", domains=DOMAINS[:3])
+    (tmp_path / "PACS" / "sketch").mkdir()
+    with pytest.raises(ValueError, match="No class folders in .*sketch"):
+        build(str(tmp_path))
+
+
+def test_class_folders_that_differ(tmp_path):
+    make_image_folder(tmp_path / "PACS")
+    (tmp_path / "PACS" / "photo" / "house").rename(tmp_path / "PACS" / "photo" / "horse")
+    with pytest.raises(ValueError, match="same class folders: art_painting lacks horse"):
+        build(str(tmp_path))
+
+
+def test_an_image_folder_s_test_environment_out_of_range(data_dir):
+    with pytest.raises(ValueError, match=r"among 0 art_painting, 1 cartoon.*got \[4\]"):
+        build(data_dir, [4])
+
+
+def test_a_domain_smaller_than_the_batch_is_refused_and_not_waited_for(data_dir):
+    dataset, _ = build(data_dir)
+    with pytest.raises(ValueError) as error:
+        InfiniteDataLoader(dataset[1], None, 13, 0)
+    assert "batch_size 13, and 12 images" in str(error.value)
+    knob = str(error.value).split("--hparams '")[1].split("'")[0]
+    assert json.loads(knob) == {"batch_size": 12}
+    InfiniteDataLoader(dataset[1], None, 12, 0)
+
+
+def test_fewer_workers_on_request(data_dir, monkeypatch):
+    monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", "3")
+    assert build(data_dir)[0].N_WORKERS == 3
+
+
+def test_our_names_reach_tables_and_stay_out_of_default_sweeps():
+    assert "DigitStyles" in host_datasets.DATASETS
+    assert host_datasets.get_dataset_class("DigitStyles") is datasets.DigitStyles
+    (ours,) = [d for d in host_datasets.DATASETS if d == "DigitStyles"]
+    assert "Debug" in ours
+    assert "Style" in ours and "Bug" not in ours
+    assert json.dumps([ours]) == '["DigitStyles"]'
+
+
+def test_digitstyles_is_laid_out_like_an_image_folder():
+    dataset, hparams = build(None, [1], "DigitStyles")
+    assert len(dataset) == 4 and dataset.num_classes == 10
+    for env in dataset:
+        image, label = env[0]
+        assert image.shape == (3, 32, 32) and image.dtype == torch.float32
+        assert isinstance(label, int) and 0 <= label < 10
+        assert len(env) >= 300
+        assert set(env.labels.tolist()) == set(range(10))
+    assert datasets.describe(hparams).class_names[3] == "three"
+    assert datasets.describe(hparams).train_domains == ("scan", "sign", "sketch")
+
+
+def test_digitstyles_augments_training_domains_only():
+    dataset, _ = build(None, [1], "DigitStyles")
+    assert torch.equal(dataset[1][0][0], dataset[1][0][0])
+    torch.manual_seed(0)
+    assert not torch.equal(dataset[0][0][0], dataset[0][0][0])
+
+
+def test_digitstyles_is_normalised_as_the_host_does():
+    dataset, _ = build(None, [1], "DigitStyles")
+    pixel = dataset[1].images[5][:, 10, 10].double() / 255
+    mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)
+    std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)
+    assert torch.allclose(dataset[1][5][0][:, 10, 10].double(), (pixel - mean) / std, atol=1e-6)

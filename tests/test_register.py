@@ -1,0 +1,266 @@
+"""register.py: the seam, on fake packages named `domainbed` on disk, in fresh interpreters."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+import domainbed_carft
+
+SOURCE = str(Path(domainbed_carft.__file__).parents[1])
+
+FAKE = {
+    "__init__.py": "",
+    "algorithms.py": """
+        import torch
+        ALGORITHMS = ["ERM"]
+        class Algorithm(torch.nn.Module):
+            def __init__(self, input_shape, num_classes, num_domains, hparams):
+                super().__init__()
+                self.hparams = hparams
+            def update(self, minibatches, unlabeled=None):
+                raise NotImplementedError
+        class ERM(Algorithm):
+            pass
+        def get_algorithm_class(name):
+            return globals()[name]
+    """,
+    "datasets.py": """
+        DATASETS = ["Debug28", "PACS"]
+        class MultipleDomainDataset:
+            N_STEPS, N_WORKERS, ENVIRONMENTS = 5001, 8, None
+            def __getitem__(self, i):
+                return self.datasets[i]
+            def __len__(self):
+                return len(self.datasets)
+        class MultipleEnvironmentImageFolder(MultipleDomainDataset):
+            def __init__(self, root, test_envs, augment, hparams):
+                pass
+        def get_dataset_class(name):
+            return globals()[name]
+    """,
+    "hparams_registry.py": """
+        def _hparams(algorithm, dataset, random_seed):
+            return {"lr": (5e-5, 1e-4), "batch_size": (32, 8), "resnet18": (False, False)}
+        def default_hparams(algorithm, dataset):
+            return {k: v[0] for k, v in _hparams(algorithm, dataset, 0).items()}
+        def random_hparams(algorithm, dataset, seed):
+            return {k: v[1] for k, v in _hparams(algorithm, dataset, seed).items()}
+    """,
+    "command_launchers.py": "REGISTRY = {'local': print}",
+    "lib/__init__.py": "",
+    "lib/fast_data_loader.py": """
+        class InfiniteDataLoader:
+            def __init__(self, dataset, weights, batch_size, num_workers):
+                pass
+    """,
+}
+
+
+def write_package(folder, changes=None):
+    for name, text in {**FAKE, **(changes or {})}.items():
+        if text is not None:
+            file = folder / "domainbed" / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(textwrap.dedent(text))
+    return folder
+
+
+def python(code, cwd, armed=True, **environment):
+    """Run code in a fresh Python in cwd, armed as the start-up file does."""
+    start = "import domainbed_carft.register as r; r.arm(); r.arm()\n" if armed else ""
+    base = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_")}
+    return subprocess.run(
+        [sys.executable, "-c", start + textwrap.dedent(code)],
+        cwd=cwd,
+        env={**base, "PYTHONPATH": SOURCE, **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def fake(tmp_path_factory):
+    return write_package(tmp_path_factory.mktemp("fake"))
+
+
+def test_a_plain_import_finds_our_algorithms_and_data_sets(fake):
+    run = python(
+        """
+        from domainbed import datasets, hparams_registry, algorithms, command_launchers
+        print(algorithms.get_algorithm_class("CARFT").__name__, algorithms.ALGORITHMS)
+        print(datasets.get_dataset_class("DigitStyles").__name__, datasets.DATASETS)
+        print([d for d in datasets.DATASETS if "Debug" not in d])
+        print(sorted(command_launchers.REGISTRY))
+        """,
+        fake,
+    )
+    assert run.stdout.splitlines() == [
+        "CARFT ['ERM']",
+        "DigitStyles ['Debug28', 'PACS', 'DigitStyles']",
+        "['PACS']",
+        "['carft_local', 'carft_multi_gpu', 'local']",
+    ], run.stderr
+
+
+def test_other_algorithms_keep_their_hparams_and_ours_get_theirs(fake):
+    run = python(
+        """
+        from domainbed import algorithms, hparams_registry
+        print(hparams_registry.default_hparams("ERM", "PACS"))
+        ours = hparams_registry.default_hparams("CARFT", "PACS")
+        print(ours["lr"], ours["batch_size"], ours["resnet18"], ours["carft_lambda"])
+        """,
+        fake,
+    )
+    assert run.stdout.splitlines() == [
+        "{'lr': 5e-05, 'batch_size': 32, 'resnet18': False}",
+        "5e-06 32 False 1.0",
+    ], run.stderr
+
+
+def test_switched_off(fake):
+    run = python(
+        "import domainbed.algorithms as a; print(hasattr(a, 'CARFT'))",
+        fake,
+        DOMAINBED_CARFT_AUTOLOAD="0",
+    )
+    assert run.stdout.strip() == "False"
+
+
+def test_register_works_without_arming_before_and_after_the_import_and_twice(fake):
+    run = python(
+        """
+        import domainbed.hparams_registry as h
+        from domainbed_carft.register import register
+        register(); register()
+        import domainbed.algorithms as a
+        print(hasattr(a, "CARFT"), "carft_lambda" in h.default_hparams("CARFT", "PACS"))
+        print(h._hparams.__wrapped__.__module__, hasattr(h._hparams.__wrapped__, "__wrapped__"))
+        """,
+        fake,
+        armed=False,
+        DOMAINBED_CARFT_AUTOLOAD="0",
+    )
+    assert run.stdout.splitlines() == ["True True", "domainbed.hparams_registry False"], run.stderr
+
+
+@pytest.mark.parametrize(
+    "changes, lacking",
+    [
+        (
+            {"algorithms.py": None, "algorithms/__init__.py": FAKE["algorithms.py"]},
+            "no algorithms.py",
+        ),
+        ({"command_launchers.py": None}, "no command_launchers.py"),
+        ({"algorithms.py": FAKE["algorithms.py"].replace("minibatches", "x, y")}, "minibatches"),
+        ({"hparams_registry.py": "def default_hparams(a, d): pass"}, "_hparams"),
+    ],
+)
+def test_another_project_s_domainbed_is_left_alone_with_one_line(tmp_path, changes, lacking):
+    write_package(tmp_path, changes)
+    run = python(
+        """
+        import domainbed.hparams_registry, domainbed.algorithms
+        """,
+        tmp_path,
+    )
+    assert run.returncode == 0
+    (line,) = run.stderr.strip().splitlines()
+    assert "not registered" in line and lacking in line
+
+
+def test_explicitly_another_project_s_domainbed_is_an_error_that_says_what_to_do(tmp_path):
+    write_package(tmp_path, {"command_launchers.py": None})
+    run = python("from domainbed_carft.register import register; register()", tmp_path, armed=False)
+    assert "is not facebookresearch/DomainBed (no command_launchers.py)" in run.stderr
+    assert "DOMAINBED_CARFT_HOST=embedded" in run.stderr
+
+
+def test_without_a_domainbed_the_embedded_host_takes_its_place(tmp_path):
+    run = python(
+        """
+        from domainbed_carft.register import find_host, register
+        print(find_host()[0])
+        register()
+        from domainbed import algorithms
+        print(find_host()[0], algorithms.__file__.split("/")[-2], algorithms.CARFT.__name__)
+        """,
+        tmp_path,
+        armed=False,
+    )
+    assert run.stdout.splitlines() == ["embedded", "embedded embedded CARFT"], run.stderr
+
+
+def test_a_bare_folder_called_domainbed_is_no_host(tmp_path):
+    (tmp_path / "domainbed").mkdir()
+    run = python("from domainbed_carft.register import find_host; print(find_host()[0])", tmp_path)
+    assert run.stdout.strip() == "embedded", run.stderr
+
+
+def test_an_algorithm_of_the_host_with_our_name_stays(tmp_path):
+    theirs = textwrap.dedent(FAKE["algorithms.py"]) + "class CARFT(Algorithm):\n    theirs = True\n"
+    write_package(tmp_path, {"algorithms.py": theirs})
+    run = python("import domainbed.algorithms as a; print(a.CARFT.theirs)", tmp_path)
+    assert run.stdout.strip() == "True"
+    assert "a CARFT of its own" in run.stderr
+
+
+def test_arming_imports_next_to_nothing():
+    code = (
+        "import sys; before = set(sys.modules); import domainbed_carft.register as r; r.arm();"
+        "print(sorted(set(sys.modules) - before))"
+    )
+    run = python(code, SOURCE, armed=False)
+    assert run.stdout.strip() == "['domainbed_carft', 'domainbed_carft.register']", run.stderr
+
+
+def test_a_bare_start_takes_at_most_2_ms_more(tmp_path):
+    code = (
+        "import time; t = time.perf_counter(); import domainbed_carft.register as r; r.arm();"
+        "print(time.perf_counter() - t)"
+    )
+    compiled = {"PYTHONPYCACHEPREFIX": str(tmp_path), "PYTHONDONTWRITEBYTECODE": ""}  # as pip does
+    times = [float(python(code, SOURCE, armed=False, **compiled).stdout) for _ in range(10)]
+    assert min(times) < 0.002
+
+
+def test_the_layers_import_downwards_only():
+    """design §5: commands → register → {algorithms, …} → {losses, …} → nothing of ours."""
+    import ast
+
+    lowest = {"losses", "preprocess", "names"}
+    allowed = {
+        **{name: set() for name in lowest},
+        "prompts": {"names"},
+        "backbones": {"names", "preprocess", "prompts"},
+        "hparams": {"names"},
+        "datasets": {"preprocess"},
+        "launchers": set(),
+        "algorithms": {"backbones", "datasets", "hparams", "losses", "preprocess", "prompts"},
+    }
+    uses_host = {"algorithms", "datasets", "register", "sweep"}
+    folder = Path(domainbed_carft.__file__).parent
+    for file in folder.glob("*.py"):
+        ours, host = set(), False
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                if node.level and node.module:
+                    ours.add(node.module.split(".")[0])
+                elif node.level:
+                    ours.update(alias.name for alias in node.names)
+                host |= (node.module or "").split(".")[0] == "domainbed"
+            elif isinstance(node, ast.Import):
+                host |= any(alias.name.split(".")[0] == "domainbed" for alias in node.names)
+        if file.stem in allowed:
+            assert ours <= allowed[file.stem], f"{file.name} imports {ours - allowed[file.stem]}"
+        assert not host or file.stem in uses_host, f"{file.name} imports domainbed"
+
+
+def test_embedded_imports_nothing_of_ours_and_no_absolute_domainbed():
+    folder = Path(domainbed_carft.__file__).parent / "embedded"
+    text = "\n".join(f.read_text() for f in folder.rglob("*.py"))
+    assert "from domainbed" not in text and "import domainbed" not in text

@@ -1,0 +1,120 @@
+"""Captions that name a picture's class and some of its context, in varied words and orders."""
+
+import re
+
+from glyphs import DIGITS, LETTERS
+
+NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+CLASS_NOUNS = {True: ("number", "digit", "numeral", "figure"), False: ("letter", "capital")}
+WORDS = {
+    "source": {
+        "scan": ("scan", "handwritten scan", "handwriting", "pen stroke"),
+        "print": ("print", "printed page", "printout", "typeface"),
+        "sign": ("sign", "street sign", "road sign", "signboard"),
+        "sketch": ("sketch", "pencil sketch", "drawing", "pencil drawing"),
+    },
+    "color": {"gray": ("gray", "grey"), "purple": ("purple", "violet")},
+    "tilt": {
+        "upright": ("upright", "straight", "level"),
+        "left": ("tilted left", "leaning left", "rotated left", "tilted", "crooked", "slanted"),
+        "right": ("tilted right", "leaning right", "rotated right", "tilted", "crooked", "slanted"),
+    },
+    "blur": {
+        "sharp": ("sharp", "crisp", "focused"),
+        "blurry": ("blurry", "blurred", "out of focus", "fuzzy"),
+    },
+    "outline": {
+        "solid": ("solid", "filled"),
+        "outlined": ("outlined", "hollow", "outline"),
+    },
+    "noise": {
+        "clean": ("clean", "clear", "smooth"),
+        "noisy": ("noisy", "grainy", "speckled", "dusty"),
+    },
+}
+MADE = {  # the source as an adjective
+    "scan": ("handwritten", "scanned"), "print": ("printed", "typeset"),
+    "sign": ("sign painted",), "sketch": ("sketched", "hatched", "drawn"),
+}  # fmt: skip
+PLAIN_NOUNS = ("photo", "picture", "image", "view", "rendering", "graphic")
+INKS = ("{} ink", "{} paint", "the color {}", "{}")
+GROUNDS = ("on a {} background", "on {}", "against a {} background", "with a {} background",
+           "on a {} ground", "background {}", "on {} paper")  # fmt: skip
+FILLERS = {
+    "a", "an", "the", "of", "on", "in", "with", "and", "against", "this", "is", "it", "shows",
+    "ground", "paper", ",", ".",
+}  # fmt: skip
+UNKNOWN = "<unknown>"  # stands for any word that is not in the vocabulary
+
+
+def class_words(label, rng):
+    """"three", "3", "number 3", "digit three" ... or "letter b", "capital b"."""
+    is_digit = label < len(DIGITS)
+    word = (NUMBERS[label] if rng.random() < 0.65 else DIGITS[label]) if is_digit else (
+        LETTERS[label - len(DIGITS)].lower()
+    )  # fmt: skip
+    if is_digit and rng.random() < 0.6:
+        return word
+    return f"{rng.choice(CLASS_NOUNS[is_digit])} {word}"
+
+
+def caption(label, context, rng, name_class=0.7, name_attribute=0.5):
+    """A list of words. rng is a random.Random; attributes are named independently."""
+    said = {name for name in context if rng.random() < name_attribute}
+    thing = class_words(label, rng) if rng.random() < name_class else "character"
+    before_noun, before_thing, after = [], [], []
+    for name in ("blur", "noise", "outline", "tilt"):
+        if name in said:
+            words = rng.choice(WORDS[name][context[name]])
+            rng.choice((before_noun, before_thing, after)).append(words)
+    noun = rng.choice(PLAIN_NOUNS)
+    if "source" in said:
+        if rng.random() < 0.3:
+            before_thing.append(rng.choice(MADE[context["source"]]))
+        else:
+            noun = rng.choice(WORDS["source"][context["source"]])
+    if "color" in said:
+        color = _color(context["color"], rng)
+        if rng.random() < 0.7:
+            before_thing.append(color)
+        else:
+            after.append("in " + rng.choice(INKS).format(color))
+    if "background" in said:
+        after.append(rng.choice(GROUNDS).format(_color(context["background"], rng)))
+    for part in (before_noun, before_thing, after):
+        rng.shuffle(part)
+    article = rng.choice(("a", "the", "this", ""))
+    text = [article, *before_noun, noun, "of", rng.choice(("a", "the", "")), *before_thing, thing]
+    if "source" not in said and rng.random() < 0.4:
+        text = [article, *before_noun, *before_thing, thing]
+    joint = rng.choice((",", "and", "", ""))
+    for part in after:
+        text += [joint, part]
+    return " ".join([*text, rng.choice((".", ""))]).split()
+
+
+def forget(words, rng, filler=0.2, content=0.04, insert=0.3):
+    """Some words become unknown, and unknown words slip in, as in prompts not foreseen here."""
+    out = [
+        UNKNOWN if rng.random() < (filler if w in FILLERS or w in PLAIN_NOUNS else content) else w
+        for w in words
+    ]
+    for _ in range(2):
+        if rng.random() < insert:
+            out.insert(rng.randint(0, len(out)), UNKNOWN)
+    return out
+
+
+def vocabulary():
+    """Every word that a caption may contain, sorted."""
+    tables = [NUMBERS, DIGITS, LETTERS.lower(), PLAIN_NOUNS, INKS, GROUNDS, FILLERS, ["character"]]
+    tables += [*CLASS_NOUNS.values(), *MADE.values()]
+    tables += [words for group in WORDS.values() for words in group.values()]
+    from render import PALETTE
+
+    text = " ".join(" ".join(table) for table in (*tables, PALETTE))
+    return sorted(set(re.findall(r"[^\s{}]+", text)))
+
+
+def _color(name, rng):
+    return rng.choice(WORDS["color"].get(name, (name,)))

@@ -1,0 +1,46 @@
+"""Pictures for pre-training: shapes of one split in random, independent contexts."""
+
+from multiprocessing import Pool
+
+import numpy as np
+import torch
+from glyphs import DIGITS, load_font_shapes, load_scan_shapes
+from render import ATTRIBUTES, draw, sample_context
+from tqdm import tqdm
+
+WEIGHTS = {
+    "blur": {"sharp": 0.7, "blurry": 0.3}, "noise": {"clean": 0.7, "noisy": 0.3},
+    "outline": {"solid": 0.7, "outlined": 0.3}, "tilt": {"upright": 2, "left": 1, "right": 1},
+}  # fmt: skip
+
+
+
+def draw_pictures(job):
+    """count pictures of a split: uint8 images, labels, contexts."""
+    folder, split, count, seed, digits_only = job
+    rng = np.random.RandomState(seed)
+    fonts, scans = load_font_shapes(folder, split), load_scan_shapes(split)
+    digits = [shape for shape in fonts if shape[1] < len(DIGITS)]
+    images, labels, contexts = [], [], []
+    for _ in range(count):
+        context = sample_context(rng, **WEIGHTS)
+        pool = digits if digits_only or rng.random_sample() < 0.7 else fonts
+        pool = scans if context["source"] == "scan" else pool
+        _, label, shape = pool[rng.randint(len(pool))]
+        images.append(draw(shape, context, rng)[0])
+        labels.append(label)
+        contexts.append(context)
+    return np.stack(images), np.array(labels), contexts
+
+
+def draw_many(folder, split, count, seed, workers, digits_only=False):
+    """The same pictures whatever the number of workers."""
+    jobs = [(folder, split, 5000, seed * 1000 + i, digits_only) for i in range(count // 5000)]
+    with Pool(workers) as pool:
+        done = tqdm(pool.imap(draw_pictures, jobs), total=len(jobs), desc=f"drawing {split}")
+        images, labels, contexts = zip(*done)
+    contexts = [c for part in contexts for c in part]
+    images = torch.from_numpy(np.concatenate(images)).permute(0, 3, 1, 2).contiguous()
+    targets = [np.concatenate(labels)]
+    targets += [np.array([v.index(c[n]) for c in contexts]) for n, v in ATTRIBUTES.items()]
+    return images, torch.from_numpy(np.stack(targets)), contexts

@@ -1,0 +1,153 @@
+"""Draw a shape as a 32 x 32 picture with a known context.
+
+A context is a dict with one value for each attribute of ATTRIBUTES. Every attribute can be seen
+in the picture, and none is implied by another: a scan may be outlined, a sketch may be red.
+"""
+
+import numpy as np
+from glyphs import SIZE
+from PIL import Image, ImageFilter
+
+PALETTE = {
+    "black": (20, 20, 20), "white": (245, 245, 245), "gray": (128, 128, 128),
+    "red": (205, 30, 35), "orange": (245, 140, 20), "yellow": (245, 225, 50),
+    "green": (35, 150, 60), "blue": (35, 70, 200), "purple": (130, 45, 165),
+}  # fmt: skip
+ATTRIBUTES = {
+    "source": ("scan", "print", "sign", "sketch"),
+    "color": tuple(PALETTE),
+    "background": tuple(PALETTE),
+    "tilt": ("upright", "left", "right"),
+    "blur": ("sharp", "blurry"),
+    "outline": ("solid", "outlined"),
+    "noise": ("clean", "noisy"),
+}
+# Pairs that are too close to tell the ink from the ground.
+TOO_CLOSE = {
+    frozenset(pair)
+    for pair in [("white", "yellow"), ("red", "orange"), ("orange", "yellow"), ("blue", "purple"),
+                 ("black", "blue"), ("black", "purple"), ("gray", "green"), ("red", "purple"),
+                 ("gray", "purple"), ("gray", "orange"), ("green", "blue"), ("gray", "red")]
+}  # fmt: skip
+
+
+def choose(rng, weights):
+    """A key of {value: weight}."""
+    values = list(weights)
+    share = np.cumsum([weights[v] for v in values], dtype=np.float64)
+    return values[int(np.searchsorted(share, rng.random_sample() * share[-1], side="right"))]
+
+
+def sample_context(rng, **weights):
+    """A random context; weights={attribute: {value: weight}} replaces the uniform choice."""
+    uniform = {name: dict.fromkeys(values, 1) for name, values in ATTRIBUTES.items()}
+    tables = {**uniform, **weights}
+    context = {name: choose(rng, tables[name]) for name in ATTRIBUTES}
+    while _unreadable(context["color"], context["background"]):
+        context.update({name: choose(rng, tables[name]) for name in ("color", "background")})
+    return context
+
+
+def _unreadable(color, background):
+    return color == background or frozenset((color, background)) in TOO_CLOSE
+
+
+def draw(shape, context, rng):
+    """A 32 x 32 x 3 uint8 picture of the shape, and the angle in degrees (left > 0)."""
+    ink = _sketch_strokes(shape, rng) if context["source"] == "sketch" else shape
+    if context["outline"] == "outlined":
+        ink = _outline(ink)
+    angle = {"upright": rng.uniform(-5, 5), "left": rng.uniform(14, 32),
+             "right": rng.uniform(-32, -14)}[context["tilt"]]  # fmt: skip
+    sign = context["source"] == "sign"
+    plate, border = _plate(rng) if sign else (None, None)
+    zoom = rng.uniform(0.72, 0.86) if sign else rng.uniform(0.8, 1.12)
+    warp = _warp(rng, angle, zoom, perspective=0.14 if sign else 0.03)
+    fg, bg = (_tint(rng, context[name]) for name in ("color", "background"))
+    ramp = _ramp(rng, 10 if context["source"] == "print" else 30)
+    picture = np.broadcast_to(bg, (SIZE, SIZE, 3)) + ramp
+    if sign:
+        inside, edge = _apply(warp, plate), _apply(warp, border)
+        scene = np.array([rng.uniform(60, 200)] * 3) + rng.uniform(-35, 35, 3)
+        picture = _over(scene + _ramp(rng, 70), picture, inside)
+        picture = _over(picture, fg, edge)
+    picture = _over(picture, fg, _apply(warp, ink))
+    small = np.clip(picture, 0, 255).reshape(32, 2, 32, 2, 3).mean((1, 3))
+    if context["blur"] == "blurry":
+        image = Image.fromarray(small.astype(np.uint8))
+        blurred = image.filter(ImageFilter.GaussianBlur(rng.uniform(1.1, 1.7)))
+        small = np.asarray(blurred, dtype=np.float64)
+    if context["noise"] == "noisy":
+        small = small + rng.normal(0, rng.uniform(15, 30), (32, 32, 1))
+        speckled = rng.random_sample((32, 32)) < 0.05
+        small[speckled] = rng.choice([10, 245], (speckled.sum(), 1))
+    # 32 levels a channel: nothing that can be seen, and half the bytes on disk
+    return (np.clip(small, 0, 255).astype(np.uint8) & 0xF8) | 4, float(angle)
+
+
+def _tint(rng, name):
+    return np.clip(np.array(PALETTE[name]) + rng.uniform(-22, 22, 3), 0, 255)
+
+
+def _ramp(rng, strength):
+    """Light that falls from one side: (SIZE, SIZE, 1), between -strength and strength."""
+    y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
+    turn = rng.uniform(0, 2 * np.pi)
+    return (rng.uniform(0, strength) * (np.cos(turn) * x + np.sin(turn) * y) / 1.42)[..., None]
+
+
+def _over(below, above, alpha):
+    return below + (above - below) * alpha[..., None]
+
+
+def _outline(ink):
+    image = Image.fromarray((ink * 255).astype(np.uint8))
+    image = image.point(lambda v: 255 if v > 110 else 0)
+    wide = np.asarray(image.filter(ImageFilter.MaxFilter(7)), dtype=np.float32)
+    return (wide - np.asarray(image, dtype=np.float32)) / 255
+
+
+def _sketch_strokes(shape, rng):
+    """Two wobbling passes of a pencil, filled with hatching."""
+    y, x = np.mgrid[:SIZE, :SIZE]
+    passes = []
+    for _ in range(2):
+        reach, wave = rng.uniform(1, 2.4, 2), rng.uniform(14, 30, 2)
+        phase, shift = rng.uniform(0, 6.28, 2), rng.uniform(-1.5, 1.5, 2)
+        xs = x + shift[0] + reach[0] * np.sin(2 * np.pi * y / wave[0] + phase[0])
+        ys = y + shift[1] + reach[1] * np.sin(2 * np.pi * x / wave[1] + phase[1])
+        index = np.clip(np.rint([ys, xs]).astype(int), 0, SIZE - 1)
+        passes.append(shape[index[0], index[1]])
+    lines = (x + rng.choice([-1, 1]) * y + rng.randint(6)) % 6 < 3
+    return np.maximum(*passes) * np.where(lines, 1.0, 0.35).astype(np.float32)
+
+
+def _plate(rng):
+    """A sign's plate and its border: disc, octagon or square."""
+    y, x = np.abs(np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j])
+    far = {"disc": np.hypot(x, y), "square": np.maximum(x, y),
+           "octagon": np.maximum(np.maximum(x, y), (x + y) / 1.41)}  # fmt: skip
+    far = far[rng.choice(["disc", "octagon", "square"])]
+    inside = (far < 0.97).astype(np.float32)
+    return inside, inside * (far > 0.84)
+
+
+def _warp(rng, angle, zoom, perspective):
+    """Coefficients of the map from picture to shape for Image.transform(PERSPECTIVE)."""
+    turn = np.deg2rad(angle)
+    c, s, half = np.cos(turn) / zoom, np.sin(turn) / zoom, SIZE / 2
+    dx, dy = rng.uniform(-3, 3, 2)
+    inverse = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    inverse[2, :2] = rng.uniform(-perspective, perspective, 2) / half
+    inverse[0, 1] += rng.uniform(-0.08, 0.08)
+    centre = np.array([[1, 0, half], [0, 1, half], [0, 0, 1.0]])
+    away = np.array([[1, 0, -half - dx], [0, 1, -half - dy], [0, 0, 1.0]])
+    matrix = centre @ inverse @ away
+    return (matrix / matrix[2, 2]).ravel()[:8]
+
+
+def _apply(warp, ink):
+    image = Image.fromarray((np.clip(ink, 0, 1) * 255).astype(np.uint8))
+    out = image.transform(image.size, Image.Transform.PERSPECTIVE, tuple(warp),
+                          Image.Resampling.BILINEAR)  # fmt: skip
+    return np.asarray(out, dtype=np.float32) / 255

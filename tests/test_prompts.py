@@ -157,10 +157,12 @@ def test_class_names_refuse(folders, message):
 
 
 def test_prompts_are_contexts_by_classes():
-    prompts = build_prompts(["a {} in a video game.", "art of {}"], ["dog", "odd {name}", "cat"])
+    prompts = build_prompts(
+        ["a {} in a video game.", "{oil} art of {}"], ["dog", "odd {name}", "cat"]
+    )
     assert prompts == [
         ["a dog in a video game.", "a odd {name} in a video game.", "a cat in a video game."],
-        ["art of dog", "art of odd {name}", "art of cat"],
+        ["{oil} art of dog", "{oil} art of odd {name}", "{oil} art of cat"],
     ]
 
 
@@ -228,7 +230,7 @@ def test_domain_set_refuses(names, message):
     ("name", "near"),
     [
         ("imagenet8", "did you mean imagenet80 or imagenet7"),
-        ("ImageNet80", "did you mean imagenet80"),
+        ("IMAGENET80", "did you mean imagenet80"),
         ("domain", "did you mean domains"),
         ("/no/such/file.txt", "no file of that name: Known"),
         ("", "no file of that name"),
@@ -289,6 +291,7 @@ def test_file_below_the_home_directory(tmp_path, monkeypatch):
         ("photo\na {} of {}\n", "once.*'a {} of {}' in {file}, line 2"),
         ("photo\n\na {dog} here\n", "once.*'a {dog} here' in {file}, line 3"),
         ("a {0}\nphoto\n", "once.*'a {0}' in {file}, line 1"),
+        ("a { here\nphoto\n", "once.*'a { here' in {file}, line 1"),
         ("a {} here}\nphoto\n", "once.*'a {} here}' in {file}, line 1"),
         ("# x\nphoto\nart\nphoto\n", "differ; {file}, lines 2 and 4 both are 'a photo of {}'"),
         ("photo\na photo of {}\n", "differ; {file}, lines 1 and 2 both are 'a photo of {}'"),

@@ -224,7 +224,7 @@ class Frozen(nn.Module):
     def forward(self, x):
         encoder = self._held[0]
         dtype = autocast_dtype(encoder.precision, x.device)
-        if dtype is not None and not getattr(encoder, "cast_to", None) == dtype:
+        if dtype is not None and getattr(encoder, "cast_to", None) != dtype:
             cast_matrices(encoder.visual, dtype)
             encoder.cast_to = dtype
         return encoder(x)

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from pathlib import Path
 
 import clip
 import pytest
@@ -93,7 +94,7 @@ def test_a_file_that_is_no_clip(tmp_path, content):
 
 def test_a_truncated_file(tmp_path, tiny_clip):
     file = tmp_path / "half.pt"
-    data = open(tiny_clip, "rb").read()
+    data = Path(tiny_clip).read_bytes()
     file.write_bytes(data[: len(data) // 2])
     with pytest.raises(ValueError, match="half.pt is not a CLIP"):
         backbones.load(str(file))

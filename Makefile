@@ -1,0 +1,30 @@
+# make demo: everything from nothing on one machine, no GPU, no data, no DomainBed.
+# make test: what the project checks itself with.
+PYTHON ?= python3
+VENV ?= .venv
+OUTPUT ?= demo_output
+BIN := $(VENV)/bin
+SWEEP := --algorithms CLIP_ZeroShot CLIP_ERM CARFT --datasets DigitStyles --single_test_envs \
+	--n_trials 1 --n_hparams 1 --data_dir none --output_dir $(OUTPUT) \
+	--eval_splits needed --command_launcher local --skip_confirmation
+
+.PHONY: demo test clean
+
+demo: export DOMAINBED_CARFT_HOST = embedded
+demo: $(VENV)/installed
+	$(BIN)/python -m domainbed_carft.sweep launch $(SWEEP)
+	$(BIN)/python -m domainbed_carft.collect_results --input_dir $(OUTPUT)
+
+test: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest
+
+# DomainBed's own imports come along, so that the tests on a checkout of it can run (they are
+# skipped where there is none).
+$(VENV)/installed: setup.py domainbed_carft/__init__.py
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[test,domainbed]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(OUTPUT) build *.egg-info

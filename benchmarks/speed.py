@@ -1,0 +1,140 @@
+"""What CAR-FT costs: ratios of update times at ViT-B/16's shapes, and of whole runs on both hosts.
+
+    python benchmarks/speed.py [--batch 8] [--repeats 5] [--skip_hosts]
+
+Weights are random (their values do not change the time). All variants take turns in one process,
+step by step, and a ratio is the median over the turns of the quotient within one turn: the speed
+of a shared machine drifts, and this way it drifts for all alike. With a GPU, the GPU is timed.
+Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBED_ROOT, or
+~/.cache/domainbed-carft/DomainBed), on the same small job; left out where there is no checkout.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ["DOMAINBED_CARFT_HOST"] = "embedded"
+
+import torch
+from tqdm import tqdm
+
+from domainbed_carft.register import register
+
+VARIANTS = {
+    "CLIP_ERM fp32": ("CLIP_ERM", {"clip_precision": "fp32"}),
+    "CARFT fp32": ("CARFT", {"clip_precision": "fp32"}),
+    "CARFT fp32, frozen bf16": (
+        "CARFT",
+        {"clip_precision": "fp32", "clip_frozen_precision": "bf16"},
+    ),
+    "CLIP_ERM autocast": ("CLIP_ERM", {"clip_precision": "bf16"}),
+    "CARFT autocast": ("CARFT", {"clip_precision": "bf16"}),
+}
+RATIOS = [
+    ("CARFT fp32", "CLIP_ERM fp32"),
+    ("CARFT autocast", "CLIP_ERM autocast"),
+    ("CARFT fp32, frozen bf16", "CLIP_ERM fp32"),
+    ("CARFT autocast", "CLIP_ERM fp32"),
+    ("CLIP_ERM autocast", "CLIP_ERM fp32"),
+]
+
+
+def random_vit_b16(folder):
+    """Save a CLIP with ViT-B/16's image tower and a small text tower, and class and context files."""
+    import clip.model
+
+    model = clip.model.CLIP(512, 224, 12, 768, 16, 77, 49408, 64, 1, 1)
+    torch.nn.init.constant_(model.logit_scale, 4.6052)
+    torch.save(model.state_dict(), folder / "vit_b16.pt")
+    (folder / "classes.txt").write_text("\n".join(f"class {i}" for i in range(7)))
+    return {
+        "clip_backbone": str(folder / "vit_b16.pt"),
+        "clip_class_names": str(folder / "classes.txt"),
+    }
+
+
+def time_updates(batch, repeats):
+    """Return {variant: [seconds per update]} and the KL at step 0 with the frozen copy in bf16."""
+    register()
+    from domainbed import algorithms, hparams_registry
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x = torch.randn(batch, 3, 224, 224, device=device)
+    y = torch.randint(0, 7, (batch,), device=device)
+    made, times = {}, {name: [] for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["DOMAINBED_CARFT_CACHE"] = folder
+        files = random_vit_b16(Path(folder))
+        for name, (algorithm, knobs) in VARIANTS.items():
+            hparams = hparams_registry.default_hparams(algorithm, "PACS")
+            hparams.update(**files, **knobs)
+            cls = algorithms.get_algorithm_class(algorithm)
+            made[name] = cls((3, 224, 224), 7, 1, hparams).to(device)
+    first = {name: algorithm.update([(x, y)]) for name, algorithm in made.items()}
+    for _ in tqdm(range(repeats), desc="turns", unit="turn"):
+        for name, algorithm in made.items():
+            if device == "cuda":
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            algorithm.update([(x, y)])
+            if device == "cuda":
+                torch.cuda.synchronize()
+            times[name].append(time.perf_counter() - start)
+    return times, first["CARFT fp32, frozen bf16"]["context_kl"]
+
+
+def time_hosts(repeats):
+    """Return {host: [seconds]} of a whole run: two steps on DigitStyles, records and model saved."""
+    root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
+    root = Path(root).expanduser()
+    if not (root / "domainbed" / "algorithms.py").is_file():
+        return {}
+    arguments = "--algorithm CARFT --dataset DigitStyles --steps 2 --test_envs 0 --output_dir".split()
+    times = {"embedded": [], "DomainBed": []}
+    package = str(Path(__file__).parents[1])
+    for _ in tqdm(range(repeats), desc="whole runs", unit="turn"):
+        for host, taken in times.items():
+            environment = {**os.environ, "PYTHONPATH": package}
+            environment["DOMAINBED_CARFT_HOST"] = "embedded" if host == "embedded" else ""
+            with tempfile.TemporaryDirectory() as output:
+                command = [sys.executable, "-m", "domainbed_carft.train", *arguments, output]
+                start = time.perf_counter()
+                subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
+                taken.append(time.perf_counter() - start)
+    return times
+
+
+def ratio(times, a, b):
+    """Return the median over turns of a's time over b's."""
+    return statistics.median(x / y for x, y in zip(times[a], times[b]))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--batch", type=int, default=8, help="images in an update (default 8)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default 5)")
+    parser.add_argument("--skip_hosts", action="store_true", help="updates only")
+    args = parser.parse_args()
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
+    print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
+    times, kl = time_updates(args.batch, args.repeats)
+    for name, taken in times.items():
+        print(f"{name:28s} {statistics.median(taken):7.3f} s per update of {args.batch} images")
+    result = {f"{a} / {b}": round(ratio(times, a, b), 3) for a, b in RATIOS}
+    result["context KL at step 0 with the frozen copy in bf16 beside fp32"] = kl
+    hosts = {} if args.skip_hosts else time_hosts(min(args.repeats, 3))
+    if hosts:
+        for host, taken in hosts.items():
+            print(f"whole run, {host:10s} {statistics.median(taken):7.1f} s")
+        result["whole run, embedded / DomainBed"] = round(ratio(hosts, "embedded", "DomainBed"), 3)
+    print(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()

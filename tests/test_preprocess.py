@@ -44,6 +44,12 @@ def test_black_and_white_by_hand():
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
+def test_clip_s_statistics_are_those_of_open_clip():
+    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
+
+    assert (CLIP_MEAN, CLIP_STD) == (OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+
+
 def test_agrees_with_the_reference():
     x = 4 * images(2, 3, 4, 5, dtype=torch.float64) - 2
     got = host_to_clip(x, IMAGENET_MEAN, IMAGENET_STD)

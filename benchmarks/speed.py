@@ -3,7 +3,7 @@
     python benchmarks/speed.py [--batch 8] [--repeats 5] [--skip_hosts]
 
 Weights are random (their values do not change the time). All variants take turns in one process,
-step by step, and a ratio is the median over the turns of the quotient within one turn: the speed
+step by step ("no augmentation": on images that the frozen copy has seen before), and a ratio is the median over the turns of the quotient within one turn: the speed
 of a shared machine drifts, and this way it drifts for all alike. With a GPU, the GPU is timed.
 Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBED_ROOT, or
 ~/.cache/domainbed-carft/DomainBed), on the same small job; left out where there is no checkout.
@@ -12,6 +12,7 @@ Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBE
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -33,6 +34,10 @@ VARIANTS = {
         "CARFT",
         {"clip_precision": "fp32", "clip_frozen_precision": "bf16"},
     ),
+    "CARFT fp32, no augmentation": (
+        "CARFT",
+        {"clip_precision": "fp32", "data_augmentation": False},
+    ),
     "CLIP_ERM autocast": ("CLIP_ERM", {"clip_precision": "bf16"}),
     "CARFT autocast": ("CARFT", {"clip_precision": "bf16"}),
 }
@@ -40,13 +45,14 @@ RATIOS = [
     ("CARFT fp32", "CLIP_ERM fp32"),
     ("CARFT autocast", "CLIP_ERM autocast"),
     ("CARFT fp32, frozen bf16", "CLIP_ERM fp32"),
+    ("CARFT fp32, no augmentation", "CLIP_ERM fp32"),
     ("CARFT autocast", "CLIP_ERM fp32"),
     ("CLIP_ERM autocast", "CLIP_ERM fp32"),
 ]
 
 
 def random_vit_b16(folder):
-    """Save a CLIP with ViT-B/16's image tower and a small text tower, and class and context files."""
+    """Save a CLIP with ViT-B/16's image tower and a small text tower, and a file of class names."""
     import clip.model
 
     model = clip.model.CLIP(512, 224, 12, 768, 16, 77, 49408, 64, 1, 1)
@@ -90,12 +96,12 @@ def time_updates(batch, repeats):
 
 
 def time_hosts(repeats):
-    """Return {host: [seconds]} of a whole run: two steps on DigitStyles, records and model saved."""
+    """Return {host: [seconds]} of whole runs: two steps on DigitStyles, evaluation, saving."""
     root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
     root = Path(root).expanduser()
     if not (root / "domainbed" / "algorithms.py").is_file():
         return {}
-    arguments = "--algorithm CARFT --dataset DigitStyles --steps 2 --test_envs 0 --output_dir".split()
+    job = "--algorithm CARFT --dataset DigitStyles --steps 2 --test_envs 0 --output_dir"
     times = {"embedded": [], "DomainBed": []}
     package = str(Path(__file__).parents[1])
     for _ in tqdm(range(repeats), desc="whole runs", unit="turn"):
@@ -103,7 +109,7 @@ def time_hosts(repeats):
             environment = {**os.environ, "PYTHONPATH": package}
             environment["DOMAINBED_CARFT_HOST"] = "embedded" if host == "embedded" else ""
             with tempfile.TemporaryDirectory() as output:
-                command = [sys.executable, "-m", "domainbed_carft.train", *arguments, output]
+                command = [sys.executable, "-m", "domainbed_carft.train", *shlex.split(job), output]
                 start = time.perf_counter()
                 subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
                 taken.append(time.perf_counter() - start)

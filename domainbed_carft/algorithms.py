@@ -159,10 +159,21 @@ class CARFT(_CLIP):
 
     def __init__(self, input_shape, num_classes, num_domains, hparams):
         super().__init__(input_shape, num_classes, num_domains, hparams)
+        if len(self.context_weights) == 1:
+            raise ValueError(
+                f"CARFT needs two contexts or more, clip_contexts {hparams['clip_contexts']!r} "
+                "has one"
+            )
         precision = hparams["clip_frozen_precision"]
         if precision == "auto":
             precision = hparams["clip_precision"]
         self.frozen = backbones.Frozen(self.encoder.visual, precision)
+        augmented = hparams.get("data_augmentation", True)
+        self.memory = None if augmented else backbones.FeatureMemory()
+
+    def frozen_features(self, images):
+        """Return f_0(x) (B, D), remembered where the run has no augmentation."""
+        return self.frozen(images) if self.memory is None else self.memory(self.frozen, images)
 
     def loss(self, images, labels):
         features = self.encoder(images)
@@ -170,7 +181,7 @@ class CARFT(_CLIP):
             self.classify(features),
             labels,
             features,
-            self.frozen(images),
+            self.frozen_features(images),
             self.context_weights,
             self.logit_scale,
             self.hparams["carft_lambda"],

@@ -230,6 +230,55 @@ class Frozen(nn.Module):
         return encoder(x)
 
 
+class FeatureMemory:
+    """The frozen copy's features of images seen before, for runs without augmentation.
+
+    There an image comes back pixel for pixel, and CAR-FT's second forward pass is needed once per
+    image instead of once per step. Images are told apart by a 64-bit hash of their pixels.
+
+    Args:
+        limit: rows kept (D floats each, on the CPU); later images are computed every time.
+    """
+
+    def __init__(self, limit=500_000):
+        self.rows, self.limit = {}, limit
+
+    def __call__(self, frozen, images):
+        """Return frozen(images), computed for those images only that are new."""
+        keys = image_keys(images)
+        new = [i for i, key in enumerate(keys) if key not in self.rows]
+        known = [i for i, key in enumerate(keys) if key in self.rows]
+        if not known:
+            features = frozen(images)
+        else:
+            rows = torch.stack([self.rows[keys[i]] for i in known]).to(images.device)
+            features = rows.new_empty(len(keys), rows.shape[1])
+            features[known] = rows
+            if new:
+                features[new] = frozen(images[new])
+        if new and len(self.rows) < self.limit:
+            self.rows.update(zip([keys[i] for i in new], features[new].cpu()))
+        return features
+
+    def state_dict(self):
+        """Return what a resumed run needs to go on with the same numbers, bit for bit."""
+        return {"keys": list(self.rows), "rows": list(self.rows.values())}
+
+    def load_state_dict(self, state):
+        self.rows = dict(zip(state["keys"], state["rows"]))
+
+
+def image_keys(images):
+    """Return one 64-bit whole number per image (B, ...): Σ bits·r mod 2^64, r random and odd.
+
+    In whole numbers the sum has no rounding: the key does not depend on the batch or the device.
+    """
+    bits = images.float().contiguous().view(torch.int32).flatten(1).long()
+    generator = torch.Generator().manual_seed(0)
+    r = torch.randint(2**62, (bits.shape[1],), generator=generator) * 2 + 1
+    return (bits * r.to(bits.device)).sum(1).tolist()
+
+
 def cast_matrices(module, dtype):
     """Cast the weights of linear, convolution and attention layers; norms keep theirs."""
     for part in module.modules():

@@ -5,18 +5,21 @@ launchers `local` and `multi_gpu` are ours here.
 """
 
 import argparse
+import json
 import runpy
 
 from . import launchers
 from .hparams import ALGORITHMS
 from .names import unknown
-from .register import register
+from .register import find_host, register
 
 
 def main():
     """Check the names in the arguments, then run the host's own script, whose flags these are."""
     register()
-    check_names()
+    args = parse_names()
+    check_names(args)
+    print_sources(args)
     from domainbed import command_launchers
 
     others = {
@@ -30,15 +33,21 @@ def main():
     runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
 
 
-def check_names():
-    """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
-    from domainbed import algorithms, command_launchers, datasets
-
+def parse_names():
+    """Read what is checked or shown before the host's script reads all of it."""
     parser = argparse.ArgumentParser(add_help=False)
     for flag in ("--datasets", "--algorithms"):
         parser.add_argument(flag, nargs="+", default=[])
     parser.add_argument("--command_launcher", default="local")
-    args, _ = parser.parse_known_args()
+    parser.add_argument("--data_dir")
+    parser.add_argument("--hparams", type=json.loads, default={})
+    return parser.parse_known_args()[0]
+
+
+def check_names(args):
+    """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
+    from domainbed import algorithms, command_launchers, datasets
+
     asked = [
         ("data set", args.datasets, datasets, datasets.DATASETS),
         ("algorithm", args.algorithms, algorithms, [*algorithms.ALGORITHMS, *ALGORITHMS]),
@@ -50,6 +59,25 @@ def check_names():
     if args.command_launcher not in command_launchers.REGISTRY:
         known = list(command_launchers.REGISTRY)
         raise SystemExit(unknown("command launcher", args.command_launcher, known))
+
+
+def print_sources(args):
+    """Say which host, data and weights the sweep uses."""
+    from domainbed import hparams_registry
+
+    from .datasets import DATASETS
+
+    kind, where = find_host()
+    print(f"Host: {'embedded, of domainbed_carft' if kind == 'embedded' else where}")
+    shipped = [cls.__name__ for cls in DATASETS]
+    for dataset in args.datasets:
+        print(f"Data: {dataset}, {'shipped' if dataset in shipped else f'in {args.data_dir}'}")
+        weights = {
+            {**hparams_registry.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
+            for name in set(args.algorithms) & set(ALGORITHMS)
+        }
+        for name in weights:
+            print(f"Weights: {'the shipped small CLIP' if name == 'embedded' else name}")
 
 
 def _rewriting(launcher):

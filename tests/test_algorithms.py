@@ -190,6 +190,16 @@ def test_a_frozen_copy_in_bf16_beside_an_fp32_student(make):
     assert 0 < values[0]["context_kl"] < 1e-3
 
 
+def test_without_augmentation_the_frozen_copy_sees_an_image_once(make):
+    plain, remembering = make("CARFT"), make("CARFT", data_augmentation=False)
+    for step in range(4):
+        a, b = (algorithm.update(batches(step % 2)) for algorithm in (plain, remembering))
+        assert a == pytest.approx(b, abs=1e-5)
+    assert len(remembering.memory.rows) == 24  # two batches of two domains of six images
+    remembering.frozen = None  # not needed any more
+    remembering.update(batches(1))
+
+
 def test_images_of_another_size_and_of_one_channel(make):
     algorithm = make("CARFT")
     assert algorithm.predict(torch.randn(2, 3, 48, 40)).shape == (2, 3)
@@ -200,6 +210,12 @@ def test_images_of_another_size_and_of_one_channel(make):
 def test_training_domain_names_as_contexts(make):
     algorithm = make("CARFT", clip_contexts="domains")
     assert algorithm.context_weights.shape == (3, 16)  # four domains less the test domain
+
+
+def test_one_context_is_a_head_but_no_distribution(make):
+    assert make("CLIP_ERM", clip_contexts="single").context_weights.shape == (1, 16)
+    with pytest.raises(ValueError, match="two contexts or more, clip_contexts 'single' has one"):
+        make("CARFT", clip_contexts="single")
 
 
 def test_class_names_from_a_file(make, tmp_path):

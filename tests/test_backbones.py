@@ -256,3 +256,42 @@ def test_jobs_may_race_for_the_cache(loaded, tmp_path, monkeypatch):
     assert len(results) == 4
     assert all(torch.equal(r[0], results[0][0]) for r in results)
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_remembered_features_are_those_computed(loaded):
+    frozen = backbones.Frozen(loaded.visual)
+    seen = []
+    memory = backbones.FeatureMemory(limit=9)
+
+    def counting(images):
+        seen.append(len(images))
+        return frozen(images)
+
+    x = torch.randn(10, 3, 32, 32)
+    batches = [[0, 1, 2, 3], [3, 2, 1, 0], [4, 0, 5, 5], [6, 7, 8, 9], [9, 0, 6, 7]]
+    for batch in batches:
+        assert torch.allclose(memory(counting, x[batch]), frozen(x[batch]), atol=1e-6)
+    assert seen == [4, 3, 4]  # images 4, 5, 5; then 6 to 9, which filled the memory
+    again = backbones.FeatureMemory()
+    again.load_state_dict(memory.state_dict())
+    assert torch.equal(again(None, x[[9, 3]]), memory(None, x[[9, 3]]))
+
+
+def test_a_full_memory_computes(loaded):
+    memory = backbones.FeatureMemory(limit=0)
+    frozen = backbones.Frozen(loaded.visual)
+    x = torch.randn(2, 3, 32, 32)
+    for _ in range(2):
+        assert torch.equal(memory(frozen, x), frozen(x))
+    assert not memory.rows
+
+
+def test_image_keys_tell_one_bit_apart_and_do_not_depend_on_the_batch():
+    x = torch.rand(64, 3, 8, 8)
+    keys = backbones.image_keys(x)
+    assert len(set(keys)) == 64
+    assert backbones.image_keys(x[[7]]) == [keys[7]]
+    y = x[[7]].clone()
+    y[0, 2, 7, 7] = torch.nextafter(y[0, 2, 7, 7], torch.tensor(2.0))
+    assert backbones.image_keys(y) != [keys[7]]
+    assert backbones.image_keys(x[[7]].flip(-1)) != [keys[7]]

@@ -1,0 +1,133 @@
+"""The shipped data set and the shipped small CLIP load, are small and see what they should."""
+
+import json
+import sys
+from pathlib import Path
+
+import clip
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parent.parent
+ASSETS = ROOT / "domainbed_carft" / "assets"
+sys.path.insert(0, str(ROOT / "tools"))
+
+import glyphs  # noqa: E402
+import measure_clip  # noqa: E402
+from render import ATTRIBUTES  # noqa: E402
+
+ENVIRONMENTS = ["scan", "print", "sign", "sketch"]
+CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+@pytest.fixture(scope="module")
+def data():
+    return np.load(ASSETS / "digitstyles.npz")  # allow_pickle is off by default: plain arrays only
+
+
+@pytest.fixture(scope="module")
+def model():
+    return clip.load(str(ASSETS / "digitclip.pt"), device="cpu")[0]
+
+
+@pytest.fixture(scope="module")
+def templates():
+    return [t for t in (ASSETS / "contexts.txt").read_text().split("\n") if t.strip()]
+
+
+@pytest.fixture(scope="module")
+def numbers(model, data, templates):
+    probes = json.loads((ASSETS / "context_probes.json").read_text())
+    return measure_clip.measure(model, data, templates, probes)
+
+
+def test_sizes():
+    assert (ASSETS / "digitstyles.npz").stat().st_size <= 3e6
+    assert (ASSETS / "digitclip.pt").stat().st_size <= 6e6
+
+
+def test_environments_classes_and_counts(data):
+    assert data["environments"].tolist() == ENVIRONMENTS
+    assert data["classes"].tolist() == CLASSES
+    for env in ENVIRONMENTS:
+        images, labels = data[f"{env}_images"], data[f"{env}_labels"]
+        assert images.shape == (600, 32, 32, 3) and images.dtype == np.uint8
+        assert labels.dtype == np.int64
+        assert np.bincount(labels).tolist() == [60] * 10
+
+
+def test_every_picture_has_its_context(data):
+    attributes = json.loads(str(data["attributes"]))
+    assert attributes == {name: list(values) for name, values in ATTRIBUTES.items()}
+    for env in ENVIRONMENTS:
+        for name, values in attributes.items():
+            column = data[f"{env}_{name}"]
+            assert len(column) == 600 and column.max() < len(values)
+        assert {attributes["source"][i] for i in data[f"{env}_source"]} == {env}
+        tilt, angle = data[f"{env}_tilt"], data[f"{env}_angle"]
+        for value, low, high in [("upright", -5, 5), ("left", 14, 32), ("right", -32, -14)]:
+            angles = angle[tilt == attributes["tilt"].index(value)]
+            assert ((angles >= low) & (angles <= high)).all()
+
+
+def test_no_font_or_scan_of_the_data_set_is_in_pretraining(data):
+    pretraining = {
+        f for f in glyphs.read_font_list() if glyphs.split_of(f) in ("train", "held_out")
+    }
+    seen = {}
+    for env in ENVIRONMENTS[1:]:
+        seen[env] = set(data[f"{env}_origin"])
+        assert seen[env] and not seen[env] & pretraining
+        assert {glyphs.split_of(family) for family in seen[env]} == {env}
+    assert not seen["print"] & seen["sign"] | seen["sign"] & seen["sketch"]
+    scans = {int(origin.removeprefix("digits:")) for origin in data["scan_origin"]}
+    assert len(scans) == 600
+    assert scans <= set(glyphs.SCAN_BLOCKS["digitstyles"])
+    assert not scans & {*glyphs.SCAN_BLOCKS["train"], *glyphs.SCAN_BLOCKS["held_out"]}
+
+
+def test_scans_are_scikit_learns(data):
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    index = [int(origin.removeprefix("digits:")) for origin in data["scan_origin"]]
+    assert (digits.target[index] == data["scan_labels"]).all()
+
+
+def test_contexts_have_exactly_one_slot(templates):
+    assert 20 <= len(templates) <= 40 and len(set(templates)) == len(templates)
+    assert all(t.count("{}") == 1 and t.count("{") == 1 for t in templates)
+
+
+def test_clip_opens_the_weights(model):
+    assert model.visual.input_resolution == 32
+    assert model.context_length == 77 and model.vocab_size == 49408
+    assert all(p.dtype == torch.float32 for p in model.parameters())
+    assert all(p.isfinite().all() for p in model.parameters())
+    assert 20 <= model.logit_scale.exp().item() <= 100.001
+
+
+def test_an_unknown_word_has_a_zero_embedding(model):
+    row = clip.tokenize("xylophone")[0, 1]
+    assert model.token_embedding.weight[row].abs().sum() == 0
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_zero_shot_accuracy(numbers, env):
+    assert numbers[env]["class"] >= 0.75
+
+
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_contexts_are_recognised(numbers, name):
+    """Twice chance at the very least, over all pictures; MODEL_CARD.md has the numbers."""
+    assert numbers["all"][name] >= 0.6
+
+
+def test_contexts_are_recognised_where_they_vary(numbers):
+    sign = numbers["sign"]  # colours are uniform there: chance is 1/9
+    assert sign["color"] >= 0.5 and sign["background"] >= 0.5
+
+
+def test_the_cards_state_the_measured_numbers(numbers):
+    card = (ASSETS / "MODEL_CARD.md").read_text()
+    for env in ENVIRONMENTS:
+        assert f"| {env} | 600 | {100 * numbers[env]['class']:.1f} |" in card

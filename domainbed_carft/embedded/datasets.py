@@ -1,0 +1,198 @@
+"""Data sets: a list of environments, each a torch Dataset of (image, label)."""
+
+import os
+
+import torch
+from torch.utils.data import TensorDataset
+
+DATASETS = [
+    "Debug28",
+    "Debug224",
+    "VLCS",
+    "PACS",
+    "OfficeHome",
+    "TerraIncognita",
+    "DomainNet",
+]
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+def get_dataset_class(dataset_name):
+    """Return the class of that name.
+
+    Raises:
+        NotImplementedError: no such data set.
+    """
+    if dataset_name not in globals():
+        raise NotImplementedError(f"Dataset not found: {dataset_name}")
+    return globals()[dataset_name]
+
+
+def num_environments(dataset_name):
+    """Return how many environments the data set has, without opening it."""
+    return len(get_dataset_class(dataset_name).ENVIRONMENTS)
+
+
+def available():
+    """Return the names of the data sets: those listed, and others registered here."""
+    bases = (MultipleDomainDataset, MultipleEnvironmentImageFolder)
+    registered = (
+        name
+        for name, value in globals().items()
+        if isinstance(value, type) and issubclass(value, bases) and value not in bases
+    )
+    names = dict.fromkeys([*map(str, DATASETS), *registered])
+    return [name for name in names if not name.startswith("_")]
+
+
+def image_workers():
+    """Return how many processes read images for one loader: few, and never more than CPUs."""
+    return min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
+
+
+class MultipleDomainDataset:
+    """Several environments, in ``self.datasets``, and what the trainer must know of them."""
+
+    N_STEPS = 5001
+    CHECKPOINT_FREQ = 100
+    N_WORKERS = 0  # reading from memory needs none
+    ENVIRONMENTS = None  # names in the tables
+    INPUT_SHAPE = None
+
+    def __getitem__(self, index):
+        return self.datasets[index]
+
+    def __len__(self):
+        return len(self.datasets)
+
+
+class _Debug(MultipleDomainDataset):
+    """Three environments of 16 random images in two random classes."""
+
+    def __init__(self, root, test_envs, hparams):
+        self.input_shape = self.INPUT_SHAPE
+        self.num_classes = 2
+        self.datasets = [
+            TensorDataset(
+                torch.randn(16, *self.INPUT_SHAPE), torch.randint(0, self.num_classes, (16,))
+            )
+            for _ in self.ENVIRONMENTS
+        ]
+
+
+class Debug28(_Debug):
+    """Noise of 28 x 28 pixels."""
+
+    ENVIRONMENTS = ("0", "1", "2")
+    INPUT_SHAPE = (3, 28, 28)
+
+
+class Debug224(_Debug):
+    """Noise of 224 x 224 pixels."""
+
+    ENVIRONMENTS = ("0", "1", "2")
+    INPUT_SHAPE = (3, 224, 224)
+
+
+class MultipleEnvironmentImageFolder(MultipleDomainDataset):
+    """A folder laid out environment/class/image; the environments are its folders, sorted.
+
+    N_WORKERS: of a subclass, or None for image_workers().
+    Images are squashed to 224 x 224 and normalised with ImageNet's mean and standard deviation.
+
+    Args:
+        root: the folder.
+        test_envs: indices of environments that are never augmented.
+        augment: whether the others are: random crop, flip, colour jitter, grey.
+        hparams: knobs; not used.
+    """
+
+    N_WORKERS = None
+
+    def __init__(self, root, test_envs, augment, hparams):
+        from PIL import ImageFile  # torchvision takes as long to import as torch: only where needed
+        from torchvision.datasets import ImageFolder
+
+        ImageFile.LOAD_TRUNCATED_IMAGES = True  # as DomainBed does: some downloads are cut short
+        plain, augmented = _transforms()
+        environments = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+        self.datasets = [
+            ImageFolder(
+                os.path.join(root, environment),
+                transform=augmented if augment and i not in test_envs else plain,
+            )
+            for i, environment in enumerate(environments)
+        ]
+        if not self.datasets:
+            raise ValueError(f"No environments in {root}: expected {root}/DOMAIN/CLASS/IMAGE")
+        self.input_shape = (3, 224, 224)
+        self.num_classes = len(self.datasets[-1].classes)
+        if self.N_WORKERS is None:
+            self.N_WORKERS = image_workers()
+
+
+def _transforms():
+    """Return (plain, augmented)."""
+    from torchvision import transforms as t
+
+    to_tensor = [t.ToTensor(), t.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD)]
+    augment = [
+        t.RandomResizedCrop(224, scale=(0.7, 1.0)),
+        t.RandomHorizontalFlip(),
+        t.ColorJitter(0.3, 0.3, 0.3, 0.3),
+        t.RandomGrayscale(p=0.1),
+    ]
+    return t.Compose([t.Resize((224, 224)), *to_tensor]), t.Compose([*augment, *to_tensor])
+
+
+class _Benchmark(MultipleEnvironmentImageFolder):
+    """An image folder of a known name below --data_dir."""
+
+    CHECKPOINT_FREQ = 300
+    FOLDER = None
+
+    def __init__(self, root, test_envs, hparams):
+        if root is None:
+            raise ValueError(f"{type(self).__name__} needs --data_dir, which holds {self.FOLDER}/")
+        folder = os.path.join(root, self.FOLDER)
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"No folder {folder} (--data_dir must hold {self.FOLDER}/)")
+        super().__init__(folder, test_envs, hparams["data_augmentation"], hparams)
+
+
+class VLCS(_Benchmark):
+    """Photographs from Caltech101, LabelMe, SUN09 and VOC2007."""
+
+    ENVIRONMENTS = ("C", "L", "S", "V")
+    FOLDER = "VLCS"
+
+
+class PACS(_Benchmark):
+    """Art, cartoons, photographs and sketches."""
+
+    ENVIRONMENTS = ("A", "C", "P", "S")
+    FOLDER = "PACS"
+
+
+class OfficeHome(_Benchmark):
+    """Art, clip art, products and the real world."""
+
+    ENVIRONMENTS = ("A", "C", "P", "R")
+    FOLDER = "office_home"
+
+
+class TerraIncognita(_Benchmark):
+    """Camera traps at four locations."""
+
+    ENVIRONMENTS = ("L100", "L38", "L43", "L46")
+    FOLDER = "terra_incognita"
+
+
+class DomainNet(_Benchmark):
+    """345 classes in six styles."""
+
+    ENVIRONMENTS = ("clip", "info", "paint", "quick", "real", "sketch")
+    CHECKPOINT_FREQ = 1000
+    FOLDER = "domain_net"

@@ -1,0 +1,111 @@
+"""Seeds, splits, accuracy, and what is printed."""
+
+import hashlib
+import sys
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+
+def seed_hash(*args):
+    """Return int(md5(str(args))) mod 2^31: a seed for each combination of arguments."""
+    return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % 2**31
+
+
+class Split(Dataset):
+    """The items of ``underlying_dataset`` at the indices ``keys``."""
+
+    def __init__(self, underlying_dataset, keys):
+        self.underlying_dataset = underlying_dataset
+        self.keys = keys
+
+    def __getitem__(self, index):
+        return self.underlying_dataset[self.keys[index]]
+
+    def __len__(self):
+        return len(self.keys)
+
+
+def split_dataset(dataset, n, seed=0):
+    """Return (n items, the others) of the data set, shuffled with RandomState(seed)."""
+    if not 0 <= n <= len(dataset):
+        raise ValueError(f"A split must have 0 to {len(dataset)} items, got {n}")
+    keys = list(range(len(dataset)))
+    np.random.RandomState(seed).shuffle(keys)
+    return Split(dataset, keys[:n]), Split(dataset, keys[n:])
+
+
+def labels_of(dataset):
+    """Return the labels as a list of ints, without reading images where that is possible."""
+    if isinstance(dataset, Split):
+        labels = labels_of(dataset.underlying_dataset)
+        return [labels[key] for key in dataset.keys]
+    if isinstance(dataset, torch.utils.data.TensorDataset):
+        return [int(label) for label in dataset.tensors[-1]]
+    if hasattr(dataset, "targets"):  # torchvision's data sets
+        return [int(label) for label in dataset.targets]
+    return [int(dataset[i][1]) for i in range(len(dataset))]
+
+
+def make_weights_for_balanced_classes(dataset):
+    """Return a weight per item, 1 / (items of its class x classes); they sum to 1."""
+    labels = torch.tensor(labels_of(dataset))
+    _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
+    return 1.0 / (counts[classes] * len(counts)).double()
+
+
+def accuracy(network, loader, weights, device):
+    """Return the (weighted) share of items that the network predicts right.
+
+    Args:
+        network: has ``predict``, ``eval`` and ``train``; left in train mode.
+        loader: yields (x, y), in the order of ``weights``.
+        weights: one per item, or None for ones.
+        device: where the batches go.
+
+    A prediction of one column is a logit of class 1.
+    """
+    correct = torch.zeros((), dtype=torch.float64, device=device)
+    total = correct.clone()
+    seen = 0
+    network.eval()
+    with torch.no_grad():
+        for x, y in loader:
+            x, y = x.to(device, non_blocking=True), y.to(device, non_blocking=True)
+            p = network.predict(x)
+            right = ((p > 0).flatten() if p.size(1) == 1 else p.argmax(1)).eq(y)
+            w = torch.ones(len(y)) if weights is None else weights[seen : seen + len(y)]
+            seen += len(y)
+            w = w.to(device, torch.float64)
+            correct += (right * w).sum()
+            total += w.sum()
+    network.train()
+    return (correct / total).item()
+
+
+def print_row(row, colwidth=10, latex=False):
+    """Print values as columns, each padded or cut to colwidth."""
+    cells = (f"{x:.10f}" if isinstance(x, (float, np.floating)) else str(x) for x in row)
+    line = (" & " if latex else "  ").join(x.ljust(colwidth)[:colwidth] for x in cells)
+    print(line, "\\\\" if latex else "")
+
+
+class Tee:
+    """A stream that writes to a file, too."""
+
+    def __init__(self, fname, mode="a", stream=None):
+        self.stream = sys.stdout if stream is None else stream
+        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115  closed by whoever made it
+
+    def write(self, message):
+        self.stream.write(message)
+        self.file.write(message)
+        self.flush()
+
+    def flush(self):
+        self.stream.flush()
+        self.file.flush()
+
+    def __getattr__(self, name):  # isatty, encoding, ...
+        return getattr(self.stream, name)

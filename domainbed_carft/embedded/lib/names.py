@@ -1,0 +1,11 @@
+"""The answer to a wrong name."""
+
+import difflib
+
+
+def unknown(what, name, known):
+    """Return the message for a name that is not among the known ones, nearest names first."""
+    folded = {str(k).lower(): str(k) for k in known}
+    near = [folded[k] for k in difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)]
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return f"Unknown {what} {name!r}: {hint}Known: {', '.join(map(str, known)) or 'none'}"

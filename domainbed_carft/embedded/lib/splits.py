@@ -1,0 +1,73 @@
+"""What is trained on, and what is evaluated."""
+
+import os
+
+from . import fast_data_loader, misc
+
+FEW_IMAGES = 512  # fewer are read sooner than worker processes start
+
+
+class Splits:
+    """The environments' ``in`` (training), ``out`` (validation) and ``uda`` (unused) parts."""
+
+    def __init__(self, args, dataset, balanced):
+        self.train, self.evaluated = {}, []  # {env: split}, [(name, split, weights)]
+        smallest = float("inf")
+        ins, outs, udas = [], [], []
+        for i, env in enumerate(dataset):
+            seed = misc.seed_hash(args.trial_seed, i)
+            out, in_ = misc.split_dataset(env, int(len(env) * args.holdout_fraction), seed)
+            if i in args.test_envs:
+                uda, in_ = misc.split_dataset(in_, int(len(in_) * args.uda_holdout_fraction), seed)
+                if len(uda):
+                    udas.append(uda)
+            else:
+                self.train[i] = in_
+            if not len(out) or not len(in_):
+                raise ValueError(
+                    f"Environment {i} has {len(env)} images: --holdout_fraction "
+                    f"{args.holdout_fraction} and --uda_holdout_fraction "
+                    f"{args.uda_holdout_fraction} leave {len(in_)} to train and {len(out)} to "
+                    "validate on; each needs at least 1"
+                )
+            ins.append(in_)
+            outs.append(out)
+            smallest = min(smallest, len(in_))
+        self.smallest = smallest
+        needed = getattr(args, "eval_splits", "all") == "needed"
+        for kind, parts in (("in", ins), ("out", outs), ("uda", udas)):
+            for i, part in enumerate(parts):  # DomainBed numbers the uda parts by themselves
+                if not needed or kind == "out" or (kind == "in" and i in args.test_envs):
+                    self.evaluated.append((f"env{i}_{kind}", part, weights_of(part, balanced)))
+
+
+def weights_of(split, balanced):
+    """Return the weights of a split's items, or None."""
+    return misc.make_weights_for_balanced_classes(split) if balanced else None
+
+
+def workers_for(dataset, n_images, at_once=1):
+    """Return the number of worker processes for a loader that reads so many images."""
+    asked = os.environ.get("DOMAINBED_CARFT_N_WORKERS")
+    if asked:
+        return int(asked)
+    if n_images < FEW_IMAGES:
+        return 0
+    return min(dataset.N_WORKERS, max(1, (os.cpu_count() or 1) // at_once))
+
+
+def training_batches(start, n_steps, args, hparams, dataset, splits):
+    """Return an iterator over the steps' minibatches, [(x, y)] in the order of environments."""
+    n_images = (n_steps - start) * hparams["batch_size"]
+    loaders = [
+        fast_data_loader.InfiniteDataLoader(
+            dataset=split,
+            weights=weights_of(split, hparams["class_balanced"]),
+            batch_size=hparams["batch_size"],
+            num_workers=workers_for(dataset, n_images, at_once=len(splits.train)),
+            seed=misc.seed_hash(args.seed, "train", i),
+            start=start,
+        )
+        for i, split in splits.train.items()
+    ]
+    return zip(*loaders)

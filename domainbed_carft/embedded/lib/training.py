@@ -1,0 +1,122 @@
+"""The training loop: steps, records, evaluation, saving."""
+
+import sys
+import time
+from collections import defaultdict
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from . import fast_data_loader, misc, snapshot
+from .splits import training_batches, workers_for
+
+EVAL_BATCH = 64
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def train(args, hparams, hparams_before, built, folder, state):
+    """Train from the saved state, or from the start, to the end.
+
+    Args:
+        args: of the command.
+        hparams: the knobs, as they are now.
+        hparams_before: the knobs, before anything was built with them.
+        built: (dataset, splits, algorithm).
+        folder: RunFolder, locked.
+        state: of an earlier process, or None.
+    """
+    dataset, splits, algorithm = built
+    start = 0
+    if state is not None:
+        snapshot.restore(algorithm, state)
+        algorithm.train()  # as every evaluation leaves it
+        start = state["step"]
+        state.clear()  # as large as the model and its optimizer
+        print(f"Resuming at step {start}.")
+    n_steps = args.steps or dataset.N_STEPS
+    freq = args.checkpoint_freq or dataset.CHECKPOINT_FREQ
+    epoch = splits.smallest / hparams["batch_size"]  # in steps
+    values, header = defaultdict(list), None
+    batches = training_batches(start, n_steps, args, hparams, dataset, splits)
+    with tqdm(total=n_steps, initial=start, desc="training", unit="step", **bar_settings()) as bar:
+        for step in range(start, n_steps):
+            began = time.time()
+            minibatches = [(_move(x), _move(y)) for x, y in next(batches)]
+            for name, value in algorithm.update(minibatches, None).items():
+                values[name].append(value)
+            values["step_time"].append(time.time() - began)
+            bar.update()
+            if step % freq and step != n_steps - 1:
+                continue
+            record = {"step": step, "epoch": step / epoch}
+            record.update((name, float(np.mean(v))) for name, v in values.items())
+            values.clear()
+            record.update(evaluate(algorithm, args, dataset, splits, step))
+            record["mem_gb"] = _peak_gb()
+            bar.clear()
+            if header != sorted(record):
+                header = sorted(record)
+                misc.print_row(header, colwidth=12)
+            misc.print_row([record[name] for name in header], colwidth=12)
+            if args.save_model_every_checkpoint:
+                save_model(f"model_step{step}.pkl", args, hparams, built, folder)
+            position = {"step": step + 1, "args": vars(args), "hparams": hparams_before}
+            folder.save(
+                {**record, "hparams": hparams, "args": vars(args)},
+                {**snapshot.capture(algorithm), **position},
+            )
+    if not args.skip_model_save:
+        save_model("model.pkl", args, hparams, built, folder)
+    folder.finish()
+
+
+def evaluate(algorithm, args, dataset, splits, step):
+    """Return {env{i}_{split}_acc: accuracy}."""
+    loaders = [
+        (name, weights, fast_data_loader.FastDataLoader(part, EVAL_BATCH, workers))
+        for name, part, weights in splits.evaluated
+        for workers in [workers_for(dataset, len(part))]
+    ]
+    accuracies = {}
+    total = sum(len(loader) for _, _, loader in loaders)
+    settings = {"desc": "evaluating", "unit": "batch", "leave": False, "delay": 1}
+    with tqdm(total=total, **settings, **bar_settings()) as bar:
+        for name, weights, loader in loaders:
+            loader.seed = misc.seed_hash(args.seed, name, step)
+            counted = _counted(loader, bar)
+            accuracies[f"{name}_acc"] = misc.accuracy(algorithm, counted, weights, DEVICE)
+    return accuracies
+
+
+def save_model(name, args, hparams, built, folder):
+    """Write the model and what is needed to build it again."""
+    dataset, _, algorithm = built
+    content = {
+        "args": vars(args),
+        "model_input_shape": dataset.input_shape,
+        "model_num_classes": dataset.num_classes,
+        "model_num_domains": len(dataset) - len(args.test_envs),
+        "model_hparams": hparams,
+        "model_dict": algorithm.state_dict(),
+    }
+    folder.write(name, content)
+
+
+def bar_settings():
+    """Return tqdm's settings: never into err.txt, and seldom where stderr is a file."""
+    return {"file": sys.__stderr__, "mininterval": 0.5 if sys.__stderr__.isatty() else 30}
+
+
+def _counted(loader, bar):
+    for batch in loader:
+        yield batch
+        bar.update()
+
+
+def _move(tensor):
+    return tensor.to(DEVICE, non_blocking=True)
+
+
+def _peak_gb():
+    return torch.cuda.max_memory_allocated() / 1024**3 if DEVICE == "cuda" else 0.0

@@ -1,0 +1,180 @@
+"""Print a sweep's tables: one per selection method and data set, then the averages."""
+
+import argparse
+import os
+import sys
+
+import numpy as np
+
+from .. import algorithms, datasets, model_selection
+from ..lib import misc, reporting
+
+SELECTION_METHODS = (
+    model_selection.IIDAccuracySelectionMethod,
+    model_selection.LeaveOneOutSelectionMethod,
+    model_selection.OracleSelectionMethod,
+)
+# DomainBed's algorithms come first in its tables, in this order; its records may be read here.
+DOMAINBED_ALGORITHMS = """
+    ERM ERMPlusPlus Fish IRM GroupDRO Mixup MLDG CORAL MMD DANN CDANN MTL SagNet ARM VREx RSC SD
+    ANDMask SANDMask IGA SelfReg Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL
+    CausIRL_MMD EQRM RDM ADRMX URM
+""".split()  # noqa: SIM905  34 names
+
+
+PLUS_MINUS = {False: "+/-", True: r"$\pm$"}
+
+
+def cell(accuracies, latex):
+    """Return (mean in percent or None, "mean +/- standard error" or "X")."""
+    if not accuracies:
+        return None, "X"
+    mean = 100 * np.mean(accuracies)
+    error = 100 * np.std(accuracies) / np.sqrt(len(accuracies))
+    return mean, f"{mean:.1f} {PLUS_MINUS[latex]} {error:.1f}"
+
+
+def with_average(cells):
+    """Return the texts of a row's cells, and of their mean, or X where one is missing."""
+    means = [mean for mean, _ in cells]
+    average = "X" if None in means else f"{np.mean(means):.1f}"
+    return [*(text for _, text in cells), average]
+
+
+def print_table(header, rows, row_names, colwidth, latex):
+    """Print rows of texts below a header, with a name before each row."""
+    if latex:
+        print(r"\begin{center}")
+        print(r"\adjustbox{max width=\textwidth}{%")
+        print(rf"\begin{{tabular}}{{l{'c' * len(header)}}}")
+        print(r"\toprule")
+        titles = [rf"\textbf{{{name}}}".replace("%", r"\%") for name in ("Algorithm", *header)]
+        misc.print_row(titles, colwidth=colwidth, latex=True)
+        print(r"\midrule")
+    else:
+        misc.print_row(["Algorithm", *header], colwidth=colwidth)
+    for name, row in zip(row_names, rows):
+        misc.print_row([name, *row], colwidth=colwidth, latex=latex)
+    if latex:
+        print(r"\bottomrule")
+        print(r"\end{tabular}}")
+        print(r"\end{center}")
+
+
+def print_title(text, latex, level):
+    """Print the heading of a table."""
+    print()
+    if latex:
+        print(rf"\{level}{{{text}}}")
+        if level == "subsubsection":
+            print()
+    else:
+        print(f"-------- {text}")
+
+
+def ordered(found, listed):
+    """Return the names found: those listed in their order, then the others as they appeared."""
+    found = list(dict.fromkeys(found))
+    first = [name for name in listed if name in found]
+    return [*first, *(name for name in found if name not in first)]
+
+
+def print_results_tables(records, method, latex):
+    """Print all tables of one selection method."""
+    groups = [
+        {**group, "acc": method.sweep_acc(group["records"])}
+        for group in reporting.get_grouped_records(records)
+    ]
+    groups = [group for group in groups if group["acc"] is not None]
+    # Rows and tables are there for whatever has records, with X where nothing can be selected.
+    algorithm_names = ordered(
+        (record["args"]["algorithm"] for record in records),
+        dict.fromkeys([*DOMAINBED_ALGORITHMS, *algorithms.ALGORITHMS]),
+    )
+    with_records = {record["args"]["dataset"] for record in records}
+    dataset_names = [str(name) for name in datasets.DATASETS if name in with_records]
+
+    def accuracies(algorithm, dataset):
+        """Return [(test_env, trial_seed, accuracy)]."""
+        return [
+            (group["test_env"], group["trial_seed"], group["acc"])
+            for group in groups
+            if group["algorithm"] == algorithm and group["dataset"] == dataset
+        ]
+
+    if latex:
+        print_title(f"Model selection: {method.name}", latex, "subsection")
+    for dataset in dataset_names:
+        title = dataset if latex else f"Dataset: {dataset}, model selection method: {method.name}"
+        print_title(title, latex, "subsubsection")
+        rows = []
+        for algorithm in algorithm_names:
+            found = accuracies(algorithm, dataset)
+            cells = [
+                cell([acc for env, _, acc in found if env == i], latex)
+                for i in range(datasets.num_environments(dataset))
+            ]
+            rows.append(with_average(cells))
+        environments = datasets.get_dataset_class(dataset).ENVIRONMENTS
+        print_table([*environments, "Avg"], rows, algorithm_names, 20, latex)
+
+    title = "Averages" if latex else f"Averages, model selection method: {method.name}"
+    print_title(title, latex, "subsubsection")
+    rows = []
+    for algorithm in algorithm_names:
+        cells = []
+        for dataset in dataset_names:
+            trials = {}
+            for _, trial_seed, acc in accuracies(algorithm, dataset):
+                trials.setdefault(trial_seed, []).append(acc)
+            cells.append(cell([np.mean(accs) for accs in trials.values()], latex))
+        rows.append(with_average(cells))
+    print_table([*dataset_names, "Avg"], rows, algorithm_names, 25, latex)
+
+
+def print_report(records, latex):
+    """Print everything."""
+    if latex:
+        print(r"\documentclass{article}")
+        print(r"\usepackage{booktabs}")
+        print(r"\usepackage{adjustbox}")
+        print(r"\begin{document}")
+        print(r"\section{Full DomainBed results}")
+    print("% Total records:" if latex else "Total records:", len(records))
+    for method in SELECTION_METHODS:
+        print_results_tables(records, method, latex)
+    if latex:
+        print(r"\end{document}")
+
+
+def main(argv=None):
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="collect_results", description="Tables of a sweep")
+    parser.add_argument("--input_dir", type=str, required=True)
+    parser.add_argument("--latex", action="store_true")
+    parser.add_argument("--auto_lr", action="store_true", help="needs DomainBed itself")
+    args = parser.parse_args(argv)
+    if args.auto_lr:
+        parser.error("--auto_lr needs DomainBed itself")
+    if not os.path.isdir(args.input_dir):
+        parser.error(f"no folder {args.input_dir} (--input_dir)")
+    records = reporting.load_records(args.input_dir)
+    unknown = {record["args"]["dataset"] for record in records} - set(datasets.DATASETS)
+    for name in sorted(unknown):
+        n = sum(record["args"]["dataset"] == name for record in records)
+        print(
+            f"{n} records are of the data set {name}, which is not known here: no table for it",
+            file=sys.stderr,
+        )
+    stdout = sys.stdout
+    results = os.path.join(args.input_dir, f"results.{'tex' if args.latex else 'txt'}")
+    sys.stdout = misc.Tee(results, "w")
+    try:
+        print_report(records, args.latex)
+    finally:
+        sys.stdout.file.close()
+        sys.stdout = stdout
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Launch the runs of a sweep, or delete the unfinished ones.
+
+Flags, job folders and seeds are DomainBed's. Launching the same sweep again starts what is not
+done: jobs that were cut short resume, jobs that are running now are left alone.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import shlex
+import shutil
+import sys
+
+from .. import algorithms, command_launchers, datasets
+from ..lib import misc, names
+from ..lib.run_folder import DONE, is_held
+
+TRAIN = f"{shlex.quote(sys.executable)} -m domainbed_carft.train"
+
+
+class Job:
+    """One run: its arguments, its folder, and how far it is."""
+
+    NOT_LAUNCHED, INCOMPLETE, DONE = "Not launched", "Incomplete", "Done"
+
+    def __init__(self, train_args, sweep_output_dir):
+        digest = hashlib.md5(json.dumps(train_args, sort_keys=True).encode("utf-8")).hexdigest()
+        self.output_dir = os.path.join(sweep_output_dir, digest)
+        self.train_args = {**train_args, "output_dir": self.output_dir}
+        self.is_running = is_held(self.output_dir)
+        if os.path.exists(os.path.join(self.output_dir, DONE)):
+            self.state = self.DONE
+        else:
+            self.state = self.INCOMPLETE if os.path.exists(self.output_dir) else self.NOT_LAUNCHED
+
+    def __str__(self):
+        about = ("dataset", "algorithm", "test_envs", "hparams_seed")
+        return f"{self.state}: {self.output_dir} {tuple(self.train_args[name] for name in about)}"
+
+    @property
+    def command(self):
+        """Return the shell command that runs it."""
+        words = [TRAIN]
+        for name, value in sorted(self.train_args.items()):
+            values = value if isinstance(value, list) else [value]
+            words += [f"--{name}", *(shlex.quote(str(v)) for v in values)]
+        return " ".join(words)
+
+
+def all_test_envs(n_envs, single):
+    """Return the choices of test environments: each, and each with every later one."""
+    choices = []
+    for i in range(n_envs):
+        choices.append([i])
+        choices += [] if single else [[i, j] for j in range(i + 1, n_envs)]
+    return choices
+
+
+def make_args_list(args):
+    """Return the arguments of every run; the md5 of each names its folder."""
+    runs = []
+    for trial_seed in range(args.n_trials):
+        for dataset in args.datasets:
+            choices = all_test_envs(datasets.num_environments(dataset), args.single_test_envs)
+            for algorithm in args.algorithms:
+                for test_envs in choices:
+                    for hparams_seed in range(args.n_hparams_from, args.n_hparams):
+                        run = {
+                            "dataset": dataset,
+                            "algorithm": algorithm,
+                            "test_envs": test_envs,
+                            "holdout_fraction": args.holdout_fraction,
+                            "hparams_seed": hparams_seed,
+                            "data_dir": args.data_dir,
+                            "task": args.task,
+                            "trial_seed": trial_seed,
+                            "seed": misc.seed_hash(
+                                dataset, algorithm, test_envs, hparams_seed, trial_seed
+                            ),
+                        }
+                        if args.steps is not None:
+                            run["steps"] = args.steps
+                        if args.hparams is not None:
+                            run["hparams"] = args.hparams
+                        if args.eval_splits == "needed":
+                            run["eval_splits"] = "needed"
+                        runs.append(run)
+    return runs
+
+
+def parse_args(argv=None):
+    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    parser = argparse.ArgumentParser(prog="sweep", description="Run a sweep")
+    parser.add_argument("command", choices=("launch", "delete_incomplete"))
+    parser.add_argument("--datasets", nargs="+", type=str)
+    parser.add_argument("--algorithms", nargs="+", type=str)
+    parser.add_argument("--task", type=str, default="domain_generalization")
+    parser.add_argument("--n_hparams_from", type=int, default=0)
+    parser.add_argument("--n_hparams", type=int, default=20, help="hparams seeds are below this")
+    parser.add_argument("--output_dir", type=str, required=True)
+    parser.add_argument("--data_dir", type=str, required=True)
+    parser.add_argument("--seed", type=int, default=0, help="not used, as jobs run in order")
+    parser.add_argument("--n_trials", type=int, default=3)
+    parser.add_argument("--command_launcher", type=str, required=True)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--hparams", type=str)
+    parser.add_argument("--holdout_fraction", type=float, default=0.2)
+    parser.add_argument("--single_test_envs", action="store_true")
+    parser.add_argument("--skip_confirmation", action="store_true")
+    parser.add_argument("--eval_splits", choices=("all", "needed"), default="all")
+    args = parser.parse_args(argv)
+    if args.datasets is None:  # names decide by themselves what they contain
+        args.datasets = [name for name in datasets.DATASETS if "Debug" not in name]
+    if args.algorithms is None:
+        args.algorithms = list(algorithms.ALGORITHMS)
+    if not args.algorithms:
+        parser.error(f"--algorithms must be some of: {', '.join(algorithms.available())}")
+    asked = [("data set", name, datasets.available()) for name in args.datasets]
+    asked += [("algorithm", name, algorithms.available()) for name in args.algorithms]
+    asked += [("command launcher", args.command_launcher, list(command_launchers.REGISTRY))]
+    for what, name, known in asked:
+        if name not in known:
+            parser.error(names.unknown(what, name, known))
+    if args.task != "domain_generalization":
+        parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
+    try:
+        if args.hparams and not isinstance(json.loads(args.hparams), dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        parser.error(f"--hparams must be a JSON object, got {args.hparams} ({error})")
+    return args
+
+
+def confirm():
+    """Ask; exit unless the answer is y."""
+    if input("Are you sure? (y/n) ").lower().strip()[:1] != "y":
+        print("Nevermind!")
+        raise SystemExit(0)
+
+
+def launch(jobs, launcher, skip_confirmation):
+    """Run the jobs that are neither done nor running."""
+    print(f"About to launch {len(jobs)} jobs.")
+    if not jobs:
+        return
+    if not skip_confirmation:
+        confirm()
+    print("Launching...")
+    for job in jobs:
+        os.makedirs(job.output_dir, exist_ok=True)
+    launcher([job.command for job in jobs])
+    print(f"Launched {len(jobs)} jobs!")
+
+
+def delete(jobs, skip_confirmation):
+    """Delete the folders of the jobs."""
+    print(f"About to delete {len(jobs)} jobs.")
+    if not jobs:
+        return
+    if not skip_confirmation:
+        confirm()
+    print("Deleting...")
+    for job in jobs:
+        shutil.rmtree(job.output_dir)
+    print(f"Deleted {len(jobs)} jobs!")
+
+
+def main(argv=None):
+    """Run the command."""
+    args = parse_args(argv)
+    jobs = [Job(train_args, args.output_dir) for train_args in make_args_list(args)]
+    for job in jobs:
+        print(job)
+    count = {
+        state: sum(job.state == state for job in jobs)
+        for state in (Job.DONE, Job.INCOMPLETE, Job.NOT_LAUNCHED)
+    }
+    print(
+        f"{len(jobs)} jobs: {count[Job.DONE]} done, {count[Job.INCOMPLETE]} incomplete, "
+        f"{count[Job.NOT_LAUNCHED]} not launched."
+    )
+    running = sum(job.is_running for job in jobs)
+    if running:
+        print(f"{running} of the incomplete jobs are running now, and are left alone.")
+    free = [job for job in jobs if job.state != Job.DONE and not job.is_running]
+    if args.command == "launch":
+        launcher = command_launchers.REGISTRY[args.command_launcher]
+        launch(free, launcher, args.skip_confirmation)
+    else:
+        incomplete = [job for job in free if job.state == Job.INCOMPLETE]
+        delete(incomplete, args.skip_confirmation)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""Train one algorithm on one data set, leaving out the test environments.
+
+Flags, seeds, splits and records are DomainBed's. A run that was killed goes on from its last
+record when the same command is given again, and ends with the same numbers.
+"""
+
+import argparse
+import json
+import platform
+import random
+import sys
+import traceback
+from importlib import metadata
+
+import numpy as np
+import torch
+
+from .. import algorithms, datasets, hparams_registry
+from ..lib import misc, names, training
+from ..lib.run_folder import Held, RunFolder, differences
+from ..lib.splits import Splits, training_batches
+
+
+def parse_args(argv=None):
+    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    parser = argparse.ArgumentParser(prog="train", description="Domain generalization")
+    parser.add_argument("--data_dir", type=str)
+    parser.add_argument("--dataset", type=str, default="RotatedMNIST")
+    parser.add_argument("--algorithm", type=str, default="ERM")
+    parser.add_argument("--task", type=str, default="domain_generalization")
+    parser.add_argument("--hparams", type=str, help="JSON of knobs, over the defaults")
+    parser.add_argument("--hparams_seed", type=int, default=0, help="0: default knobs, else random")
+    parser.add_argument("--trial_seed", type=int, default=0, help="of splits and random knobs")
+    parser.add_argument("--seed", type=int, default=0, help="of everything else")
+    parser.add_argument("--steps", type=int, help="default: the data set's")
+    parser.add_argument("--checkpoint_freq", type=int, help="steps from record to record")
+    parser.add_argument("--test_envs", type=int, nargs="+", default=[0])
+    parser.add_argument("--output_dir", type=str, default="train_output")
+    parser.add_argument("--holdout_fraction", type=float, default=0.2)
+    parser.add_argument("--uda_holdout_fraction", type=float, default=0)
+    parser.add_argument("--skip_model_save", action="store_true")
+    parser.add_argument("--save_model_every_checkpoint", action="store_true")
+    parser.add_argument(
+        "--eval_splits",
+        choices=("all", "needed"),
+        default="all",
+        help="needed: leave out the training environments' `in` splits, which no selection "
+        "method reads",
+    )
+    args = parser.parse_args(argv)
+    if args.task != "domain_generalization":
+        parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
+    if args.dataset not in datasets.available():
+        parser.error(names.unknown("data set", args.dataset, datasets.available()))
+    if args.algorithm not in algorithms.available():
+        parser.error(names.unknown("algorithm", args.algorithm, algorithms.available()))
+    if len(set(args.test_envs)) < len(args.test_envs):
+        parser.error(f"--test_envs names an environment twice: {args.test_envs}")
+    for flag in ("steps", "checkpoint_freq"):
+        if (getattr(args, flag) or 0) < 0:
+            parser.error(f"--{flag} must be at least 1, got {getattr(args, flag)}")
+    try:
+        if args.hparams and not isinstance(json.loads(args.hparams), dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        parser.error(
+            f"--hparams must be JSON like '{{\"lr\": 1e-5}}', got {args.hparams} ({error})"
+        )
+    if args.eval_splits == "all":
+        del args.eval_splits  # the records of either host have the same arguments
+    return args
+
+
+def choose_hparams(args):
+    """Return the knobs: the defaults or a random draw, with --hparams over them."""
+    if args.hparams_seed == 0:
+        hparams = hparams_registry.default_hparams(args.algorithm, args.dataset)
+    else:
+        seed = misc.seed_hash(args.hparams_seed, args.trial_seed)
+        hparams = hparams_registry.random_hparams(args.algorithm, args.dataset, seed)
+    hparams.update(json.loads(args.hparams or "{}"))
+    return hparams
+
+
+def build(args, hparams):
+    """Return (dataset, splits, algorithm), seeded; what is wrong with them is a ValueError."""
+    random.seed(args.seed)
+    np.random.seed(args.seed)
+    torch.manual_seed(args.seed)
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    dataset = vars(datasets)[args.dataset](args.data_dir, args.test_envs, hparams)
+    wrong = [env for env in args.test_envs if not 0 <= env < len(dataset)]
+    if wrong or len(args.test_envs) == len(dataset):
+        raise ValueError(
+            f"--test_envs must be some, not all, of 0 to {len(dataset) - 1} for {args.dataset}, "
+            f"got {args.test_envs}"
+        )
+    splits = Splits(args, dataset, hparams["class_balanced"])
+    training_batches(0, 1, args, hparams, dataset, splits)  # a batch too large is told early
+    algorithm = algorithms.get_algorithm_class(args.algorithm)(
+        dataset.input_shape, dataset.num_classes, len(dataset) - len(args.test_envs), hparams
+    )
+    return dataset, splits, algorithm.to(training.DEVICE)
+
+
+def version(package):
+    """Return the installed version without importing the package."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def print_settings(args, hparams):
+    """Print the blocks at the top of out.txt."""
+    environment = {
+        "Python": platform.python_version(),
+        "PyTorch": torch.__version__,
+        "Torchvision": version("torchvision"),
+        "CUDA": torch.version.cuda,
+        "CUDNN": torch.backends.cudnn.version(),
+        "NumPy": np.__version__,
+        "PIL": version("pillow"),
+    }
+    blocks = {"Environment": environment, "Args": vars(args), "HParams": hparams}
+    for title, block in blocks.items():
+        print(f"{title}:")
+        for name, value in block.items() if block is environment else sorted(block.items()):
+            print(f"\t{name}: {value}")
+
+
+def stop(message):
+    """Exit with 2 and a message."""
+    print(f"train: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def resumable(folder, args, hparams):
+    """Return the saved state of these arguments, or None; exit with 2 where it is of others."""
+    state = folder.load_state()
+    changed = []
+    if state is not None:
+        changed = differences(state["args"], vars(args)) + differences(state["hparams"], hparams)
+    if changed:
+        stop(
+            f"{args.output_dir} holds an unfinished run of other arguments: {'; '.join(changed)}. "
+            "Take another --output_dir, or remove this one."
+        )
+    return state
+
+
+def run(args, folder):
+    """Train, with out.txt and err.txt mirroring the streams."""
+    hparams = choose_hparams(args)
+    state = resumable(folder, args, hparams)
+    before = dict(hparams)  # data sets and algorithms may change them
+    streams = sys.stdout, sys.stderr
+    sys.stdout = misc.Tee(folder.file("out.txt"))
+    sys.stderr = misc.Tee(folder.file("err.txt"), stream=streams[1])
+    try:
+        print_settings(args, hparams)
+        try:
+            built = build(args, hparams)
+        except (ValueError, FileNotFoundError, NotImplementedError) as error:
+            traceback.print_exc(file=sys.stderr.file)
+            stop(f"{error}\n(traceback: {folder.file('err.txt')})")
+        training.train(args, hparams, before, built, folder, state)
+    except Exception:
+        traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it after the streams end
+        raise
+    finally:
+        sys.stdout.file.close()
+        sys.stderr.file.close()
+        sys.stdout, sys.stderr = streams
+
+
+def main(argv=None):
+    """Run the command."""
+    args = parse_args(argv)
+    folder = RunFolder(args.output_dir)
+    try:
+        folder.lock()
+        if folder.is_done:
+            changed = differences(folder.finished_args() or {}, vars(args))
+            if changed:
+                stop(
+                    f"{args.output_dir} holds a finished run of other arguments: "
+                    f"{'; '.join(changed)}. Take another --output_dir."
+                )
+            folder.drop_state()
+            print(f"{args.output_dir} holds this run, finished. Nothing to do.")
+        else:
+            run(args, folder)
+    except Held as error:
+        stop(error)
+    finally:
+        folder.unlock()
+
+
+if __name__ == "__main__":
+    main()

@@ -3,8 +3,9 @@
     python benchmarks/speed.py [--batch 8] [--repeats 5] [--skip_hosts]
 
 Weights are random (their values do not change the time). All variants take turns in one process,
-step by step ("no augmentation": on images that the frozen copy has seen before), and a ratio is the median over the turns of the quotient within one turn: the speed
-of a shared machine drifts, and this way it drifts for all alike. With a GPU, the GPU is timed.
+step by step, and a ratio is the median over the turns of the quotient within one turn: the speed of
+a shared machine drifts, and this way it drifts for all alike. "no augmentation" is a step on images
+that the frozen copy has seen before. With a GPU, the GPU is timed.
 Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBED_ROOT, or
 ~/.cache/domainbed-carft/DomainBed), on the same small job; left out where there is no checkout.
 """

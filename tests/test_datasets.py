@@ -83,7 +83,7 @@ def test_no_data_dir():
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path}/PACS.*DOMAIN/CLASS/IMAGE"):
+    with pytest.raises(FileNotFoundError, match=f"No folder {tmp_path}/PACS.*data_dir"):
         build(str(tmp_path))
 
 

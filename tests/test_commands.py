@@ -1,0 +1,186 @@
+"""The explicit commands on the embedded host, as subprocesses: good runs, and every wrong input."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import DOMAINS, make_image_folder
+
+pytestmark = pytest.mark.slow
+
+
+def command(module, *words, cwd, **environment):
+    base = {k: v for k, v in os.environ.items() if k != "DOMAINBED_CARFT_AUTOLOAD"}
+    source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    return subprocess.run(
+        [sys.executable, "-m", f"domainbed_carft.{module}", *map(str, words)],
+        cwd=cwd,
+        env={**base, "PYTHONPATH": source, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder / "results.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def pacs(tmp_path_factory, tiny_clip, contexts_file):
+    """Arguments of a run on a folder laid out like PACS, with a tiny CLIP."""
+    root = tmp_path_factory.mktemp("data")
+    make_image_folder(root / "PACS", n=14, size=32)
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
+
+    def arguments(algorithm="CARFT", test_env=1, data_dir=root, steps=3, flags=(), **changes):
+        hparams = json.dumps({**knobs, **changes})
+        return [
+            *("--data_dir", data_dir, "--dataset", "PACS", "--algorithm", algorithm),
+            *("--test_envs", test_env, "--steps", steps, "--checkpoint_freq", 2),
+            *("--hparams", hparams, "--output_dir", "out", *flags),
+        ]
+
+    return arguments
+
+
+def test_a_run_on_an_image_folder(pacs, tmp_path):
+    done = command("train", *pacs(), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    first, last = records(tmp_path / "out")
+    assert first["context_kl"] == 0 < last["context_kl"]
+    assert (tmp_path / "out" / "done").exists() and (tmp_path / "out" / "model.pkl").exists()
+
+
+def test_the_same_seed_gives_the_same_numbers_whatever_the_workers(pacs, tmp_path):
+    runs = []
+    for workers in ("0", "2"):
+        folder = tmp_path / workers
+        folder.mkdir()
+        done = command("train", *pacs(), cwd=folder, DOMAINBED_CARFT_N_WORKERS=workers)
+        assert done.returncode == 0, done.stderr
+        runs.append(records(folder / "out"))
+    for a, b in zip(*runs):
+        assert {**a, "step_time": 0} == {**b, "step_time": 0}
+
+
+def test_steps_reach_the_schedule(pacs, tmp_path):
+    """With the learning rate at 0 after the run's length, the last step moves the weights least."""
+    import torch
+
+    flags = ["--save_model_every_checkpoint"]
+    arguments = pacs(algorithm="CLIP_ERM", steps=9, flags=flags, lr=1e-3, clip_warmup=0)
+    assert command("train", *arguments, cwd=tmp_path).returncode == 0
+    weights = [
+        torch.load(tmp_path / "out" / f"model_step{step}.pkl")["model_dict"]["head.weight"]
+        for step in (0, 2, 4, 6, 8)
+    ]
+    moves = [(b - a).norm().item() for a, b in itertools.pairwise(weights)]
+    assert moves[3] < moves[0] / 4
+
+
+def tree(root, **changes):
+    return make_image_folder(root / "PACS", **changes).parent
+
+
+def without_a_class(root):
+    folder = tree(root) / "PACS" / DOMAINS[2]
+    (folder / "house").rename(folder / "horse")
+    return root
+
+
+def empty(root):
+    (root / "PACS").mkdir(parents=True)
+    return root
+
+
+WRONG = {
+    "unknown algorithm": (dict(algorithm="CARFFT"), "did you mean CARFT"),
+    "unknown backbone": (dict(clip_backbone="ViT-B16"), "did you mean ViT-B/16"),
+    "missing weights": (dict(clip_backbone="/nowhere/w.pt"), "No weights file /nowhere/w.pt"),
+    "no CLIP": (dict(clip_backbone=__file__), "is not a CLIP in OpenAI's format"),
+    "missing data": (dict(data_dir=lambda d: d / "no"), "No folder"),
+    "empty data": (dict(data_dir=lambda d: empty(d / "e")), "No domain folders in"),
+    "classes differ": (dict(data_dir=lambda d: without_a_class(d / "c")), "lacks horse"),
+    "small domain": (dict(batch_size=99), "batch_size 99"),
+    "test domain": (dict(test_env=4), "0 art_painting, 1 cartoon"),
+    "misspelt knob": (dict(carft_lamda=1), "did you mean carft_lambda"),
+    "negative lambda": (dict(carft_lambda=-1), "carft_lambda must be a number >= 0, got -1"),
+    "empty contexts": (dict(clip_contexts=os.devnull), os.devnull),
+    "unknown contexts": (dict(clip_contexts="imagenet8"), "did you mean imagenet80"),
+    "fp16 on a CPU": (dict(clip_precision="fp16"), "needs a GPU"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_input_is_answered_within_seconds_and_leaves_no_record(case, pacs, tmp_path):
+    changes, message = WRONG[case]
+    changes = {k: v(tmp_path) if callable(v) else v for k, v in changes.items()}
+    start = time.monotonic()
+    done = command("train", *pacs(**changes), cwd=tmp_path)
+    assert done.returncode not in (0, None)
+    assert message in done.stderr
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+    assert not (tmp_path / "out" / "done").exists()
+    assert time.monotonic() - start < 60  # about 5 s on an idle machine
+
+
+def test_a_data_set_without_class_names(tmp_path):
+    arguments = "--dataset Debug28 --algorithm CARFT --output_dir out --hparams".split()
+    done = command("train", *arguments, '{"batch_size": 8}', cwd=tmp_path)
+    assert done.returncode and "clip_class_names" in done.stderr
+
+
+SWEEP = (
+    "--algorithms CLIP_ZeroShot CARFT --datasets DigitStyles --single_test_envs --n_trials 1 "
+    "--n_hparams 1 --steps 2 --data_dir none --output_dir out --command_launcher local "
+    "--skip_confirmation --eval_splits needed"
+).split()
+
+
+def test_a_sweep_and_its_tables_and_nothing_done_twice(tmp_path):
+    done = command("sweep", "launch", *SWEEP, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    top = done.stdout.splitlines()[:3]
+    assert top == [
+        "Host: embedded, of domainbed_carft",
+        "Data: DigitStyles, shipped",
+        "Weights: the shipped small CLIP",
+    ]
+    tables = command("collect_results", "--input_dir", "out", cwd=tmp_path).stdout
+    assert tables.count("\nCARFT ") == 6 and "scan" in tables
+    again = command("sweep", "launch", *SWEEP, cwd=tmp_path)
+    assert "8 done" in again.stdout and "About to launch 0 jobs." in again.stdout
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("CARFT", "CARFFT", "did you mean CARFT"),
+        ("DigitStyles", "DigitStlyes", "did you mean DigitStyles"),
+        ("local", "locl", "did you mean local"),
+    ],
+)
+def test_a_sweep_checks_names_before_it_makes_folders(old, new, message, tmp_path):
+    words = [new if word == old else word for word in SWEEP]
+    done = command("sweep", "launch", *words, cwd=tmp_path)
+    assert done.returncode and message in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_doctor(tmp_path):
+    done = command("doctor", cwd=tmp_path)
+    assert "Host: embedded" in done.stdout
+    assert done.stdout.count(": hooked") == 5
+    assert done.stdout.rstrip().endswith("All is well."), done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize("module", ["train", "sweep", "collect_results", "doctor"])
+def test_help(module, tmp_path):
+    done = command(module, "--help", cwd=tmp_path)
+    assert done.returncode == 0 and len(done.stdout) > 40

@@ -17,7 +17,7 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # DomainBed's own imports come along, so that the tests on a checkout of it can run (they are
 # skipped where there is none).

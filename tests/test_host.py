@@ -6,6 +6,7 @@ this one's packages, so that the start-up files are tested too.
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -146,6 +147,32 @@ def test_its_table_has_a_row_for_each(install, real_host, swept):
         assert len(rows) == 6
         # leave-one-out needs pairs of test domains, which --single_test_envs leaves out
         assert sum("X" in row for row in rows) == 2
+
+
+def test_half_a_line_is_named_and_not_a_crash(install, real_host, swept, tmp_path):
+    shutil.copytree(swept[0], tmp_path / "copy")
+    job = sorted((tmp_path / "copy").iterdir())[0]
+    with open(job / "results.jsonl", "a") as file:
+        file.write('{"args": ')
+    done = install.run(
+        f"python -m domainbed_carft.collect_results --input_dir {tmp_path}/copy",
+        real_host,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert f"{job}/results.jsonl, line 3" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_again_adds_no_second_records(install, real_host, swept, tmp_path):
+    job = sorted(swept[0].iterdir())[0]
+    shutil.copytree(job, tmp_path / "done")
+    again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
+    assert "finished run. Nothing to do" in install.run(again, real_host).stdout
+    assert records(tmp_path / "done") == records(job)
+    (tmp_path / "done" / "done").unlink()
+    done = install.run(f"{again} --dataset PACS --algorithm CARFT", real_host, check=False)
+    assert "needs --data_dir" in done.stderr or "data_dir" in done.stderr
+    assert (tmp_path / "done" / "results.jsonl.old").exists()
 
 
 def test_the_embedded_host_makes_the_same_jobs_and_tables(install, real_host, swept, tmp_path):

@@ -17,11 +17,11 @@ class Splits:
         for i, env in enumerate(dataset):
             seed = misc.seed_hash(args.trial_seed, i)
             out, in_ = misc.split_dataset(env, int(len(env) * args.holdout_fraction), seed)
-            if i in args.test_envs:
-                uda, in_ = misc.split_dataset(in_, int(len(in_) * args.uda_holdout_fraction), seed)
-                if len(uda):
-                    udas.append(uda)
-            else:
+            n_uda = int(len(in_) * args.uda_holdout_fraction) if i in args.test_envs else 0
+            if n_uda:
+                uda, in_ = misc.split_dataset(in_, n_uda, seed)
+                udas.append(uda)
+            if i not in args.test_envs:
                 self.train[i] = in_
             if not len(out) or not len(in_):
                 raise ValueError(

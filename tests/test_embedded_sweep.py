@@ -1,0 +1,183 @@
+"""The embedded sweep: jobs, their folders, what is launched and what is not."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shlex
+import sys
+
+import pytest
+from domainbed import algorithms, command_launchers, datasets
+from domainbed.lib.run_folder import RunFolder
+from domainbed.scripts import sweep
+
+
+class ERM(algorithms.Algorithm):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def erm(monkeypatch):
+    monkeypatch.setattr(algorithms, "ERM", ERM, raising=False)
+
+
+def launched(monkeypatch, arguments, folder, command="launch"):
+    """Run a sweep of Debug28 whose launcher only notes the commands; return them."""
+    commands = []
+    monkeypatch.setitem(command_launchers.REGISTRY, "noting", commands.extend)
+    fixed = "--datasets Debug28 --algorithms ERM --n_trials 1 --command_launcher noting"
+    where = ["--output_dir", str(folder), "--data_dir", "d x", "--skip_confirmation"]
+    sweep.main([command, *shlex.split(fixed), *where, *shlex.split(arguments)])
+    return commands
+
+
+def test_folders_are_those_of_domainbed(tmp_path, monkeypatch, capsys):
+    # printed by DomainBed's own sweep (b93c22a) for the same arguments
+    jobs = """
+        8be496cd42d313193f374280cb5dd13d ('Debug28', 'ERM', [0], 0)
+        fa6aa1c9a3bf71b6063c4e23908c198a ('Debug28', 'ERM', [0], 1)
+        e39b2f04d118032b64aba737e1d98d49 ('Debug28', 'ERM', [1], 0)
+        8aec3def02267542074417aa9a4bcb6e ('Debug28', 'ERM', [1], 1)
+        a063d4eafaa7a383c2664aea4d8c6dc6 ('Debug28', 'ERM', [2], 0)
+        bc4628c2460d958e6b54ba89cbb49b7c ('Debug28', 'ERM', [2], 1)
+    """
+    knobs = """--n_hparams 2 --single_test_envs --hparams '{"batch_size": 8}'"""
+    commands = launched(monkeypatch, knobs, tmp_path)
+    lines = [f"Not launched: {tmp_path}/{job.strip()}" for job in jobs.strip().splitlines()]
+    out = capsys.readouterr().out
+    summary = "6 jobs: 0 done, 0 incomplete, 6 not launched.\nAbout to launch 6 jobs.\n"
+    assert out.startswith("\n".join(lines) + "\n" + summary)
+    assert commands[0] == (
+        f"{shlex.quote(sys.executable)} -m domainbed_carft.train --algorithm ERM --data_dir 'd x' "
+        """--dataset Debug28 --holdout_fraction 0.2 --hparams '{"batch_size": 8}' """
+        f"--hparams_seed 0 --output_dir {tmp_path}/8be496cd42d313193f374280cb5dd13d "
+        "--seed 896409087 --task domain_generalization --test_envs 0 --trial_seed 0"
+    )
+    assert {f.name for f in tmp_path.iterdir()} == set(jobs.split()[::5])
+
+
+def test_pairs_follow_their_first_environment():
+    assert sweep.all_test_envs(3, single=False) == [[0], [0, 1], [0, 2], [1], [1, 2], [2]]
+    assert sweep.all_test_envs(3, single=True) == [[0], [1], [2]]
+
+
+def args_of(*flags):
+    fixed = "launch --datasets Debug28 --algorithms ERM --output_dir o --data_dir d"
+    parsed = sweep.parse_args([*fixed.split(), "--command_launcher", "dummy", *flags])
+    return sweep.make_args_list(parsed)
+
+
+def test_what_a_job_is_named_after():
+    plain = args_of("--n_hparams", "1")[0]
+    names = "dataset algorithm test_envs holdout_fraction hparams_seed data_dir task trial_seed"
+    assert set(plain) == {*names.split(), "seed"}
+    digest = hashlib.md5(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    assert sweep.Job(plain, "o").output_dir == f"o/{digest}"
+    assert args_of("--n_hparams", "1", "--eval_splits", "all")[0] == plain
+    assert args_of("--steps", "7", "--n_hparams", "1")[0] == {**plain, "steps": 7}
+    needed = args_of("--n_hparams", "1", "--eval_splits", "needed")[0]
+    assert needed == {**plain, "eval_splits": "needed"}
+
+
+def test_the_order_of_jobs():
+    jobs = args_of("--n_hparams_from", "1", "--n_hparams", "3", "--n_trials", "2")
+    assert len(jobs) == 2 * 6 * 2
+    about = [(j["trial_seed"], j["test_envs"], j["hparams_seed"]) for j in jobs[:3]]
+    assert about == [(0, [0], 1), (0, [0], 2), (0, [0, 1], 1)]
+    assert [j["trial_seed"] for j in jobs] == [0] * 12 + [1] * 12
+
+
+def test_launching_again_starts_what_is_neither_done_nor_running(tmp_path, monkeypatch, capsys):
+    first = launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path)
+    folders = [tmp_path / c.split("--output_dir ")[1].split()[0].split("/")[-1] for c in first]
+    (folders[0] / "done").write_text("done")
+    running = RunFolder(str(folders[1]))
+    running.lock()
+    capsys.readouterr()
+    again = launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path)
+    out = capsys.readouterr().out
+    assert again == first[2:]
+    assert "3 jobs: 1 done, 2 incomplete, 0 not launched.\n1 of the incomplete jobs are" in out
+    launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path, "delete_incomplete")
+    assert [f.exists() for f in folders] == [True, True, False]
+    running.unlock()
+
+
+def test_a_finished_sweep_launches_nothing_and_asks_nothing(tmp_path, monkeypatch):
+    launched(monkeypatch, "--n_hparams 1", tmp_path)
+    for folder in tmp_path.iterdir():
+        (folder / "done").write_text("done")
+    monkeypatch.setitem(command_launchers.REGISTRY, "noting", None)  # calling it would fail
+    fixed = "launch --datasets Debug28 --algorithms ERM --n_trials 1 --n_hparams 1 --data_dir"
+    rest = ["d x", "--output_dir", str(tmp_path), "--command_launcher", "noting"]
+    sweep.main([*fixed.split(), *rest])
+
+
+@pytest.mark.parametrize(("answer", "n"), [("n", 0), ("", 0), ("y", 6)])
+def test_confirmation(tmp_path, monkeypatch, answer, n):
+    monkeypatch.setattr("builtins.input", lambda prompt: answer)
+    commands = []
+    monkeypatch.setitem(command_launchers.REGISTRY, "noting", commands.extend)
+    fixed = "launch --datasets Debug28 --algorithms ERM --n_trials 1 --n_hparams 1 --data_dir d"
+    rest = ["--output_dir", str(tmp_path), "--command_launcher", "noting"]
+    with contextlib.suppress(SystemExit):
+        sweep.main([*fixed.split(), *rest])
+    assert len(commands) == n
+    assert len(list(tmp_path.iterdir())) == n
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("--datasets Debug82", "Unknown data set 'Debug82': did you mean Debug28"),
+        ("--algorithms erm", "Unknown algorithm 'erm': did you mean ERM?"),
+        ("--command_launcher locl", "Unknown command launcher 'locl': did you mean local"),
+        ("--hparams {", "--hparams must be a JSON object"),
+        ("--task domain_adaptation", "needs DomainBed itself"),
+    ],
+)
+def test_wrong_names_before_anything_is_made(tmp_path, capsys, wrong, said):
+    flags = f"--datasets Debug28 --algorithms ERM --data_dir d --command_launcher dummy {wrong}"
+    with pytest.raises(SystemExit) as stop:
+        sweep.main(["launch", *flags.split(), "--output_dir", str(tmp_path / "o")])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_defaults_for_names(capsys):
+    flags = "launch --output_dir o --data_dir d --command_launcher dummy".split()
+    with pytest.raises(SystemExit):
+        sweep.parse_args(flags)
+    assert "--algorithms must be some of: " in capsys.readouterr().err
+    chosen = sweep.parse_args([*flags, "--algorithms", "ERM"]).datasets
+    assert chosen == [name for name in datasets.DATASETS if "Debug" not in name]
+    assert {"PACS", "VLCS"} <= set(chosen)
+    assert "Debug28" not in chosen
+
+
+def test_local_launcher_goes_on_after_a_failure(tmp_path, capfd):
+    with pytest.raises(SystemExit) as stop:
+        command_launchers.local_launcher(["exit 3", f"touch {tmp_path}/after", "exit 0"])
+    assert stop.value.code == 1
+    assert (tmp_path / "after").exists()
+    err = capfd.readouterr().err
+    assert "exit code 3: exit 3" in err
+    assert "1 of 3 commands failed" in err
+
+
+def test_multi_gpu_launcher_gives_each_command_one_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    one = f"sleep 0.05; echo $CUDA_VISIBLE_DEVICES >> {tmp_path}/seen"
+    command_launchers.multi_gpu_launcher([one] * 4)
+    assert set((tmp_path / "seen").read_text().split()) == {"4", "6"}
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(SystemExit, match="no GPU"):
+        command_launchers.multi_gpu_launcher([one])
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
+
+
+def test_dummy_launcher_prints(capsys):
+    command_launchers.dummy_launcher(["a b"])
+    assert capsys.readouterr().out == "Dummy launcher: a b\n"

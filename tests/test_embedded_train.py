@@ -1,0 +1,331 @@
+"""The embedded trainer: records, resuming after a kill, locks, wrong arguments."""
+
+import contextlib
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import embedded_toy
+import numpy as np
+import pytest
+import torch
+from domainbed import algorithms, datasets
+from domainbed.lib import misc
+from domainbed.lib.run_folder import RunFolder, is_held
+from domainbed.scripts import train
+
+HOST_ARGS = (
+    "algorithm checkpoint_freq data_dir dataset holdout_fraction hparams hparams_seed output_dir "
+    "save_model_every_checkpoint seed skip_model_save steps task test_envs trial_seed "
+    "uda_holdout_fraction"
+).split()
+
+
+@pytest.fixture(autouse=True)
+def toys(monkeypatch):
+    monkeypatch.setattr(algorithms, "Toy", embedded_toy.Toy, raising=False)
+    monkeypatch.setattr(datasets, "Noisy", embedded_toy.Noisy, raising=False)
+
+
+def flags(folder, steps=30, dataset="Noisy", **other):
+    given = {
+        "algorithm": "Toy",
+        "dataset": dataset,
+        "hparams": '{"batch_size": 8}',
+        "steps": steps,
+        "checkpoint_freq": 3,
+        "output_dir": folder,
+        **other,
+    }
+    return [word for name, value in given.items() for word in (f"--{name}", str(value))]
+
+
+def records(folder):
+    with open(folder / "results.jsonl") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def lasting(folder):
+    """Records without what differs from run to run."""
+    found = records(folder)
+    for record in found:
+        del record["step_time"], record["mem_gb"], record["args"]["output_dir"]
+    return found
+
+
+@contextlib.contextmanager
+def child(arguments, delay=0.0):
+    """The trainer in a process of its own: forked, which spares the imports."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.environ["DELAY"] = str(delay)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            train.main(arguments)
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, 0)
+
+
+def wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_records_have_the_hosts_keys_and_the_splits_sizes(tmp_path, capsys):
+    train.main(flags(tmp_path, steps=5, test_envs=1, trial_seed=2))
+    found = records(tmp_path)
+    assert [r["step"] for r in found] == [0, 3, 4]
+    accs = [f"env{i}_{split}_acc" for i in range(3) for split in ("in", "out")]
+    values = ["loss", "lr", "updates", "pixels", "draws"]
+    written = ["step", "epoch", "step_time", "mem_gb", "hparams", "args"]
+    assert set(found[0]) == {*accs, *values, *written}
+    assert sorted(found[0]["args"]) == HOST_ARGS
+    # 24 images, int(24 * 0.2) = 4 of them held out: an epoch is 20 / 8 = 2.5 steps
+    assert [r["epoch"] for r in found] == [0, 3 / 2.5, 4 / 2.5]
+    assert [r["updates"] for r in found] == [1, 3, 5]  # means of 1; 2 3 4; 5
+    assert found[0]["mem_gb"] == 0 or torch.cuda.is_available()
+    assert (tmp_path / "done").read_text() == "done"
+    assert not (tmp_path / "checkpoint.pt").exists()
+    out = (tmp_path / "out.txt").read_text()
+    assert "Environment:\n\tPython: " in out
+    assert "\ttest_envs: [1]\n\ttrial_seed: 2\n" in out
+    assert "\tuda_holdout_fraction: 0\nHParams:\n\tbatch_size: 8\n" in out
+    header, *rows = out.splitlines()[-4:]
+    assert header.split() == sorted({*accs, *values, "step", "epoch", "step_time", "mem_gb"})
+    assert [len(row.split()) for row in rows] == [len(header.split())] * 3
+    assert out in capsys.readouterr().out
+
+
+def test_the_model_file_predicts_the_same(tmp_path):
+    train.main([*flags(tmp_path, steps=2), "--save_model_every_checkpoint"])
+    saved = torch.load(tmp_path / "model.pkl", weights_only=False)
+    assert set(saved) == {
+        "args",
+        "model_input_shape",
+        "model_num_classes",
+        "model_num_domains",
+        "model_hparams",
+        "model_dict",
+    }
+    assert (saved["model_input_shape"], saved["model_num_domains"]) == ((3, 4, 4), 2)
+    model = embedded_toy.Toy((3, 4, 4), 2, 2, saved["model_hparams"])
+    model.load_state_dict(saved["model_dict"])
+    assert saved["model_dict"]["updates"] == 2
+    early = torch.load(tmp_path / "model_step0.pkl", weights_only=False)
+    assert early["model_dict"]["updates"] == 1
+
+
+def test_splits_follow_from_the_trial_seed(tmp_path):
+    arguments = train.parse_args(flags(tmp_path, trial_seed=4, test_envs=1))
+    hparams = train.choose_hparams(arguments)
+    _, splits, _ = train.build(arguments, hparams)
+    parts = {name: part.keys for name, part, _ in splits.evaluated}
+    assert list(parts) == ["env0_in", "env1_in", "env2_in", "env0_out", "env1_out", "env2_out"]
+    for env in range(3):
+        keys = list(range(24))
+        np.random.RandomState(misc.seed_hash(4, env)).shuffle(keys)
+        assert parts[f"env{env}_out"] == keys[:4]
+        assert parts[f"env{env}_in"] == keys[4:]
+    assert list(splits.train) == [0, 2]
+
+
+def test_eval_splits_needed_skips_only_what_no_method_reads(tmp_path):
+    train.main([*flags(tmp_path / "all", steps=4), "--test_envs", "0", "2"])
+    train.main(
+        [*flags(tmp_path / "needed", steps=4, eval_splits="needed"), "--test_envs", "0", "2"]
+    )
+    whole, less = lasting(tmp_path / "all"), lasting(tmp_path / "needed")
+    for one, other in zip(whole, less):
+        del one["env1_in_acc"]
+        assert other["args"].pop("eval_splits") == "needed"
+    assert whole == less
+
+
+def test_killed_ten_times_the_records_are_those_of_a_run_never_killed(tmp_path):
+    train.main(flags(tmp_path / "whole"))
+    chance = random.Random(0)
+    kills, resumed_later, folders = 0, 0, []
+    while kills < 10:
+        folder = tmp_path / str(len(folders))
+        folders.append(folder)
+        while kills < 10 and not (folder / "done").exists():
+            with child(flags(folder), delay=0.01):
+                end = time.monotonic() + chance.uniform(0.05, 0.45)
+                while time.monotonic() < end and not (folder / "done").exists():
+                    time.sleep(0.002)
+                killed = not (folder / "done").exists()
+            kills += killed
+            if killed and (folder / "results.jsonl").exists():
+                steps = [r["step"] for r in records(folder)]  # whole lines,
+                assert steps == list(range(0, 30, 3))[: len(steps)]  # none twice
+                resumed_later += 1
+        if not (folder / "done").exists():
+            train.main(flags(folder))
+    assert resumed_later >= 3  # else the moments were chosen badly
+    for folder in folders:
+        assert lasting(folder) == lasting(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_kill_and_resume_of_the_program(tmp_path):
+    program = [sys.executable, embedded_toy.__file__, "train"]
+    data = {"dataset": "Debug28"}
+    train.main(flags(tmp_path / "whole", **data))
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        [*program, *flags(folder, **data)],
+        env={**os.environ, "DELAY": "0.1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for((folder / "results.jsonl").exists)
+    finally:
+        process.kill()
+        process.wait()
+    assert not (folder / "done").exists()
+    done = subprocess.run([*program, *flags(folder, **data)], capture_output=True, text=True)
+    assert "Resuming at step" in done.stdout
+    assert lasting(folder) == lasting(tmp_path / "whole")
+
+
+def test_workers_change_nothing(tmp_path, monkeypatch):
+    train.main(flags(tmp_path / "none", steps=4))
+    monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", "1")
+    train.main(flags(tmp_path / "one", steps=4))
+    assert lasting(tmp_path / "none") == lasting(tmp_path / "one")
+
+
+def interrupted(folder, **other):
+    """A run that was killed after its first record."""
+    with child(flags(folder, **other), delay=0.05):
+        wait_for((folder / "results.jsonl").exists)
+    assert (folder / "checkpoint.pt").exists()
+
+
+def test_a_damaged_state_starts_the_run_over(tmp_path, capsys):
+    train.main(flags(tmp_path / "whole", steps=9))
+    folder = tmp_path / "damaged"
+    interrupted(folder, steps=9)
+    state = (folder / "checkpoint.pt").read_bytes()
+    (folder / "checkpoint.pt").write_bytes(state[: len(state) // 2])
+    capsys.readouterr()
+    train.main(flags(folder, steps=9))
+    out, err = capsys.readouterr()
+    assert "checkpoint.pt cannot be read, so the run starts over" in err
+    assert "Resuming" not in out
+    assert lasting(folder) == lasting(tmp_path / "whole")
+
+
+def test_records_without_a_state_are_set_aside(tmp_path, capsys):
+    (tmp_path / "results.jsonl").write_text('{"step": 0}\n{"st')
+    train.main(flags(tmp_path, steps=4))
+    assert [r["step"] for r in records(tmp_path)] == [0, 3]
+    assert (tmp_path / "results.jsonl.old").read_text() == '{"step": 0}\n{"st'
+    assert "results.jsonl.old" in capsys.readouterr().err
+
+
+def test_other_arguments_do_not_resume(tmp_path, capsys):
+    interrupted(tmp_path)
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    for change in ({"seed": 5}, {"hparams": '{"batch_size": 4}'}):
+        with pytest.raises(SystemExit) as stop:
+            train.main(flags(tmp_path, **change))
+        assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert "unfinished run of other arguments: seed: was 0, now 5" in err
+    assert "batch_size: was 8, now 4" in err
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+def test_a_finished_run_is_not_done_again(tmp_path, capsys):
+    train.main(flags(tmp_path, steps=2))
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    train.main(flags(tmp_path, steps=2))
+    assert "finished. Nothing to do." in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(tmp_path, steps=3))
+    assert stop.value.code == 2
+    assert "finished run of other arguments: steps: was 2, now 3" in capsys.readouterr().err
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+def test_two_processes_do_not_share_a_folder(tmp_path, capsys):
+    with child(flags(tmp_path), delay=0.5):
+        wait_for(lambda: is_held(tmp_path))
+        with pytest.raises(SystemExit) as stop:
+            train.main(flags(tmp_path))
+        assert stop.value.code == 2
+        assert f"Another process works in {tmp_path}" in capsys.readouterr().err
+    assert not is_held(tmp_path)  # a killed process holds nothing
+    RunFolder(tmp_path).lock()
+
+
+def test_class_balance_reaches_training(tmp_path, monkeypatch):
+    drawn = []
+
+    class Watching(embedded_toy.Toy):
+        def update(self, minibatches, unlabeled=None):
+            drawn.extend(int(label) for _, y in minibatches for label in y)
+            return super().update(minibatches)
+
+    class Unbalanced(embedded_toy.Noisy):
+        def __init__(self, *args):
+            super().__init__(*args)
+            for env in self.datasets:
+                env.targets = [0] * 20 + [1] * 4
+
+    monkeypatch.setattr(algorithms, "Watching", Watching, raising=False)
+    monkeypatch.setattr(datasets, "Unbalanced", Unbalanced, raising=False)
+    knobs = '{"batch_size": 8, "class_balanced": true}'
+    given = {"algorithm": "Watching", "dataset": "Unbalanced", "hparams": knobs}
+    train.main(flags(tmp_path, steps=60, trial_seed=1, checkpoint_freq=59, **given))
+    # 960 draws, half of each class: standard deviation 1.6 %; unbalanced it would be 1/6
+    assert 0.42 < np.mean(drawn) < 0.58
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"dataset": "Debug82"}, "Unknown data set 'Debug82': did you mean Debug28"),
+        ({"algorithm": "toyy"}, "Unknown algorithm 'toyy': did you mean Toy?"),
+        ({"hparams": "{batch: 3}"}, "--hparams must be JSON"),
+        ({"hparams": "[3]"}, "--hparams must be JSON"),
+        ({"hparams": '{"batch_size": 80}'}, "got batch_size 80 and|batch_size 80, and"),
+        ({"test_envs": 3}, "--test_envs must be"),
+        ({"task": "domain_adaptation"}, "needs DomainBed itself"),
+        ({"holdout_fraction": 0.01}, "leave 24 to train and 0 to validate on"),
+        ({"dataset": "PACS", "data_dir": "/nowhere"}, "No folder /nowhere"),
+        ({"dataset": "PACS"}, "PACS needs --data_dir"),
+        ({"steps": -1}, "--steps must be at least 1"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_training(tmp_path, capsys, wrong, said):
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(tmp_path / "run", **wrong))
+    assert stop.value.code == 2
+    assert re.search(said, capsys.readouterr().err)
+    assert not (tmp_path / "run" / "results.jsonl").exists()
+
+
+def test_unfinished_algorithms_say_what_they_lack():
+    base = algorithms.Algorithm((3, 4, 4), 2, 1, {})
+    with pytest.raises(NotImplementedError, match="no update"):
+        base.update([])
+    with pytest.raises(NotImplementedError, match="Algorithm not found: Nope"):
+        algorithms.get_algorithm_class("Nope")

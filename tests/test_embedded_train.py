@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import embedded_toy
@@ -18,6 +19,7 @@ from domainbed import algorithms, datasets
 from domainbed.lib import misc
 from domainbed.lib.run_folder import RunFolder, is_held
 from domainbed.scripts import train
+from tqdm import tqdm
 
 HOST_ARGS = (
     "algorithm checkpoint_freq data_dir dataset holdout_fraction hparams hparams_seed output_dir "
@@ -64,6 +66,7 @@ def child(arguments, delay=0.0):
     pid = os.fork()
     if pid == 0:
         try:
+            tqdm.set_lock(threading.RLock())  # its own is shared with this process: killed, kept
             os.environ["DELAY"] = str(delay)
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             train.main(arguments)

@@ -4,11 +4,12 @@ Axis letters: D embedding, K classes, M contexts. A *template* is a text with ex
 where the class name goes; each template is one context.
 """
 
-import difflib
 import io
 import os
 
 import torch
+
+from .names import unknown
 
 SETS = {
     "imagenet80": "OpenAI's 80 ImageNet templates",
@@ -58,13 +59,8 @@ def load_contexts(name_or_path, domain_names=None):
     path = os.path.expanduser(name_or_path)
     if os.path.isfile(path):
         return _file_templates(path)
-    near = difflib.get_close_matches(name_or_path.lower(), SETS, n=2)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    known = "; ".join(f"{name} ({what})" for name, what in SETS.items())
-    raise ValueError(
-        f"Unknown contexts {name_or_path!r}, and no file of that name: {hint}"
-        f"Known: {known}; or the path of a text file with one context per line"
-    )
+    message = unknown("contexts", name_or_path, list(SETS))
+    raise ValueError(f"{message}; or the path of a text file with one context per line")
 
 
 def class_prompt_names(classes):

@@ -6,16 +6,19 @@ DELAY (seconds per step) makes a run long enough to be killed.
 
 import os
 import random
+import runpy
 import sys
 import time
 
-import embedded_host
 import numpy as np
 import torch
 
-embedded_host.load()
+from domainbed_carft.register import register
 
-from domainbed import algorithms, datasets  # noqa: E402
+os.environ["DOMAINBED_CARFT_HOST"] = "embedded"
+register()
+
+from domainbed import algorithms, datasets  # noqa: E402  only there once registered
 
 
 class Toy(algorithms.Algorithm):
@@ -76,4 +79,5 @@ class Noisy(datasets.MultipleDomainDataset):
 
 if __name__ == "__main__":
     algorithms.Toy, datasets.Noisy = Toy, Noisy
-    embedded_host.run(sys.argv.pop(1))
+    script = sys.argv.pop(1)
+    runpy.run_module(f"domainbed.scripts.{script}", run_name="__main__", alter_sys=True)

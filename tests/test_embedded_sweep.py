@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shlex
 import sys
 
@@ -155,27 +154,6 @@ def test_defaults_for_names(capsys):
     assert chosen == [name for name in datasets.DATASETS if "Debug" not in name]
     assert {"PACS", "VLCS"} <= set(chosen)
     assert "Debug28" not in chosen
-
-
-def test_local_launcher_goes_on_after_a_failure(tmp_path, capfd):
-    with pytest.raises(SystemExit) as stop:
-        command_launchers.local_launcher(["exit 3", f"touch {tmp_path}/after", "exit 0"])
-    assert stop.value.code == 1
-    assert (tmp_path / "after").exists()
-    err = capfd.readouterr().err
-    assert "exit code 3: exit 3" in err
-    assert "1 of 3 commands failed" in err
-
-
-def test_multi_gpu_launcher_gives_each_command_one_gpu(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    one = f"sleep 0.05; echo $CUDA_VISIBLE_DEVICES >> {tmp_path}/seen"
-    command_launchers.multi_gpu_launcher([one] * 4)
-    assert set((tmp_path / "seen").read_text().split()) == {"4", "6"}
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(SystemExit, match="no GPU"):
-        command_launchers.multi_gpu_launcher([one])
-    assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
 
 
 def test_dummy_launcher_prints(capsys):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import embedded_toy
 import numpy as np
@@ -185,7 +186,8 @@ def test_killed_ten_times_the_records_are_those_of_a_run_never_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_and_resume_of_the_program(tmp_path):
+def test_kill_and_resume_of_the_program(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     program = [sys.executable, embedded_toy.__file__, "train"]
     data = {"dataset": "Debug28"}
     train.main(flags(tmp_path / "whole", **data))

@@ -232,8 +232,8 @@ def test_domain_set_refuses(names, message):
         ("imagenet8", "did you mean imagenet80 or imagenet7"),
         ("IMAGENET80", "did you mean imagenet80"),
         ("domain", "did you mean domains"),
-        ("/no/such/file.txt", "no file of that name: Known"),
-        ("", "no file of that name"),
+        ("/no/such/file.txt", "Unknown contexts '/no/such/file.txt': Known"),
+        ("", "Unknown contexts ''"),
     ],
 )
 def test_unknown_set_is_answered_with_near_ones_and_all(name, near):
@@ -245,7 +245,7 @@ def test_unknown_set_is_answered_with_near_ones_and_all(name, near):
 
 
 def test_folder_is_no_context_file(tmp_path):
-    with pytest.raises(ValueError, match="no file of that name"):
+    with pytest.raises(ValueError, match="Unknown contexts"):
         load_contexts(str(tmp_path))
 
 

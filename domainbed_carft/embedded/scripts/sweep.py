@@ -12,8 +12,10 @@ import shlex
 import shutil
 import sys
 
+from domainbed_carft.names import unknown
+
 from .. import algorithms, command_launchers, datasets
-from ..lib import misc, names
+from ..lib import misc
 from ..lib.run_folder import DONE, is_held
 
 TRAIN = f"{shlex.quote(sys.executable)} -m domainbed_carft.train"
@@ -121,7 +123,7 @@ def parse_args(argv=None):
     asked += [("command launcher", args.command_launcher, list(command_launchers.REGISTRY))]
     for what, name, known in asked:
         if name not in known:
-            parser.error(names.unknown(what, name, known))
+            parser.error(unknown(what, name, known))
     if args.task != "domain_generalization":
         parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
     try:

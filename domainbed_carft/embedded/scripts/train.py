@@ -15,8 +15,10 @@ from importlib import metadata
 import numpy as np
 import torch
 
+from domainbed_carft.names import unknown
+
 from .. import algorithms, datasets, hparams_registry
-from ..lib import misc, names, training
+from ..lib import misc, training
 from ..lib.run_folder import Held, RunFolder, differences
 from ..lib.splits import Splits, training_batches
 
@@ -51,9 +53,9 @@ def parse_args(argv=None):
     if args.task != "domain_generalization":
         parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
     if args.dataset not in datasets.available():
-        parser.error(names.unknown("data set", args.dataset, datasets.available()))
+        parser.error(unknown("data set", args.dataset, datasets.available()))
     if args.algorithm not in algorithms.available():
-        parser.error(names.unknown("algorithm", args.algorithm, algorithms.available()))
+        parser.error(unknown("algorithm", args.algorithm, algorithms.available()))
     if len(set(args.test_envs)) < len(args.test_envs):
         parser.error(f"--test_envs names an environment twice: {args.test_envs}")
     for flag in ("steps", "checkpoint_freq"):

@@ -106,7 +106,7 @@ def held_out_pictures(fonts):
     from pictures import draw_pictures
     from render import ATTRIBUTES
 
-    images, labels, contexts = draw_pictures((fonts, "held_out", 4000, 77, True))
+    images, labels, contexts = draw_pictures((fonts, "held_out", 4000, 77, "digits"))
     data = {"classes": NUMBERS, "environments": ATTRIBUTES["source"]}
     for env in ATTRIBUTES["source"]:
         mine = [i for i, c in enumerate(contexts) if c["source"] == env]

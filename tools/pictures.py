@@ -8,23 +8,26 @@ from glyphs import DIGITS, load_font_shapes, load_scan_shapes
 from render import ATTRIBUTES, draw, sample_context
 from tqdm import tqdm
 
-WEIGHTS = {
+# Round 0 is drawn with EASY, the later ones with HARD.
+EASY = {
     "blur": {"sharp": 0.7, "blurry": 0.3}, "noise": {"clean": 0.7, "noisy": 0.3},
     "outline": {"solid": 0.7, "outlined": 0.3}, "tilt": {"upright": 2, "left": 1, "right": 1},
 }  # fmt: skip
+HARD = {"blur": EASY["blur"], "tilt": EASY["tilt"]}  # outline and noise in every second picture
+DIGIT_SHARE = {"easy": 0.7, "hard": 0.85}  # of the typeset pictures; the rest are capital letters
 
 
 
 def draw_pictures(job):
     """count pictures of a split: uint8 images, labels, contexts."""
-    folder, split, count, seed, digits_only = job
+    folder, split, count, seed, level = job
     rng = np.random.RandomState(seed)
     fonts, scans = load_font_shapes(folder, split), load_scan_shapes(split)
     digits = [shape for shape in fonts if shape[1] < len(DIGITS)]
     images, labels, contexts = [], [], []
     for _ in range(count):
-        context = sample_context(rng, **WEIGHTS)
-        pool = digits if digits_only or rng.random_sample() < 0.7 else fonts
+        context = sample_context(rng, **(HARD if level == "hard" else EASY))
+        pool = digits if rng.random_sample() < DIGIT_SHARE.get(level, 1) else fonts
         pool = scans if context["source"] == "scan" else pool
         _, label, shape = pool[rng.randint(len(pool))]
         images.append(draw(shape, context, rng)[0])
@@ -33,9 +36,9 @@ def draw_pictures(job):
     return np.stack(images), np.array(labels), contexts
 
 
-def draw_many(folder, split, count, seed, workers, digits_only=False):
+def draw_many(folder, split, count, seed, workers, level):
     """The same pictures whatever the number of workers."""
-    jobs = [(folder, split, 5000, seed * 1000 + i, digits_only) for i in range(count // 5000)]
+    jobs = [(folder, split, 5000, seed * 1000 + i, level) for i in range(count // 5000)]
     with Pool(workers) as pool:
         done = tqdm(pool.imap(draw_pictures, jobs), total=len(jobs), desc=f"drawing {split}")
         images, labels, contexts = zip(*done)

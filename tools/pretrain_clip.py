@@ -81,14 +81,14 @@ def step_on(loss, adam, schedule, parameters):
     schedule.step()
 
 
-def learn_attributes(model, pictures, args, log):
+def learn_attributes(model, pictures, args, log, seed, steps):
     images, targets, _ = pictures
     sizes = [int(targets[0].max()) + 1, *map(len, ATTRIBUTES.values())]
     heads = torch.nn.ModuleList(torch.nn.Linear(args.width, n) for n in sizes)
     parameters = [*model.visual.parameters(), *heads.parameters()]
-    adam, schedule = optimiser([(parameters, args.lr)], args.attribute_steps)
-    drawn = batches(len(images), args.attribute_batch, args.attribute_steps, args.seed)
-    bar = tqdm(drawn, desc="attributes", total=args.attribute_steps, mininterval=10)
+    adam, schedule = optimiser([(parameters, args.lr)], steps)
+    drawn = batches(len(images), args.attribute_batch, steps, seed)
+    bar = tqdm(drawn, desc="attributes", total=steps, mininterval=10)
     for step, index in enumerate(bar):
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             z = model.visual(normalise_pixels(images[index]))
@@ -156,11 +156,12 @@ def main():
     parser.add_argument("--fonts", required=True, help="folder of the npm packages of fonts.txt")
     parser.add_argument("--output", default="digitclip.pt")
     parser.add_argument("--log", default="digitclip.jsonl")
-    parser.add_argument("--encoder", help="keep the first part in this file, or take it")
-    parser.add_argument("--pictures", type=int, default=100_000)
-    parser.add_argument("--attribute_steps", type=int, default=2500)
-    parser.add_argument("--text_steps", type=int, default=1500)
-    parser.add_argument("--joint_steps", type=int, default=1500)
+    parser.add_argument("--encoder", help="prefix of files that keep the encoder of every round")
+    parser.add_argument("--pictures", type=int, default=60_000)
+    parser.add_argument("--attribute_steps", type=int, nargs="+", default=[3000, 4000, 3000],
+                        help="one number for each round, which draws new pictures")  # fmt: skip
+    parser.add_argument("--text_steps", type=int, default=1000)
+    parser.add_argument("--joint_steps", type=int, default=500)
     parser.add_argument("--attribute_batch", type=int, default=128)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
@@ -183,20 +184,24 @@ def main():
             row = {"stage": stage, "step": step, "values": values, "s": round(time.time() - start)}
             print(json.dumps(row), file=lines, flush=True)
 
-        pictures = draw_many(args.fonts, "train", args.pictures, args.seed, args.threads)
-        log("drawn", 0, [args.pictures])
         tokens = Tokens()
         model = CLIP(args.width, 32, args.image_layers, args.width, args.patch, CONTEXT_LENGTH, 1,
                      args.width, args.width // 64, args.text_layers)  # fmt: skip
         embedding = torch.nn.Embedding(len(tokens.ids) + 1, args.width, padding_idx=0)
         torch.nn.init.normal_(embedding.weight, std=0.02)
         embedding.weight.data[0] = 0
-        if args.encoder and Path(args.encoder).exists():
-            model.visual.load_state_dict(torch.load(args.encoder))
-        else:
-            learn_attributes(model, pictures, args, log)
-        if args.encoder:
-            torch.save(model.visual.state_dict(), args.encoder)
+        for rounds, steps in enumerate(args.attribute_steps):
+            kept = Path(f"{args.encoder}{rounds}.pt") if args.encoder else None
+            if kept and kept.exists():
+                model.visual.load_state_dict(torch.load(kept))
+                continue
+            seed, level = args.seed + 100 * rounds, "hard" if rounds else "easy"
+            pictures = draw_many(args.fonts, "train", args.pictures, seed, args.threads, level)
+            log("drawn", rounds, [args.pictures])
+            torch.manual_seed(seed)
+            learn_attributes(model, pictures, args, log, seed, steps)
+            if kept:
+                torch.save(model.visual.state_dict(), kept)
         align(model, embedding, tokens, pictures, args, log)
         save(model, embedding, tokens, args.output)
         log("saved", 0, [Path(args.output).stat().st_size])

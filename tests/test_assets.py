@@ -118,8 +118,8 @@ def test_zero_shot_accuracy(numbers, env):
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_contexts_are_recognised(numbers, name):
-    """Twice chance at the very least, over all pictures; MODEL_CARD.md has the numbers."""
-    assert numbers["all"][name] >= 0.6
+    """Over all pictures; MODEL_CARD.md has the numbers of each environment."""
+    assert numbers["all"][name] >= 0.75
 
 
 def test_contexts_are_recognised_where_they_vary(numbers):
@@ -127,7 +127,13 @@ def test_contexts_are_recognised_where_they_vary(numbers):
     assert sign["color"] >= 0.5 and sign["background"] >= 0.5
 
 
-def test_the_cards_state_the_measured_numbers(numbers):
-    card = (ASSETS / "MODEL_CARD.md").read_text()
-    for env in ENVIRONMENTS:
-        assert f"| {env} | 600 | {100 * numbers[env]['class']:.1f} |" in card
+def test_the_card_states_the_measured_numbers(numbers):
+    table = (ASSETS / "MODEL_CARD.md").read_text().partition("\nDigitStyles:\n")[2]
+    stated = {
+        cells[1]: float(cells[3])
+        for cells in (line.replace(" ", "").split("|") for line in table.splitlines())
+        if len(cells) > 3 and cells[2] == "600"
+    }
+    assert list(stated) == ENVIRONMENTS
+    for env in ENVIRONMENTS:  # another processor may round three pictures of 600 the other way
+        assert abs(stated[env] - 100 * numbers[env]["class"]) <= 0.5

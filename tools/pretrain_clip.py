@@ -192,12 +192,15 @@ def main():
         embedding.weight.data[0] = 0
         for rounds, steps in enumerate(args.attribute_steps):
             kept = Path(f"{args.encoder}{rounds}.pt") if args.encoder else None
-            if kept and kept.exists():
+            last = rounds == len(args.attribute_steps) - 1  # its pictures go on to part 2
+            trained = kept and kept.exists()
+            seed, level = args.seed + 100 * rounds, "hard" if rounds else "easy"
+            if last or not trained:
+                pictures = draw_many(args.fonts, "train", args.pictures, seed, args.threads, level)
+                log("drawn", rounds, [args.pictures])
+            if trained:
                 model.visual.load_state_dict(torch.load(kept))
                 continue
-            seed, level = args.seed + 100 * rounds, "hard" if rounds else "easy"
-            pictures = draw_many(args.fonts, "train", args.pictures, seed, args.threads, level)
-            log("drawn", rounds, [args.pictures])
             torch.manual_seed(seed)
             learn_attributes(model, pictures, args, log, seed, steps)
             if kept:

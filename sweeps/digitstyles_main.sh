@@ -10,5 +10,5 @@ PYTHON=${PYTHON:-python}
 export DOMAINBED_CARFT_HOST=embedded
 "$PYTHON" -m domainbed_carft.sweep launch --algorithms CLIP_ZeroShot CLIP_ERM CARFT \
     --datasets DigitStyles --single_test_envs --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
-    --output_dir "$OUTPUT" --command_launcher local --skip_confirmation
+    --output_dir "$OUTPUT" --eval_splits needed --command_launcher local --skip_confirmation
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"

@@ -57,10 +57,10 @@ class InMemoryImages(torch.utils.data.Dataset):
 class DigitStyles(MultipleDomainDataset):
     """Ten digits in four styles, 32 x 32 pixels, shipped with this package (see DIGITSTYLES.md).
 
-    Needs no files in ``root``. Augmentation, where the host asks for it: slight random resized crops,
-    which leave zero-shot accuracy within a point of what it is without. Flips and colour changes
-    are left out: they change what a digit, or its context, is. So do DomainBed's crops here: the
-    digits fill the frame, and with a scale from 0.7 zero-shot accuracy falls by 11 to 15 points.
+    Needs no files in ``root``. Augmentation, where the host asks for it: slight random resized
+    crops, which leave zero-shot accuracy within a point of what it is without. Flips and colour
+    changes are left out: they change what a digit, or its context, is. So do DomainBed's crops:
+    digits fill the frame, and a scale from 0.7 on costs 11 to 15 points of zero-shot accuracy.
     """
 
     ENVIRONMENTS = ("scan", "print", "sign", "sketch")

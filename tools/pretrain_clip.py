@@ -161,7 +161,7 @@ def main():
     parser.add_argument("--attribute_steps", type=int, nargs="+", default=[3000, 4000, 3000],
                         help="one number for each round, which draws new pictures")  # fmt: skip
     parser.add_argument("--text_steps", type=int, default=1000)
-    parser.add_argument("--joint_steps", type=int, default=500)
+    parser.add_argument("--joint_steps", type=int, default=1000)
     parser.add_argument("--attribute_batch", type=int, default=128)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)

@@ -7,10 +7,12 @@ step by step, and a ratio is the median over the turns of the quotient within on
 a shared machine drifts, and this way it drifts for all alike. "no augmentation" is a step on images
 that the frozen copy has seen before. With a GPU, the GPU is timed.
 Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBED_ROOT, or
-~/.cache/domainbed-carft/DomainBed), on the same small job; left out where there is no checkout.
+~/.cache/domainbed-carft/DomainBed), on the same small job, with each host's own number of
+loader workers; left out where there is no checkout.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -24,6 +26,7 @@ from pathlib import Path
 os.environ["DOMAINBED_CARFT_HOST"] = "embedded"
 
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from domainbed_carft.register import register
@@ -97,24 +100,37 @@ def time_updates(batch, repeats):
 
 
 def time_hosts(repeats):
-    """Return {host: [seconds]} of whole runs: two steps on DigitStyles, evaluation, saving."""
+    """Return {host: [seconds]} of whole runs: two steps on a folder of 168 tiny images."""
     root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
     root = Path(root).expanduser()
     if not (root / "domainbed" / "algorithms.py").is_file():
         return {}
-    job = "--algorithm CARFT --dataset DigitStyles --steps 2 --test_envs 0 --output_dir"
     times = {"embedded": [], "DomainBed": []}
     package = str(Path(__file__).parents[1])
-    for _ in tqdm(range(repeats), desc="whole runs", unit="turn"):
-        for host, taken in times.items():
-            environment = {**os.environ, "PYTHONPATH": package}
-            environment["DOMAINBED_CARFT_HOST"] = "embedded" if host == "embedded" else ""
-            with tempfile.TemporaryDirectory() as output:
+    with tempfile.TemporaryDirectory() as folder:
+        make_image_folder(Path(folder))
+        job = (
+            f"--algorithm CARFT --dataset PACS --data_dir {folder} --steps 2 --test_envs 0 "
+            f'--hparams \'{{"clip_backbone": "embedded", "batch_size": 8}}\' --output_dir'
+        )
+        for turn in tqdm(range(repeats), desc="whole runs", unit="turn"):
+            for host, taken in times.items():
+                environment = {**os.environ, "PYTHONPATH": package}
+                environment["DOMAINBED_CARFT_HOST"] = "embedded" if host == "embedded" else ""
+                output = f"{folder}/{host}{turn}"
                 command = [sys.executable, "-m", "domainbed_carft.train", *shlex.split(job), output]
                 start = time.perf_counter()
                 subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True)
                 taken.append(time.perf_counter() - start)
     return times
+
+
+def make_image_folder(root):
+    """Lay out PACS/domain/class/image: 4 domains, 3 classes, 14 images of 32 x 32 pixels each."""
+    for domain, label, i in itertools.product("abcd", ("cat", "dog", "owl"), range(14)):
+        folder = root / "PACS" / domain / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((32, 32), 50).convert("RGB").save(folder / f"{i}.png")
 
 
 def ratio(times, a, b):

@@ -191,6 +191,7 @@ def check_image_folder(root, test_envs=(), n_expected=0):
         ValueError: no domains, not as many as expected (where n_expected > 0), a test environment
             out of range, a domain without classes, or classes that differ.
     """
+    root = os.path.abspath(root)
     expected = f"Expected the layout {root}/DOMAIN/CLASS/IMAGE."
     if not os.path.isdir(root):
         raise FileNotFoundError(f"No folder {root} (it comes from --data_dir). {expected}")

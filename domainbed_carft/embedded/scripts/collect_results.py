@@ -159,6 +159,11 @@ def main(argv=None):
     if not os.path.isdir(args.input_dir):
         parser.error(f"no folder {args.input_dir} (--input_dir)")
     records = reporting.load_records(args.input_dir)
+    if not records:
+        parser.error(
+            f"no records in {args.input_dir}/*/results.jsonl: --input_dir is the folder that holds "
+            "the folders of the runs"
+        )
     unknown = {record["args"]["dataset"] for record in records} - set(datasets.DATASETS)
     for name in sorted(unknown):
         n = sum(record["args"]["dataset"] == name for record in records)

@@ -1,5 +1,6 @@
 """results/: tables are those of the records, the index and README those of the tables."""
 
+import argparse
 import json
 import re
 import shutil
@@ -39,9 +40,11 @@ def test_tables_are_those_of_the_records(part, tmp_path):
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_provenance_is_complete(folder):
     about = json.loads((folder / "provenance.json").read_text())
-    assert set(about) >= {"commit", "finished", "seeds", "versions", "machine", "parts"}
+    assert set(about) == {"commit", "finished", "seeds", "parts"}
     assert set(about["parts"]) == {path.name for path in folder.iterdir() if path.is_dir()}
     for name, part in about["parts"].items():
+        assert part["commit"] and part["machine"] and part["question"] and part["n"] > 0
+        assert set(part["versions"]) == {"python", *results.PACKAGES}
         assert part["runs"] == len(list((folder / name / "records").rglob("results.jsonl"))) > 0
         assert (ROOT / part["command"].split()[-1]).is_file()
 
@@ -103,6 +106,27 @@ def test_unfinished_runs_are_refused(tmp_path):
         results.copy_records(tmp_path / "sweep", tmp_path / "out")
     with pytest.raises(SystemExit, match="No records"):
         results.copy_records(tmp_path / "nowhere", tmp_path / "out2")
+
+
+def test_a_part_is_replaced_and_the_others_stay(tmp_path):
+    records_of_main, output = results.newest() / "main" / "records", tmp_path / "2026-01-01_abcdef0"
+    for file in records_of_main.glob("*/results.jsonl"):
+        if json.loads(file.read_text().split("\n")[0])["args"]["trial_seed"] == 0:
+            shutil.copytree(file.parent, tmp_path / "sweep" / file.parent.name)
+            (tmp_path / "sweep" / file.parent.name / "done").touch()
+
+    def write(part, machine):
+        parts = dict.fromkeys(results.PARTS) | {part: tmp_path / "sweep", "ablations": []}
+        about = {"output": output, "machine": machine, "commit": None, "command": None}
+        results.write(argparse.Namespace(**parts, **about))
+        return json.loads((output / "provenance.json").read_text())["parts"]
+
+    first = write("main", "one")
+    assert (first["main"]["runs"], first["main"]["commit"]) == (12, "abcdef0")
+    second = write("real_host", "two")
+    assert second["main"] == first["main"] and second["real_host"]["machine"] == "two"
+    assert write("main", "three")["main"]["machine"] == "three"
+    assert (output / "real_host" / "tables.txt").exists()
 
 
 def test_every_script_says_its_question():

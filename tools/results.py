@@ -4,7 +4,8 @@
         --hparams SWEEP --real_host SWEEP --ablations FOLDER ... --commit HASH --machine "in words"
 
 Needs the sweeps as sweeps/*.sh leave them. Tables are made anew from the copied records, so that
-what is committed is what the records say; tests/test_results.py does it once more. Without
+what is committed is what the records say; tests/test_results.py does it once more. In a folder that
+is there already, the parts that are named are replaced or added, and the others stay. Without
 arguments: only the index and README's table, from what is in results/.
 """
 
@@ -175,17 +176,16 @@ def question(script):
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="a new folder, results/DATE_COMMIT")
+    parser.add_argument("--output", type=Path, help="the folder, results/DATE_COMMIT")
     parser.add_argument("--main", help="sweep of digitstyles_main.sh")
     for part in PARTS[1:]:
         parser.add_argument(f"--{part}", help=f"sweep of digitstyles_{part}.sh")
     parser.add_argument("--ablations", nargs="*", default=[], help="outputs of ablation_*.sh")
     parser.add_argument("--commit", help="of all but --main; default: that in --output's name")
+    parser.add_argument("--command", help="if not the script with TRIALS=n")
     parser.add_argument("--machine", help="in words")
     args = parser.parse_args()
     if args.output:
-        if args.output.exists():
-            parser.error(f"{args.output} is there already")
         if not args.machine:
             parser.error("--machine is needed: cores, processor, memory, GPU, what else ran")
         write(args)
@@ -195,50 +195,45 @@ def main():
 
 
 def write(args):
-    """Make the folder."""
-    parts = {}
+    """Make the folder, or replace parts of it."""
+    args.output.mkdir(parents=True, exist_ok=True)
+    file = args.output / "provenance.json"
+    provenance = json.loads(file.read_text()) if file.exists() else {"finished": 0, "parts": {}}
     commit = args.output.name.partition("_")[2]
-    sweeps = {part: getattr(args, part) for part in PARTS if getattr(args, part)}
+    sweeps = {part: Path(getattr(args, part)) for part in PARTS if getattr(args, part)}
+    sweeps |= {source.name: source for source in map(Path, args.ablations)}
     for part, sweep in sweeps.items():
-        runs = add_sweep(sweep, args.output / part)
-        found = records.load(args.output / part / "records")
-        of = {"commit": commit if part == "main" else args.commit or commit}
-        n = _trials(found)
-        parts[part] = {"runs": runs, "n": n, **of, **_about(f"digitstyles_{part}.sh", n)}
-    for source in map(Path, args.ablations):
-        runs = add_ablation(source, args.output / source.name)
-        found = [
-            r for s in (args.output / source.name / "records").iterdir() for r in records.load(s)
-        ]
-        n = _trials(found)
-        of = {"commit": args.commit or commit, **_about(f"{source.name}.sh", n)}
-        parts[source.name] = {"runs": runs, "n": n, **of}
-    newest_run = max(
-        file.stat().st_mtime
-        for sweep in (*sweeps.values(), *args.ablations)
-        for file in Path(sweep).rglob("done")
-    )
-    provenance = {
+        folder = args.output / part
+        shutil.rmtree(folder, ignore_errors=True)
+        if part in PARTS:
+            runs, script = add_sweep(sweep, folder), f"digitstyles_{part}.sh"
+            found = records.load(folder / "records")
+        else:
+            runs, script = add_ablation(sweep, folder), f"{part}.sh"
+            found = [r for s in (folder / "records").iterdir() for r in records.load(s)]
+        n = len({record["args"]["trial_seed"] for record in found})
+        provenance["parts"][part] = {
+            "runs": runs,
+            "n": n,
+            "commit": commit if part == "main" else args.commit or commit,
+            "question": question(script),
+            "command": args.command or _command(script, n),
+            "machine": args.machine,
+            "versions": {"python": platform.python_version()}
+            | {name: importlib.metadata.version(name) for name in PACKAGES},
+        }
+    done = [done for sweep in sweeps.values() for done in sweep.rglob("done")]
+    provenance |= {
         "commit": commit,
-        "finished": int(newest_run),
+        "finished": max(provenance["finished"], *(int(d.stat().st_mtime) for d in done)),
         "seeds": "trial_seed 0 to n − 1; each run's own seed is in its records",
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in PACKAGES},
-        "machine": args.machine,
-        "parts": parts,
     }
-    text = json.dumps(provenance, indent=2, ensure_ascii=False) + "\n"
-    (args.output / "provenance.json").write_text(text)
+    file.write_text(json.dumps(provenance, indent=2, ensure_ascii=False) + "\n")
 
 
-def _trials(found):
-    return len({record["args"]["trial_seed"] for record in found})
-
-
-def _about(script, n):
+def _command(script, n):
     takes_trials = "TRIALS" in Path(ROOT, "sweeps", script).read_text() or "ablation" in script
-    command = f"TRIALS={n} sweeps/{script}" if takes_trials else f"sweeps/{script}"
-    return {"question": question(script), "command": command}
+    return f"TRIALS={n} sweeps/{script}" if takes_trials else f"sweeps/{script}"
 
 
 if __name__ == "__main__":

@@ -60,5 +60,6 @@ def mean_text(values):
 
 def interval_text(differences):
     """Return "mean [low, high]" of :func:`interval`, signed; the mean alone at n = 1."""
-    mean, low, high = interval(differences)
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" if low == low else f"{mean:+.1f}"
+    numbers = [round(x, 1) + 0.0 for x in interval(differences)]  # + 0.0: never "-0.0"
+    mean, low, high = (f"{x:+.1f}" for x in numbers)
+    return f"{mean} [{low}, {high}]" if len(differences) > 1 else mean

@@ -15,6 +15,7 @@ import pandas as pd
 from domainbed_carft import plots, records, tables
 from domainbed_carft.register import register
 from domainbed_carft.stats import interval, mean_and_error
+from domainbed_carft.summary import ordered
 
 
 def read(setting, trials):
@@ -27,7 +28,7 @@ def read(setting, trials):
     found = [r for r in found if r["args"]["trial_seed"] < trials]
     cells, last = records.accuracies(found), records.accuracies(found, "oracle")
     rows = []
-    for algorithm in cells.algorithm.unique():
+    for algorithm in ordered(cells.algorithm.unique()):
         if only in ("", algorithm) and (only or algorithm != "CLIP_ZeroShot"):
             runs = {}
             for r in found:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Question: how do the two methods depend on the length of fine-tuning and on the learning rate?
-# Cost:     96 runs of 101 to 401 steps; about 35 minutes on 2 cores, no GPU.
+# Cost:     96 runs of 101 to 401 steps; about 55 minutes on 2 cores, no GPU.
 # Output:   OUTPUT (default: ablation_length): records, table.*. Needs MAIN (see ablation.sh).
 source "$(dirname "$0")/ablation.sh"
 default "201 steps, lr 3e-4"

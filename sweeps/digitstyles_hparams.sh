@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Question: DomainBed's way: the same random draws of the knobs for both methods, all three rules of
 #           selection. What does CAR-FT add then?
-# Cost:     180 runs (DRAWS=3, TRIALS=3) of 201 steps, each a minute on one core: 90 minutes on 2
-#           cores, no GPU. With SINGLE=1 72 runs, 36 minutes.
+# Cost:     180 runs (DRAWS=3, TRIALS=3) of 201 steps; about 70 minutes on 2 cores, no GPU. With
+#           SINGLE=1 72 runs, 27 minutes.
 # Output:   OUTPUT (default: sweep_digitstyles_hparams): records, the tables in results.txt.
 # Leave-one-domain-out selection needs pairs of test domains, which are most of the cost: SINGLE=1
 # leaves them out, and running it again without does no run twice. hparams seed 0 is the default

@@ -151,6 +151,17 @@ def test_the_claims_in_readme_are_the_probe_s():
     row = ablation[ablation.setting == 30].iloc[0]
     change = f"{row.change:+.1f} [{row['95 % low']:+.1f}, {row['95 % high']:+.1f}]"
     assert f"(λ = 30: {change} over `CLIP_ERM`, n = {row.n};" in readme
+    searched = [
+        pd.read_csv(results.newest() / "hparams" / f"versus_{rule}.csv").iloc[-1, -1]
+        for rule in ("training", "oracle")
+    ]
+    validation, oracle = searched
+    assert f"{validation} by training-domain validation and {oracle} by oracle" in readme
+    length = pd.read_csv(results.newest() / "ablation_length" / "table.csv")
+    last = length.pivot(index="setting", columns="algorithm", values="last step")
+    ahead = [f"{d:.1f}" for d in (last.CARFT - last.CLIP_ERM).loc[
+        [f"201 steps, lr {lr}" for lr in ("1e-4", "3e-4", "1e-3")]]]  # fmt: skip
+    assert "ahead by {} points at lr 1e-4, {} at 3e-4, {} at 1e-3".format(*ahead) in readme
     assert f"is {carft.KL.iloc[0]:.2f} instead of {erm.KL.iloc[0]:.2f} nats" in readme
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from domainbed_carft.stats import interval, mean_and_error
+from domainbed_carft.stats import interval, interval_text, mean_and_error, mean_text
 
 
 def test_error_is_domainbeds():
@@ -36,6 +36,13 @@ def test_one_value_has_no_interval():
     mean, low, high = interval([0.5])
     assert mean == 0.5 and math.isnan(low) and math.isnan(high)
     assert mean_and_error([0.5]) == (0.5, 0)
+
+
+def test_texts():
+    # mean 2, s = 1: 2 ± 4.3027/√3 = 2 ± 2.4841
+    assert interval_text([1.0, 2.0, 3.0]) == "+2.0 [-0.5, +4.5]"
+    assert interval_text([-0.04]) == "+0.0"
+    assert mean_text([1.0, 3.0]) == "2.0 ± 0.7" and mean_text([1.0]) == "1.0"
 
 
 @pytest.mark.parametrize("function", [interval, mean_and_error])

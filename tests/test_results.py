@@ -127,6 +127,11 @@ def test_a_part_is_replaced_and_the_others_stay(tmp_path):
     assert second["main"] == first["main"] and second["real_host"]["machine"] == "two"
     assert write("main", "three")["main"]["machine"] == "three"
     assert (output / "real_host" / "tables.txt").exists()
+    next((tmp_path / "sweep").glob("*/done")).unlink()
+    with pytest.raises(SystemExit, match="is not done"):
+        write("main", "four")
+    assert {path.name for path in output.iterdir()} == {"main", "real_host", "provenance.json"}
+    assert len(list((output / "main" / "records").iterdir())) == 12
 
 
 def test_every_script_says_its_question():

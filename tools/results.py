@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pandas as pd
@@ -194,6 +195,16 @@ def main():
     readme.write_text(with_main_table(readme.read_text()))
 
 
+def make_part(part, sweep, folder):
+    """Make the folder of a part; return (number of runs, script, records)."""
+    if part in PARTS:
+        runs = add_sweep(sweep, folder)
+        return runs, f"digitstyles_{part}.sh", records.load(folder / "records")
+    runs = add_ablation(sweep, folder)
+    settings = (folder / "records").iterdir()
+    return runs, f"{part}.sh", [r for setting in settings for r in records.load(setting)]
+
+
 def write(args):
     """Make the folder, or replace parts of it."""
     args.output.mkdir(parents=True, exist_ok=True)
@@ -203,14 +214,10 @@ def write(args):
     sweeps = {part: Path(getattr(args, part)) for part in PARTS if getattr(args, part)}
     sweeps |= {source.name: source for source in map(Path, args.ablations)}
     for part, sweep in sweeps.items():
-        folder = args.output / part
-        shutil.rmtree(folder, ignore_errors=True)
-        if part in PARTS:
-            runs, script = add_sweep(sweep, folder), f"digitstyles_{part}.sh"
-            found = records.load(folder / "records")
-        else:
-            runs, script = add_ablation(sweep, folder), f"{part}.sh"
-            found = [r for s in (folder / "records").iterdir() for r in records.load(s)]
+        with tempfile.TemporaryDirectory(dir=args.output) as scratch:
+            runs, script, found = make_part(part, sweep, Path(scratch, part))
+            shutil.rmtree(args.output / part, ignore_errors=True)  # only now that the new is whole
+            Path(scratch, part).rename(args.output / part)
         n = len({record["args"]["trial_seed"] for record in found})
         provenance["parts"][part] = {
             "runs": runs,

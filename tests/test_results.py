@@ -148,25 +148,36 @@ def test_the_claims_in_readme_are_the_probe_s():
         row = erm.loc[group]
         assert f"{-row.change:.1f} points" in readme
         assert f"({row['zero-shot %']:.1f} to {row['fine-tuned %']:.1f} %)" in readme
+    changes = target.change.unstack("algorithm")
+    assert (changes.CARFT > changes.CLIP_ERM).drop("tilt").sum() == 6 and len(changes) == 7
+    assert changes.CARFT["tilt"] < changes.CLIP_ERM["tilt"]
     kept = [f"{-carft.loc[group].change:.1f}" for group in ("background", "source")]
     assert f"{kept[0]} and {kept[1]} points" in readme
     last = pd.read_csv(results.newest() / "main" / "versus_oracle.csv").set_index("algorithm")
-    assert f"without selection: {last.loc['CARFT'].iloc[-1]})" in readme
+    assert f"last step of every run: {last.loc['CARFT'].iloc[-1]};" in readme
     ablation = pd.read_csv(results.newest() / "ablation_lambda" / "table.csv")
     row = ablation[ablation.setting == 30].iloc[0]
     change = f"{row.change:+.1f} [{row['95 % low']:+.1f}, {row['95 % high']:+.1f}]"
     assert f"(λ = 30: {change} over `CLIP_ERM`, n = {row.n};" in readme
-    searched = [
-        pd.read_csv(results.newest() / "hparams" / f"versus_{rule}.csv").iloc[-1, -1]
+    searched = {
+        rule: pd.read_csv(results.newest() / "hparams" / f"versus_{rule}.csv", index_col=0)
         for rule in ("training", "oracle")
-    ]
-    validation, oracle = searched
-    assert f"{validation} by training-domain validation and {oracle} by oracle" in readme
+    }
+    averages = searched["training"].average.str.split().str[0]
+    erm_rise = f"`CLIP_ERM` rises to {averages.CLIP_ERM} %, `CARFT` to {averages.CARFT} %"
+    assert f"{erm_rise}, {searched['training'].loc['CARFT'].iloc[-1]}" in readme
+    assert f"by oracle (last step) {searched['oracle'].loc['CARFT'].iloc[-1]}" in readme
     length = pd.read_csv(results.newest() / "ablation_length" / "table.csv")
-    last = length.pivot(index="setting", columns="algorithm", values="last step")
-    ahead = [f"{d:.1f}" for d in (last.CARFT - last.CLIP_ERM).loc[
-        [f"201 steps, lr {lr}" for lr in ("1e-4", "3e-4", "1e-3")]]]  # fmt: skip
-    assert "ahead by {} points at lr 1e-4, {} at 3e-4, {} at 1e-3".format(*ahead) in readme
+    by_setting = length.pivot(index="setting", columns="algorithm")
+    ahead = by_setting["last step"].CARFT - by_setting["last step"].CLIP_ERM
+    points = [f"{ahead[f'201 steps, lr {lr}']:.1f}" for lr in ("1e-4", "3e-4", "1e-3")]
+    assert "{} points at lr 1e-4, {} at 3e-4, {} at 1e-3".format(*points) in readme
+    assert (by_setting.average.CARFT < by_setting.average.CLIP_ERM).sum() == 1
+    cells = records.accuracies(records.load(results.newest() / "main" / "records"))
+    for env, label in ((2, "sign"), (3, "sketch")):
+        part = cells[cells.test_env == env].pivot(index="trial_seed", columns="algorithm")
+        change = 100 * (part["accuracy"].CARFT - part["accuracy"].CLIP_ERM)
+        assert f"{label}, {results.interval_text(change)}" in readme
     assert f"is {carft.KL.iloc[0]:.2f} instead of {erm.KL.iloc[0]:.2f} nats" in readme
 
 

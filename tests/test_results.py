@@ -139,7 +139,7 @@ def test_every_script_says_its_question():
         assert results.question(script.name).endswith(("?", ".", ")")), script
 
 
-def test_the_claims_in_readme_are_the_probe_s():
+def test_the_claims_in_readme_are_those_of_the_results():
     readme = " ".join((ROOT / "README.md").read_text().split())
     probe = pd.read_csv(results.newest() / "main" / "probe" / "summary.csv")
     target = probe[probe.role == "target"].set_index(["algorithm", "context"])

@@ -189,6 +189,8 @@ def main():
     if args.output:
         if not args.machine:
             parser.error("--machine is needed: cores, processor, memory, GPU, what else ran")
+        if args.command and sum(bool(getattr(args, p)) for p in PARTS) + len(args.ablations) != 1:
+            parser.error("--command is that of one part: name one, got more or none")
         write(args)
     (ROOT / "results" / "README.md").write_text(index())
     readme = ROOT / "README.md"

@@ -4,10 +4,11 @@
         [--trials 3 4] [--save FOLDER]
 
 Accuracy in per cent, mean over the test environments, then mean ± standard error over n trials,
-for each selection rule (X: nothing to select). `validation` is what the rule "training" chose by.
-`difference` is that of the rule "training" to the row of --baseline on the same trials, with the
-95 % interval of Student's t over trials. `minutes` is the wall time of the updates of a run,
-without evaluation, mean over runs. A trial that lacks a test environment is left out.
+for each selection rule (X: nothing to select), each followed by the difference to the row of
+--baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
+what the rule "training" chose by. `minutes` is the wall time of the updates of a run, mean over
+runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks a test environment
+is left out; a number without ± or interval is of one trial.
 Rows are sorted by `validation`: choose by it, not by what is to its right. That of a "+WiSE" row is
 on images without augmentation, the others' is not where the runs had it: not the same measure.
 """
@@ -45,12 +46,11 @@ def collect(folders, trials):
             chosen[rule] = cells[cells["trial_seed"].isin(trials)] if trials else cells
         for algorithm in sorted({record["args"]["algorithm"] for record in found}):
             name = algorithm if len(folders) == 1 or sweep == "main" else f"{algorithm}, {sweep}"
-            rows[name] = {
-                "rules": {
-                    rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()
-                },
-                "minutes": minutes([r for r in found if r["args"]["algorithm"] == algorithm]),
-            }
+            of_it = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
+            if trials and not any(map(len, of_it.values())):
+                continue
+            runs = [r for r in found if r["args"]["algorithm"] == algorithm]
+            rows[name] = {"rules": of_it, "minutes": minutes(runs)}
     return rows
 
 
@@ -58,24 +58,25 @@ def compare(rows, baseline):
     """Return the DataFrame."""
     if baseline not in rows:
         raise SystemExit(f"--baseline must be one of {', '.join(rows)}; got {baseline!r}")
-    reference = records.by_trial(rows[baseline]["rules"]["training"])
+    averages = {
+        name: {rule: records.by_trial(cells) for rule, cells in row["rules"].items()}
+        for name, row in rows.items()
+    }
     table = []
     for name, row in rows.items():
-        accuracy = {rule: records.by_trial(cells) for rule, cells in row["rules"].items()}
         validation = records.by_trial(row["rules"]["training"], "validation")
-        change = (accuracy["training"] - reference).dropna()
-        shown = len(change) and name != baseline
-        table.append(
-            {
-                "algorithm": name,
-                "n": len(validation),
-                "validation": stats.mean_text(validation) if len(validation) else None,
-                **{r: stats.mean_text(a) if len(a) else None for r, a in accuracy.items()},
-                f"difference to {baseline}": stats.interval_text(change) if shown else None,
-                "minutes": row["minutes"],
-                "order": -validation.mean() if len(validation) else 0.0,
-            }
-        )
+        line = {
+            "algorithm": name,
+            "n": len(validation),
+            "validation": stats.mean_text(validation) if len(validation) else None,
+        }
+        for rule, average in averages[name].items():
+            change = (average - averages[baseline][rule]).dropna()
+            text = stats.interval_text(change) if len(change) else None
+            line[rule] = stats.mean_text(average) if len(average) else None
+            line[f"{rule} − {baseline}"] = "" if name == baseline else text
+        line["minutes"] = row["minutes"]
+        table.append({**line, "order": -validation.mean() if len(validation) else 0.0})
     return pd.DataFrame(table).sort_values("order", ignore_index=True).drop(columns="order")
 
 

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from domainbed import hparams_registry
 
@@ -97,9 +96,11 @@ def test_the_table_by_hand(sweeps):
     assert frame["oracle"].tolist() == frame["training"].tolist()
     assert frame["leave-one-out"].isna().all()
     # +2 in either trial; one trial has no interval
-    differences = frame["difference to CLIP_ERM"]
+    differences = frame["training − CLIP_ERM"]
     assert differences[0] == "+2.0 [+2.0, +2.0]" and differences[2] == "+9.0"
-    assert pd.isna(differences[1])
+    assert differences[1] == ""
+    assert frame["oracle − CLIP_ERM"].tolist() == differences.tolist()
+    assert frame["leave-one-out − CLIP_ERM"].fillna("X").tolist() == ["X", "", "X"]
     # a step of 1 s and nine of 2 s; ten of 1 s
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
@@ -107,6 +108,10 @@ def test_the_table_by_hand(sweeps):
 def test_only_some_trials(sweeps):
     rows = compare.collect([sweeps / "main"], [1])
     assert compare.compare(rows, "CLIP_ERM")["training"].tolist() == ["67.0", "65.0"]
+    assert list(compare.collect([sweeps / "main", sweeps / "other"], [0])) == [
+        *("CARFT", "CLIP_ERM", "CARFT, other")
+    ]
+    assert compare.collect([sweeps / "main"], [5]) == {}
 
 
 def test_the_command_and_its_errors(sweeps, capsys):

@@ -26,6 +26,15 @@ def test_there_are_results():
 
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: f"{part.parent.name}-{part.name}")
 def test_tables_are_those_of_the_records(part, tmp_path):
+    if part.name in results.COMPARED:
+        made = tmp_path / part.name
+        shutil.copytree(part / "records", made / "records")
+        results.make_comparisons(made)
+        names = {path.name for path in part.iterdir()}
+        assert {path.name for path in made.iterdir()} == names
+        for name in names - {"records", "wise_ft.png"}:
+            assert (made / name).read_text() == (part / name).read_text()
+        return
     if not (part / "tables.txt").exists():
         assert (part / "table.csv").exists()  # an ablation: test_ablation.py makes its table anew
         return
@@ -116,7 +125,8 @@ def test_a_part_is_replaced_and_the_others_stay(tmp_path):
             (tmp_path / "sweep" / file.parent.name / "done").touch()
 
     def write(part, machine):
-        parts = dict.fromkeys(results.PARTS) | {part: tmp_path / "sweep", "ablations": []}
+        parts = dict.fromkeys([*results.PARTS, *results.COMPARED])
+        parts |= {part: tmp_path / "sweep", "ablations": []}
         about = {"output": output, "machine": machine, "commit": None, "command": None}
         results.write(argparse.Namespace(**parts, **about))
         return json.loads((output / "provenance.json").read_text())["parts"]

@@ -1,7 +1,8 @@
 """Make a folder of results/ from finished sweeps, the index of all of them, and README's table.
 
     python tools/results.py --output results/DATE_COMMIT --main SWEEP --steps SWEEP \\
-        --hparams SWEEP --real_host SWEEP --ablations FOLDER ... --commit HASH --machine "in words"
+        --hparams SWEEP --real_host SWEEP --baselines FOLDER --carft_plus FOLDER \\
+        --ablations FOLDER ... --commit HASH --machine "in words"
 
 Needs the sweeps as sweeps/*.sh leave them. Tables are made anew from the copied records, so that
 what is committed is what the records say; tests/test_results.py does it once more. In a folder that
@@ -23,13 +24,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from domainbed_carft import records, tables
+from domainbed_carft import records, tables, wise_ft
 from domainbed_carft.stats import interval_text, mean_text
 from domainbed_carft.summary import ordered
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "sweeps"))
+
+import compare  # noqa: E402
+
 ENVIRONMENTS = ("scan", "print", "sign", "sketch")
 PARTS = ("main", "steps", "hparams", "real_host")  # digitstyles_PART.sh makes it
+COMPARED = ("baselines", "carft_plus")  # so, too, but a folder of sweeps
+CONFIRMATION = [3, 4, 5, 6, 7]  # the fresh trials of digitstyles_carft_plus.sh; before: its search
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "open_clip_torch", "pandas")
 MARKS = "<!-- main table, by tools/results.py -->\n", "<!-- end of main table -->\n"
 
@@ -107,14 +114,38 @@ def make_tables(folder):
             tables.save(versus(found, rule), folder, f"versus_{rule}")
 
 
+def add_settings(source, folder):
+    """Copy the records of every sweep in a folder, each a setting; return the number of runs."""
+    settings = {path.parents[1] for path in Path(source).glob("*/*/results.jsonl")}
+    return sum(copy_records(s, folder / "records" / s.name) for s in sorted(settings))
+
+
 def add_ablation(source, folder):
     """Copy the records of every setting of an ablation, its table and curve; return the runs."""
-    n = 0
-    for setting in sorted(path for path in Path(source).iterdir() if path.is_dir()):
-        n += copy_records(setting, folder / "records" / setting.name)
+    n = add_settings(source, folder)
     for file in [*Path(source).glob("table.*"), *Path(source).glob("*.png")]:
         shutil.copy(file, folder)
     return n
+
+
+def make_comparisons(folder):
+    """Write the tables of a part of COMPARED from its records."""
+    sweeps = sorted(Path(folder, "records").iterdir())
+    main = next(sweep for sweep in sweeps if sweep.name == "main")
+    if folder.name == "baselines":
+        tables.save(compare.compare(compare.collect(sweeps, None), "CLIP_ERM"), folder, "compare")
+        found = [r for r in records.load(main) if r["args"]["algorithm"].endswith(wise_ft.SUFFIX)]
+        curves = wise_ft.table(found)
+        Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
+        wise_ft.plot(curves, folder / "wise_ft.png")
+        return
+    trials = {sweep: {r["args"]["trial_seed"] for r in records.load(sweep)} for sweep in sweeps}
+    searched = compare.collect(sweeps, range(CONFIRMATION[0]))
+    tables.save(compare.compare(searched, "CARFT"), folder, "search")
+    chosen = [sweep for sweep in sweeps if trials[sweep] >= set(CONFIRMATION)]
+    if chosen != [main]:
+        confirmed = compare.compare(compare.collect(chosen, CONFIRMATION), "CARFT")
+        tables.save(confirmed, folder, "confirm")
 
 
 def index():
@@ -140,7 +171,8 @@ def index():
         "`provenance.json` has versions, machine and seeds. `tables.txt` is what `collect_results`",
         "prints of `records/`; `versus_RULE.*` the same accuracies by one rule of selection",
         "(`training`-domain validation, `leave-one-out`, `oracle`) with paired differences from",
-        "CLIP_ERM; `table.*` an ablation; `probe/` what `python -m domainbed_carft.probe` writes.",
+        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps in one;",
+        "`probe/` what `python -m domainbed_carft.probe` writes.",
         "± is DomainBed's standard error over trials; intervals are Student's, 95 %, over trials.",
         "",
         "[published.csv](published.csv) holds published results with their sources, which",
@@ -179,7 +211,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="the folder, results/DATE_COMMIT")
     parser.add_argument("--main", help="sweep of digitstyles_main.sh")
-    for part in PARTS[1:]:
+    for part in [*PARTS[1:], *COMPARED]:
         parser.add_argument(f"--{part}", help=f"sweep of digitstyles_{part}.sh")
     parser.add_argument("--ablations", nargs="*", default=[], help="outputs of ablation_*.sh")
     parser.add_argument("--commit", help="of all but --main; default: that in --output's name")
@@ -189,7 +221,7 @@ def main():
     if args.output:
         if not args.machine:
             parser.error("--machine is needed: cores, processor, memory, GPU, what else ran")
-        if args.command and sum(bool(getattr(args, p)) for p in PARTS) + len(args.ablations) != 1:
+        if args.command and len(given(args)) != 1:
             parser.error("--command is that of one part: name one, got more or none")
         write(args)
     (ROOT / "results" / "README.md").write_text(index())
@@ -202,9 +234,20 @@ def make_part(part, sweep, folder):
     if part in PARTS:
         runs = add_sweep(sweep, folder)
         return runs, f"digitstyles_{part}.sh", records.load(folder / "records")
-    runs = add_ablation(sweep, folder)
+    if part in COMPARED:
+        runs, script = add_settings(sweep, folder), f"digitstyles_{part}.sh"
+        make_comparisons(folder)
+    else:
+        runs, script = add_ablation(sweep, folder), f"{part}.sh"
     settings = (folder / "records").iterdir()
-    return runs, f"{part}.sh", [r for setting in settings for r in records.load(setting)]
+    return runs, script, [r for setting in settings for r in records.load(setting)]
+
+
+def given(args):
+    """Return {part: path of its sweep, or of its folder of sweeps}."""
+    named = {part: getattr(args, part) for part in [*PARTS, *COMPARED]}
+    found = {part: Path(path) for part, path in named.items() if path}
+    return found | {source.name: source for source in map(Path, args.ablations)}
 
 
 def write(args):
@@ -213,8 +256,7 @@ def write(args):
     file = args.output / "provenance.json"
     provenance = json.loads(file.read_text()) if file.exists() else {"finished": 0, "parts": {}}
     commit = args.output.name.partition("_")[2]
-    sweeps = {part: Path(getattr(args, part)) for part in PARTS if getattr(args, part)}
-    sweeps |= {source.name: source for source in map(Path, args.ablations)}
+    sweeps = given(args)
     for part, sweep in sweeps.items():
         with tempfile.TemporaryDirectory(dir=args.output) as scratch:
             runs, script, found = make_part(part, sweep, Path(scratch, part))

@@ -48,7 +48,7 @@ UNKNOWN = "<unknown>"  # stands for any word that is not in the vocabulary
 
 
 def class_words(label, rng):
-    """"three", "3", "number 3", "digit three" ... or "letter b", "capital b"."""
+    """ "three", "3", "number 3", "digit three" ... or "letter b", "capital b"."""
     is_digit = label < len(DIGITS)
     word = (NUMBERS[label] if rng.random() < 0.65 else DIGITS[label]) if is_digit else (
         LETTERS[label - len(DIGITS)].lower()

@@ -17,7 +17,6 @@ HARD = {"blur": EASY["blur"], "tilt": EASY["tilt"]}  # outline and noise in ever
 DIGIT_SHARE = {"easy": 0.7, "hard": 0.85}  # of the typeset pictures; the rest are capital letters
 
 
-
 def draw_pictures(job):
     """count pictures of a split: uint8 images, labels, contexts."""
     folder, split, count, seed, level = job

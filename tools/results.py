@@ -171,7 +171,7 @@ def index():
         "`provenance.json` has versions, machine and seeds. `tables.txt` is what `collect_results`",
         "prints of `records/`; `versus_RULE.*` the same accuracies by one rule of selection",
         "(`training`-domain validation, `leave-one-out`, `oracle`) with paired differences from",
-        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps in one;",
+        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps;",
         "`probe/` what `python -m domainbed_carft.probe` writes.",
         "± is DomainBed's standard error over trials; intervals are Student's, 95 %, over trials.",
         "",

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from .backbones import Frozen, autocast
+from .backbones import Frozen, autocast, encode_text
 
 
 class TextEncoder(nn.Module):
@@ -17,6 +17,7 @@ class TextEncoder(nn.Module):
     def __init__(self, backbone, precision="auto"):
         super().__init__()
         self.model, self.precision = backbone.text, precision
+        self.short = backbone.short_texts
         # OpenAI's encode_text asks the image encoder's first layer for its type.
         self.model.visual = nn.Module()
         self.model.visual.conv1 = nn.Module()
@@ -24,7 +25,7 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens):
         with autocast(self.precision, tokens.device):
-            return self.model.encode_text(tokens).float()
+            return encode_text(self.model, tokens, self.short).float()
 
 
 class FrozenText(Frozen):

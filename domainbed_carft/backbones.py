@@ -34,6 +34,7 @@ class Backbone:
     resolution: int  # R, pixels
     mean: tuple  # of the normalisation that visual expects
     std: tuple
+    short_texts: bool = False  # its text encoder takes ids without the padding (see encode_text)
 
 
 def load(name):
@@ -77,15 +78,27 @@ def _load_openai(name):
             f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: "
             f"{str(e).splitlines()[0] if str(e) else 'no further reason'}"
         ) from e
+    model = model.float()
     return Backbone(
-        visual=model.visual.float(),
-        text=model.float(),
+        visual=model.visual,
+        text=model,
         tokenize=lambda texts: clip.tokenize(texts, context_length=model.context_length),
         logit_scale=float(model.logit_scale.detach().exp()),
         resolution=model.visual.input_resolution,
         mean=CLIP_MEAN,
         std=CLIP_STD,
+        short_texts=_takes_short_texts(model),
     )
+
+
+@torch.no_grad()
+def _takes_short_texts(model):
+    """Whether a CLIP in OpenAI's format encodes fewer ids than it has positions."""
+    try:
+        model.encode_text(torch.tensor([[0, 1]]))
+    except RuntimeError:  # clip as OpenAI has it on GitHub adds all positions, clip-anytorch some
+        return False
+    return True
 
 
 def _import_clip():
@@ -305,9 +318,21 @@ def encode_prompts(backbone, prompts, device=None):
     flat = [prompt for row in prompts for prompt in row]
     batches = [flat[i : i + 256] for i in range(0, len(flat), 256)]
     bar = tqdm(batches, desc="prompts", unit="batch", disable=len(batches) < 8)
-    features = [model.encode_text(backbone.tokenize(b).to(device)).float().cpu() for b in bar]
+    tokens = (backbone.tokenize(batch).to(device) for batch in bar)
+    features = [encode_text(model, ids, backbone.short_texts).float().cpu() for ids in tokens]
     model.to("cpu")
     return torch.cat(features).unflatten(0, (len(prompts), len(prompts[0])))
+
+
+def encode_text(model, tokens, short):
+    """Return model.encode_text(tokens) (N, D) of token ids (N, L).
+
+    Args:
+        short: leave out the padding behind the longest text. OpenAI's text encoder is causal and
+            takes the feature at the end of the text, its highest id: what comes after changes
+            nothing but rounding, and costs most of the time ("a photo of a dog." has 7 of 77 ids).
+    """
+    return model.encode_text(tokens[:, : int(tokens.argmax(1).max()) + 1] if short else tokens)
 
 
 def weights_hash(backbone):

@@ -59,6 +59,41 @@ def test_prompts_are_encoded_as_clip_does(loaded, tiny_clip):
     assert torch.allclose(T[1, 1], expected, atol=1e-5)
 
 
+def test_the_padding_behind_the_longest_text_is_not_encoded(loaded, monkeypatch):
+    assert loaded.short_texts
+    seen, encode = [], loaded.text.encode_text
+    monkeypatch.setattr(loaded.text, "encode_text", lambda ids: seen.append(ids) or encode(ids))
+    tokens = loaded.tokenize(["a dog", "a photo of a house", "x"])
+    short = backbones.encode_text(loaded.text, tokens, True)
+    full = backbones.encode_text(loaded.text, tokens, False)
+    # start, five words, end; what is left out would have changed nothing
+    assert [ids.shape[1] for ids in seen] == [7, 77]
+    assert torch.equal(seen[0], tokens[:, :7]) and not tokens[:, 7:].any()
+    torch.testing.assert_close(short, full, rtol=1e-5, atol=1e-6)
+    weight = loaded.text.token_embedding.weight
+    gradients = [torch.autograd.grad(f.square().sum(), weight)[0] for f in (short, full)]
+    largest = gradients[1].abs().max()
+    assert largest > 0.01 and (gradients[0] - gradients[1]).abs().max() < 1e-4 * largest
+
+
+def test_a_clip_that_needs_all_positions_gets_them(tiny_clip, monkeypatch):
+    """As encode_text of OpenAI's own repository, which adds all positions to any text."""
+    encode = clip.model.CLIP.encode_text
+
+    def strict(model, ids):
+        if ids.shape[1] != model.context_length:
+            raise RuntimeError("The size of tensor a (2) must match the size of tensor b (77)")
+        return encode(model, ids)
+
+    prompts = [["a photo of a dog", "one cat"]]
+    expected = backbones.encode_prompts(backbones.load(tiny_clip), prompts, device="cpu")
+    monkeypatch.setattr(clip.model.CLIP, "encode_text", strict)
+    strict_one = backbones.load(tiny_clip)
+    assert not strict_one.short_texts
+    found = backbones.encode_prompts(strict_one, prompts, device="cpu")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "name, error, message",
     [

@@ -99,6 +99,27 @@ def time_updates(batch, repeats):
     return times, first["CARFT fp32, frozen bf16"]["context_kl"]
 
 
+def time_prompts(repeats, n=16):
+    """Return {padding: [seconds]} of n ImageNet prompts through ViT-B/16's text encoder."""
+    import clip
+
+    from domainbed_carft.backbones import encode_text
+    from domainbed_carft.prompts import load_contexts
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = clip.model.CLIP(512, 32, 1, 64, 32, 77, 49408, 512, 8, 12).to(device)
+    prompts = [template.format("golden retriever") for template in load_contexts("imagenet80")[:n]]
+    tokens = clip.tokenize(prompts).to(device)
+    times = {"padded": [], "short": []}
+    for _ in range(repeats):
+        for name, taken in times.items():
+            start = time.perf_counter()
+            with torch.no_grad():
+                encode_text(model, tokens, name == "short").sum().item()
+            taken.append(time.perf_counter() - start)
+    return times
+
+
 def time_hosts(repeats):
     """Return {host: [seconds]} of whole runs: two steps on a folder of 168 tiny images."""
     root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
@@ -151,6 +172,8 @@ def main():
         print(f"{name:28s} {statistics.median(taken):7.3f} s per update of {args.batch} images")
     result = {f"{a} / {b}": round(ratio(times, a, b), 3) for a, b in RATIOS}
     result["context KL at step 0 with the frozen copy in bf16 beside fp32"] = kl
+    prompts = time_prompts(args.repeats)
+    result["prompts, padding left out / padded"] = round(ratio(prompts, "short", "padded"), 3)
     hosts = {} if args.skip_hosts else time_hosts(min(args.repeats, 3))
     if hosts:
         for host, taken in hosts.items():

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Question: on the five data sets of DomainBed, CLIP ViT-B/16: which method does best under one recipe?
 # Cost:     by arithmetic, not measured, if the loaders keep up: at 125e12 FLOPs a second (40 % of an
-#           A100's bf16 peak), a forward pass is 35.1 GFLOPs an image and 6.0 a text, a training step
-#           3 times that. A step of CLIP_ERM: 32 images of each training domain; 5,001 steps are 51
-#           PFLOPs (3 domains) or 84 (DomainNet: 5). All images are evaluated at 18 (DomainNet: 6)
-#           checkpoints. Training relative to CLIP_ERM: CLIP_ZeroShot 0, CLIP_LP 1/3, CLIP_LPFT 0.93,
-#           CLIP_L2SP and CLIP_CLIPood 1, CLIP_FLYP 1.17, CARFT, CLIP_Distill and CLIP_MIRO 1.33,
-#           CLIP_LipsumFT 1.38; all eleven 10.8
+#           A100's bf16 peak), a forward pass is 35.1 GFLOPs an image and 1.0 a text of 13 ids, a
+#           training step 3 times that. A step of CLIP_ERM: 32 images of each training domain; 5,001
+#           steps are 51 PFLOPs (3 domains) or 84 (DomainNet: 5). All images are evaluated at 18
+#           (DomainNet: 6) checkpoints. Training relative to CLIP_ERM: CLIP_ZeroShot 0, CLIP_LP 1/3, CLIP_LPFT 0.93,
+#           CLIP_L2SP and CLIP_CLIPood 1, CLIP_FLYP 1.03, CARFT, CLIP_Distill and CLIP_MIRO 1.33,
+#           CLIP_LipsumFT 1.34; all eleven 10.6
 #
 #                            SEARCH=reduced     SEARCH=full         one run of CLIP_ERM
-#             PACS           16 GPU hours         820 GPU hours     0.13 h
-#             VLCS           17                   830               0.13
-#             OfficeHome     17                   870               0.13
-#             TerraIncognita 19                   960               0.15
-#             DomainNet      91                 6,360               0.46
-#             all            160                9,840
+#             PACS           16 GPU hours         810 GPU hours     0.13 h
+#             VLCS           16                   820               0.13
+#             OfficeHome     17                   860               0.13
+#             TerraIncognita 19                   950               0.15
+#             DomainNet      90                 6,320               0.46
+#             all            160                9,760
 #
 #           reduced: what papers on CLIP do: one set of knobs per method (ours: the defaults), leave
 #           one domain out, 3 trials. full: DomainBed's protocol: 20 sets of knobs, pairs of test

@@ -50,6 +50,7 @@ OWN = {
         "lipsum_texts": (80, None),
         "lipsum_length": (8, None),
     },
+    "CLIP_FLYP": {"flyp_context_lambda": (0.0, None)},
     "CLIP_MIRO": {"miro_lambda": (0.1, lambda r: 10 ** r.uniform(-3.0, 0.0))},
     "CLIP_Distill": {
         "distill_lambda": (1.0, lambda r: 10 ** r.uniform(-1.0, 1.0)),
@@ -159,6 +160,7 @@ CHECKS = {
     "lipsum_lambda": _number(0),
     "lipsum_texts": _number(1, whole=True),
     "lipsum_length": _number(1, whole=True),
+    "flyp_context_lambda": _number(0),
     "miro_lambda": _number(0),
     "distill_lambda": _number(0),
     "distill_temperature": _number(0, open_low=True),

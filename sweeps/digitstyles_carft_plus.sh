@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Question: is there a variant of CAR-FT that beats the paper's, chosen on the training domains?
-# Cost:     search: 14 variants x 4 test domains x 3 trials = 168 runs of 201 steps; confirmation of
+# Cost:     search: 15 variants x 4 test domains x 3 trials = 180 runs of 201 steps; confirmation of
 #           one variant: 3 more sweeps x 4 x 5 fresh trials = 60 runs. About 70 s a run on one core,
-#           two at a time on 2 cores: 1.7 hours, and 35 minutes.
+#           two at a time on 2 cores: 1.8 hours, and 35 minutes.
 # Output:   OUTPUT (default: sweep_digitstyles_carft_plus): a sweep per variant, and the tables.
 #
 #   sweeps/digitstyles_carft_plus.sh OUTPUT                 search, trials 0 to 2: look at the column
@@ -32,7 +32,9 @@ declare -A KNOBS=(
     [swad]='{"clip_average": "swad"}'
     [joint_ema]='{"carft_target": "joint", "clip_average": "ema"}'
     [joint_beta]='{"carft_target": "joint", "clip_average": "beta"}'
+    [flyp]='{"flyp_context_lambda": 1.0}'
 )
+declare -A ALGORITHM=([flyp]=CLIP_FLYP) # of the others: CARFT
 
 sweep() { # folder, trials, algorithms
     "$PYTHON" -m domainbed_carft.sweep launch --algorithms $3 --datasets DigitStyles \
@@ -41,7 +43,9 @@ sweep() { # folder, trials, algorithms
 }
 
 if [ -z "${CONFIRM:-}" ]; then
-    for VARIANT in "${!KNOBS[@]}"; do sweep "$VARIANT" 3 CARFT; done
+    for VARIANT in "${!KNOBS[@]}"; do
+        sweep "$VARIANT" 3 "${ALGORITHM[$VARIANT]:-CARFT}"
+    done
     sweep main 3 CLIP_ERM
     "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
     FOLDERS=("${!KNOBS[@]}")
@@ -50,7 +54,7 @@ if [ -z "${CONFIRM:-}" ]; then
 else
     [ -n "${KNOBS[$CONFIRM]:-}" ] || { echo "CONFIRM must be one of ${!KNOBS[*]}" >&2; exit 2; }
     sweep main 8 "CLIP_ERM CARFT"
-    sweep "$CONFIRM" 8 CARFT
+    sweep "$CONFIRM" 8 "${ALGORITHM[$CONFIRM]:-CARFT}"
     "$PYTHON" "$HERE/compare.py" "$OUTPUT/main" "$OUTPUT/$CONFIRM" --baseline CARFT \
         --trials 3 4 5 6 7 --save "$OUTPUT/confirm"
 fi

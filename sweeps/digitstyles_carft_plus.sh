@@ -20,8 +20,8 @@ export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=${OMP_NUM
 declare -A KNOBS=(
     [main]='{}'
     [lambda_0.3]='{"carft_lambda": 0.3}'
-    [lambda_3]='{"carft_lambda": 3.0}'
-    [lambda_10]='{"carft_lambda": 10.0}'
+    [lambda_3]='{"carft_lambda": 3}'
+    [lambda_10]='{"carft_lambda": 10}'
     [rising]='{"carft_schedule": "rising"}'
     [falling]='{"carft_schedule": "falling"}'
     [joint]='{"carft_target": "joint"}'

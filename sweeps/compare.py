@@ -9,8 +9,9 @@ for each selection rule (X: nothing to select), each followed by the difference 
 what the rule "training" chose by. `minutes` is the wall time of the updates of a run, mean over
 runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks a test environment
 is left out; a number without ± or interval is of one trial.
-Rows are sorted by `validation`: choose by it, not by what is to its right. That of a "+WiSE" row is
-on images without augmentation, the others' is not where the runs had it: not the same measure.
+Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
+behind the others: theirs is on images without augmentation, the others' is not where the runs had
+it, so the two do not compare.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from domainbed_carft import records, stats, tables
+from domainbed_carft import records, stats, tables, wise_ft
 
 
 def minutes(of_algorithm):
@@ -62,7 +63,7 @@ def compare(rows, baseline):
         name: {rule: records.by_trial(cells) for rule, cells in row["rules"].items()}
         for name, row in rows.items()
     }
-    table = []
+    table, order = [], []
     for name, row in rows.items():
         validation = records.by_trial(row["rules"]["training"], "validation")
         line = {
@@ -76,8 +77,9 @@ def compare(rows, baseline):
             line[rule] = stats.mean_text(average) if len(average) else None
             line[f"{rule} − {baseline}"] = "" if name == baseline else text
         line["minutes"] = row["minutes"]
-        table.append({**line, "order": -validation.mean() if len(validation) else 0.0})
-    return pd.DataFrame(table).sort_values("order", ignore_index=True).drop(columns="order")
+        table.append(line)
+        order.append((wise_ft.SUFFIX in name, -validation.mean() if len(validation) else 0.0))
+    return pd.DataFrame([table[i] for i in sorted(range(len(table)), key=order.__getitem__)])
 
 
 def main(argv=None):

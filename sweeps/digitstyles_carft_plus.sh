@@ -47,7 +47,7 @@ if [ -z "${CONFIRM:-}" ]; then
         sweep "$VARIANT" 3 "${ALGORITHM[$VARIANT]:-CARFT}"
     done
     sweep main 3 CLIP_ERM
-    "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
+    OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
     FOLDERS=("${!KNOBS[@]}")
     "$PYTHON" "$HERE/compare.py" "${FOLDERS[@]/#/$OUTPUT/}" --baseline CARFT --trials 0 1 2 \
         --save "$OUTPUT/search"

@@ -105,6 +105,14 @@ def test_the_table_by_hand(sweeps):
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
 
+def test_wise_ft_s_rows_come_behind_whatever_their_validation(sweeps):
+    wise = [[record("CARFT+WiSE", t, e, 9, 99, 50, 1.0)] for t in (0, 1) for e in (0, 1)]
+    write(sweeps / "wise", wise)
+    rows = compare.collect([sweeps / "main", sweeps / "wise"], None)
+    names = compare.compare(rows, "CLIP_ERM")["algorithm"].tolist()
+    assert names == ["CARFT", "CLIP_ERM", "CARFT+WiSE, wise"]
+
+
 def test_only_some_trials(sweeps):
     rows = compare.collect([sweeps / "main"], [1])
     assert compare.compare(rows, "CLIP_ERM")["training"].tolist() == ["67.0", "65.0"]

@@ -240,15 +240,13 @@ def plot(frame, path):
                 continue
             mean = 100 * cells.groupby("alpha")[["source_validation", "target_accuracy"]].mean()
             across, up = mean["source_validation"], mean["target_accuracy"]
-            axis.plot(across, up, label=name, markersize=4, linewidth=1, **plots.look(name, names))
-            for alpha in {mean.index[0], mean.index[-1]}:
-                axis.annotate(
-                    f"α = {alpha:g}",
-                    (across[alpha], up[alpha]),
-                    xytext=(6, 4),
-                    textcoords="offset points",
-                    fontsize=8,
-                )
+            look = plots.look(name, names)
+            axis.plot(across, up, label=name, markersize=4, linewidth=1, **look)
+            end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
+            (ring,) = axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
+        ring.set_label(f"α = {mean.index[-1]:g}")
+        place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
+        axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
         axis.set(title=dataset, xlabel="training-domain validation (%)", ylabel="target (%)")
         axis.legend()
     plots.save(figure, path)

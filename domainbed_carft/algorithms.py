@@ -14,7 +14,7 @@ from .averaging import Average, shares
 from .hparams import ALGORITHMS, check
 from .losses import car_ft_loss
 from .preprocess import ClipInput
-from .prompts import build_prompts, class_prompt_names, load_contexts
+from .prompts import class_prompt_names, load_contexts
 
 NAMES = ALGORITHMS
 GradScaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # torch 2.2
@@ -224,9 +224,6 @@ class CARFT(Guided):
     contexts that the encoder in training and its frozen zero-shot copy see (losses.py).
     λ is the knob carft_lambda, the contexts are clip_contexts; τ is the checkpoint's, unless the
     knob carft_tau gives another for the two context distributions.
-
-    Not the paper's: carft_target "joint" takes the distribution over all M·K prompts, context and
-    class at once; carft_schedule lets λ rise from 0 to 2λ over the run, or fall from there to 0.
     """
 
     def _prepare(self, backbone, templates, class_names):
@@ -236,34 +233,20 @@ class CARFT(Guided):
                 f"{self.hparams['clip_contexts']!r} has one"
             )
         super()._prepare(backbone, templates, class_names)
-        target = self.context_weights
-        if templates is not None and self.hparams["carft_target"] == "joint":
-            T = backbones.encode_prompts(backbone, build_prompts(templates, class_names))
-            target = F.normalize(T.flatten(0, 1), dim=1)
-        self.register_buffer("target_weights", target, persistent=False)
 
     def loss(self, images, labels):
         features = self.encoder(images)
-        progress = min(1.0, self.scheduler.last_epoch / self.planned_steps)
         loss, ce, kl = car_ft_loss(
             self.classify(features),
             labels,
             features,
             self.frozen_features(images),
-            self.target_weights,
+            self.context_weights,
             self.hparams["carft_tau"] or self.logit_scale,
-            self.hparams["carft_lambda"] * SCHEDULES[self.hparams["carft_schedule"]](progress),
+            self.hparams["carft_lambda"],
             direction=self.hparams["carft_direction"],
         )
         return loss, {"ce": ce, "context_kl": kl}
-
-
-# What λ is multiplied with at a share of the run in [0, 1]; 1 in the mean.
-SCHEDULES = {
-    "constant": lambda progress: 1.0,
-    "rising": lambda progress: 2.0 * progress,
-    "falling": lambda progress: 2.0 * (1.0 - progress),
-}
 
 
 def lr_factor(step, total, warmup):

@@ -13,8 +13,6 @@ from torch import nn
 from . import linear_probe
 from .algorithms import _CLIP, Guided
 from .backbone_parts import FrozenText, Tap, TextEncoder, random_tokens, stages
-from .backbones import Frozen
-from .losses import context_kl
 from .objectives import (
     class_kl,
     contrastive,
@@ -217,13 +215,9 @@ class CLIP_FLYP(_CLIP):
     Each image is paired with a prompt of its class, in a random one of the contexts. The head is
     not trained: it is made anew from all prompts whenever the weights have changed and the host
     evaluates. The text encoder and τ are trained, and saved with the model.
-
-    Not the paper's: flyp_context_lambda adds CAR-FT's KL of contexts, with zero-shot CLIP's texts.
     """
 
     def _prepare(self, backbone, templates, class_names):
-        lam = self.hparams["flyp_context_lambda"]
-        self.frozen = Frozen(self.encoder.visual, self.hparams["clip_precision"]) if lam else None
         self.text = TextEncoder(backbone, self.hparams["clip_precision"])
         self.text.requires_grad_(True)
         self.made_of = None  # which weights the head was made of
@@ -242,13 +236,8 @@ class CLIP_FLYP(_CLIP):
         contexts = torch.randint(len(self.tokens), labels.shape, generator=step)
         texts = self.text(self.tokens[contexts.to(labels.device), labels])
         scale = self.text.model.logit_scale.exp()
-        features = self.encoder(images)
-        loss, values = contrastive(features, texts, scale), {"logit_scale": scale}
-        if self.frozen is not None:
-            frozen, contexts = self.frozen(images), self.context_weights
-            values["context_kl"] = context_kl(features, frozen, contexts, self.logit_scale)
-            loss = loss + self.hparams["flyp_context_lambda"] * values["context_kl"]
-        return loss, values
+        loss = contrastive(self.encoder(images), texts, scale)
+        return loss, {"logit_scale": scale}
 
     @torch.no_grad()
     def _make_head(self):

@@ -314,17 +314,6 @@ def test_flyp_encodes_prompts_once_for_all_splits_of_an_evaluation(make):
     assert calls == [9]  # 3 contexts x 3 classes
 
 
-def test_flyp_with_a_context_kl_differs_only_by_it(make):
-    plain, guided = make("CLIP_FLYP"), make("CLIP_FLYP", flyp_context_lambda=2.0)
-    first = [algorithm.update(batches(0)) for algorithm in (plain, guided)]
-    assert first[0]["loss"] == first[1]["loss"] and first[1]["context_kl"] == 0.0
-    guided.update(batches(1))
-    values = guided.update(batches(2))
-    plain.update(batches(1))
-    without = plain.update(batches(2))["loss"]
-    assert values["context_kl"] > 0 and values["loss"] != pytest.approx(without, rel=1e-6)
-
-
 # all of them: averages, saving, resuming
 
 AVERAGED = [(name, "none") for name in TRAINED] + [

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Question: on DigitStyles, which method, and which average of weights, does best under one recipe?
-# Cost:     with SINGLE=1: 17 algorithms x 4 test domains x TRIALS (5) = 340 runs of 201 steps, of 16
-#           to 97 s on one core, 53 on average (docs/methods.md), two at a time: 2.5 hours on 2 cores.
+# Cost:     with SINGLE=1: 17 algorithms x 4 test domains x TRIALS (5) = 340 runs of 201 steps, of 10
+#           to 75 s on one core, 48 on average, two at a time: 2.3 hours on 2 cores.
 #           Without, the pairs of test domains come on top that leave-one-domain-out selection needs:
-#           850 runs, 6.2 hours. WiSE-FT takes 7 s a run, one at a time: 23 minutes, with pairs an hour.
+#           850 runs, 5.7 hours. WiSE-FT takes 7 s a run, one at a time: 23 minutes, with pairs an hour.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
 #           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
 # Running it again goes on where it was stopped; SINGLE=1 first and then without it does no run twice.

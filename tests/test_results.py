@@ -183,6 +183,12 @@ def test_the_claims_in_readme_are_those_of_the_results():
     points = [f"{ahead[f'201 steps, lr {lr}']:.1f}" for lr in ("1e-4", "3e-4", "1e-3")]
     assert "{} points at lr 1e-4, {} at 3e-4, {} at 1e-3".format(*points) in readme
     assert (by_setting.average.CARFT < by_setting.average.CLIP_ERM).sum() == 1
+    every = pd.read_csv(results.newest() / "baselines" / "compare.csv", index_col=0)
+    assert set(every.n) == {1}
+    lipsum, distill, carft_once = every.training[["CLIP_LipsumFT", "CLIP_Distill", "CARFT"]]
+    assert f"`CLIP_LipsumFT` {lipsum} %, `CLIP_Distill` {distill}, `CARFT` {carft_once} (" in readme
+    search = pd.read_csv(results.newest() / "carft_plus" / "search.csv", index_col=0)
+    assert f"step {search.loc['CARFT, ema', 'oracle − CARFT']} over `CARFT` (n = 3;" in readme
     cells = records.accuracies(records.load(results.newest() / "main" / "records"))
     for env, label in ((2, "sign"), (3, "sketch")):
         part = cells[cells.test_env == env].pivot(index="trial_seed", columns="algorithm")

@@ -143,7 +143,7 @@ def make_comparisons(folder):
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))
     tables.save(compare.compare(searched, "CARFT"), folder, "search")
     chosen = [sweep for sweep in sweeps if trials[sweep] >= set(CONFIRMATION)]
-    if chosen != [main]:
+    if len(chosen) > 1:  # main and the variant; else it was not confirmed yet
         confirmed = compare.compare(compare.collect(chosen, CONFIRMATION), "CARFT")
         tables.save(confirmed, folder, "confirm")
 

@@ -11,7 +11,7 @@
 #                                                           CLIP_ERM on the fresh trials 3 to 7
 # Running it again goes on where it was stopped. Searched, too, with commit acf1971, and removed
 # again: λ rising or falling over the run, the KL over contexts and classes at once (joint), alone and
-# with averages, and FLYP's loss with the KL of contexts, which ties with ema and costs more.
+# with averages, and FLYP's loss with the KL of contexts: docs/methods.md says what came of it.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_carft_plus}
 PYTHON=${PYTHON:-python}

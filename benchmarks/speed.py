@@ -103,7 +103,7 @@ def time_prompts(repeats, n=16):
     """Return {padding: [seconds]} of n ImageNet prompts through ViT-B/16's text encoder."""
     import clip
 
-    from domainbed_carft.backbones import encode_text
+    from domainbed_carft.encoders import encode_text
     from domainbed_carft.prompts import load_contexts
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

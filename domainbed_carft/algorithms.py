@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from domainbed.algorithms import Algorithm
 from torch import nn
 
-from . import backbones, datasets, prompt_cache, provenance
+from . import backbones, datasets, encoders, prompt_cache, provenance
 from .averaging import Average, shares
 from .hparams import ALGORITHMS, check
 from .losses import car_ft_loss
@@ -56,7 +56,7 @@ class _CLIP(Algorithm):
             clip_mean=backbone.mean,
             clip_std=backbone.std,
         )
-        self.encoder = backbones.ImageEncoder(backbone.visual, hparams["clip_precision"])
+        self.encoder = encoders.ImageEncoder(backbone.visual, hparams["clip_precision"])
         self.logit_scale = backbone.logit_scale
         self.can_predict = class_names is not None
         if class_names is not None:
@@ -104,7 +104,7 @@ class _CLIP(Algorithm):
         )
         precision = self.hparams["clip_precision"]
         fp16 = torch.cuda.is_available() and precision in ("auto", "fp16")
-        fp16 = fp16 and backbones.autocast_dtype(precision, "cuda") == torch.float16
+        fp16 = fp16 and encoders.autocast_dtype(precision, "cuda") == torch.float16
         self.scaler = GradScaler(enabled=fp16)  # small gradients vanish in fp16
         kind = self.hparams["clip_average"]
         if kind != "none":
@@ -208,9 +208,9 @@ class Guided(_CLIP):
         precision = self.hparams["clip_frozen_precision"]
         if precision == "auto":
             precision = self.hparams["clip_precision"]
-        self.frozen = backbones.Frozen(self.encoder.visual, precision)
+        self.frozen = encoders.Frozen(self.encoder.visual, precision)
         augmented = self.hparams.get("data_augmentation", True)
-        self.memory = None if augmented else backbones.FeatureMemory()
+        self.memory = None if augmented else encoders.FeatureMemory()
 
     def frozen_features(self, images):
         """Return f_0(x) (B, D), remembered where the run has no augmentation."""

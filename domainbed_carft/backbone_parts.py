@@ -1,43 +1,7 @@
-"""Parts of a backbone that some baselines need: its text encoder, random texts, layers' outputs."""
+"""What some baselines need of a backbone: random texts, layers' outputs."""
 
 import torch
 from torch import nn
-
-from .backbones import Frozen, autocast, encode_text
-
-
-class TextEncoder(nn.Module):
-    """A CLIP's text encoder g without its image encoder: (N, L) token ids -> (N, D) in fp32.
-
-    Args:
-        backbone: its text model is taken over, not copied; the image encoder in it is left out.
-        precision: as in ImageEncoder.
-    """
-
-    def __init__(self, backbone, precision="auto"):
-        super().__init__()
-        self.model, self.precision = backbone.text, precision
-        self.short = backbone.short_texts
-        # OpenAI's encode_text asks the image encoder's first layer for its type.
-        self.model.visual = nn.Module()
-        self.model.visual.conv1 = nn.Module()
-        self.model.visual.conv1.register_buffer("weight", torch.zeros(0), persistent=False)
-
-    def forward(self, tokens):
-        with autocast(self.precision, tokens.device):
-            return encode_text(self.model, tokens, self.short).float()
-
-
-class FrozenText(Frozen):
-    """The same of a backbone's text encoder, which is taken over: (N, L) token ids -> (N, D)."""
-
-    def __init__(self, backbone, precision="auto"):
-        nn.Module.__init__(self)
-        self._hold(TextEncoder(backbone, precision))
-
-    @torch.no_grad()
-    def forward(self, tokens):
-        return self.copy(tokens)
 
 
 def random_tokens(backbone):

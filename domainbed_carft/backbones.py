@@ -1,10 +1,8 @@
-"""CLIP's encoders: loading, precision, the frozen copy.
+"""CLIPs: loaded by name, their prompts encoded, their weights told apart.
 
 The only file that imports ``clip`` or ``open_clip``; both are imported when first needed.
 """
 
-import contextlib
-import copy
 import hashlib
 import os
 import warnings
@@ -16,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from .encoders import encode_text
 from .names import unknown
 from .preprocess import CLIP_MEAN, CLIP_STD
 
@@ -161,151 +160,6 @@ def _load_open_clip(name):
     )
 
 
-class ImageEncoder(nn.Module):
-    """An image encoder under autocast: (B, 3, R, R) -> (B, D) in fp32.
-
-    Args:
-        visual: the encoder; its weights stay in the precision they have (fp32 masters).
-        precision: "fp32"; "bf16" or "fp16" for autocast; "auto": on a GPU bf16 where it has it,
-            else fp16; fp32 on a CPU.
-
-    BatchNorm layers (CLIP's ResNets) always use the statistics of pre-training, in training too:
-    else the model would differ from zero-shot CLIP before the first step.
-    """
-
-    def __init__(self, visual, precision="auto"):
-        super().__init__()
-        self.visual = visual
-        self.precision = precision
-
-    def train(self, mode=True):
-        super().train(mode)
-        for module in self.visual.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
-        return self
-
-    def forward(self, x):
-        with autocast(self.precision, x.device):
-            return self.visual(x).float()
-
-
-def autocast(precision, device):
-    """Return the autocast context for a precision on a device (see ImageEncoder)."""
-    dtype = autocast_dtype(precision, device)
-    if dtype is None:
-        return contextlib.nullcontext()
-    return torch.autocast(torch.device(device).type, dtype=dtype)
-
-
-def autocast_dtype(precision, device):
-    """Return torch.bfloat16, torch.float16, or None for plain fp32.
-
-    Raises:
-        ValueError: fp16 on a CPU, where it has no speed and overflows.
-    """
-    cuda = torch.device(device).type == "cuda"
-    if precision == "auto":
-        if not cuda:
-            return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    if precision == "fp16" and not cuda:
-        raise ValueError(f"clip_precision 'fp16' needs a GPU, got {device}; use 'bf16' or 'fp32'")
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-
-
-class Frozen(nn.Module):
-    """A frozen copy of an encoder, which moves with its owner and does nothing else with it.
-
-    It is in no state_dict, has no parameters to train, and stays in eval mode when the owner's
-    train() is called. Its matrices are held in the precision it computes in, since autocast would
-    cast them anew in every step.
-    """
-
-    def __init__(self, visual, precision="auto"):
-        super().__init__()
-        self._hold(ImageEncoder(copy.deepcopy(visual), precision))
-
-    def _hold(self, encoder):
-        # a list hides it from state_dict, parameters and train
-        self._held = [encoder.requires_grad_(False).eval()]
-
-    @property
-    def copy(self):
-        """The encoder that is held."""
-        return self._held[0]
-
-    def _apply(self, fn, recurse=True):
-        self._held[0]._apply(fn)
-        return super()._apply(fn)
-
-    @torch.no_grad()
-    def forward(self, x):
-        encoder = self._held[0]
-        dtype = autocast_dtype(encoder.precision, x.device)
-        if dtype is not None and getattr(encoder, "cast_to", None) != dtype:
-            cast_matrices(encoder.visual, dtype)
-            encoder.cast_to = dtype
-        return encoder(x)
-
-
-class FeatureMemory:
-    """The frozen copy's features of images seen before, for runs without augmentation.
-
-    There an image comes back pixel for pixel, and CAR-FT's second forward pass is needed once per
-    image instead of once per step. Images are told apart by a 64-bit hash of their pixels.
-
-    Args:
-        limit: rows kept (D floats each, on the CPU); later images are computed every time.
-    """
-
-    def __init__(self, limit=500_000):
-        self.rows, self.limit = {}, limit
-
-    def __call__(self, frozen, images):
-        """Return frozen(images), computed for those images only that are new."""
-        keys = image_keys(images)
-        new = [i for i, key in enumerate(keys) if key not in self.rows]
-        known = [i for i, key in enumerate(keys) if key in self.rows]
-        if not known:
-            features = frozen(images)
-        else:
-            rows = torch.stack([self.rows[keys[i]] for i in known]).to(images.device)
-            features = rows.new_empty(len(keys), rows.shape[1])
-            features[known] = rows
-            if new:
-                features[new] = frozen(images[new])
-        if new and len(self.rows) < self.limit:
-            self.rows.update(zip([keys[i] for i in new], features[new].cpu()))
-        return features
-
-    def state_dict(self):
-        """Return what a resumed run needs to go on with the same numbers, bit for bit."""
-        return {"keys": list(self.rows), "rows": list(self.rows.values())}
-
-    def load_state_dict(self, state):
-        self.rows = dict(zip(state["keys"], state["rows"]))
-
-
-def image_keys(images):
-    """Return one 64-bit whole number per image (B, ...): Σ bits·r mod 2^64, r random and odd.
-
-    In whole numbers the sum has no rounding: the key does not depend on the batch or the device.
-    """
-    bits = images.float().contiguous().view(torch.int32).flatten(1).long()
-    generator = torch.Generator().manual_seed(0)
-    r = torch.randint(2**62, (bits.shape[1],), generator=generator) * 2 + 1
-    return (bits * r.to(bits.device)).sum(1).tolist()
-
-
-def cast_matrices(module, dtype):
-    """Cast the weights of linear, convolution and attention layers; norms keep theirs."""
-    for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
-            for parameter in part.parameters(recurse=False):
-                parameter.data = parameter.data.to(dtype)
-
-
 @torch.no_grad()
 def encode_prompts(backbone, prompts, device=None):
     """Encode M x K prompts; return the text features T (M, K, D), fp32, on the CPU.
@@ -322,17 +176,6 @@ def encode_prompts(backbone, prompts, device=None):
     features = [encode_text(model, ids, backbone.short_texts).float().cpu() for ids in tokens]
     model.to("cpu")
     return torch.cat(features).unflatten(0, (len(prompts), len(prompts[0])))
-
-
-def encode_text(model, tokens, short):
-    """Return model.encode_text(tokens) (N, D) of token ids (N, L).
-
-    Args:
-        short: leave out the padding behind the longest text. OpenAI's text encoder is causal and
-            takes the feature at the end of the text, its highest id: what comes after changes
-            nothing but rounding, and costs most of the time ("a photo of a dog." has 7 of 77 ids).
-    """
-    return model.encode_text(tokens[:, : int(tokens.argmax(1).max()) + 1] if short else tokens)
 
 
 def weights_hash(backbone):

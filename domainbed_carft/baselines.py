@@ -12,7 +12,8 @@ from torch import nn
 
 from . import linear_probe
 from .algorithms import _CLIP, Guided
-from .backbone_parts import FrozenText, Tap, TextEncoder, random_tokens, stages
+from .backbone_parts import Tap, random_tokens, stages
+from .encoders import FrozenText, TextEncoder
 from .objectives import (
     class_kl,
     contrastive,

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from .backbones import image_keys
+from .encoders import image_keys
 
 
 def fit(features, labels, start, scale, l2):

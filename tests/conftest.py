@@ -53,6 +53,29 @@ def tiny_clip(tmp_path_factory):
     return save_clip(tmp_path_factory.mktemp("clip") / "tiny.pt")
 
 
+@pytest.fixture(scope="session")
+def tiny_open_clip(tmp_path_factory):
+    """The name of a random CLIP of open_clip, with a config and weights of its own."""
+    import json
+
+    import open_clip
+
+    folder = tmp_path_factory.mktemp("open_clip")
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    image = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
+    config = {"embed_dim": 24, "vision_cfg": image, "text_cfg": text}
+    (folder / "tiny-test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(folder)
+    torch.manual_seed(0)
+    torch.save(open_clip.create_model("tiny-test").state_dict(), folder / "w.pt")
+    return f"open_clip:tiny-test/{folder}/w.pt"
+
+
+@pytest.fixture(params=["clip", "open_clip"])
+def any_clip(request, tiny_clip, tiny_open_clip):
+    return tiny_clip if request.param == "clip" else tiny_open_clip
+
+
 def make_image_folder(root, domains=DOMAINS, classes=CLASSES, n=4, size=16):
     """Lay out root/domain/class/i.png; each class has a brightness, each domain a tint."""
     for d, domain in enumerate(domains):

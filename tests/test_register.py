@@ -240,7 +240,8 @@ def test_the_layers_import_downwards_only():
         **{name: set() for name in lowest},
         "prompts": {"names"},
         "provenance": {"__version__", "atomic"},
-        "backbones": {"names", "preprocess"},
+        "encoders": set(),
+        "backbones": {"encoders", "names", "preprocess"},
         "prompt_cache": {"atomic", "backbones", "prompts"},
         "hparams": {"names"},
         "metrics": set(),
@@ -252,14 +253,16 @@ def test_the_layers_import_downwards_only():
         "tasks": {"images"},
         "launchers": set(),
         "algorithms": {
-            *("averaging", "backbones", "datasets", "hparams", "losses", "preprocess", "prompts"),
-            *("prompt_cache", "provenance"),
+            *("averaging", "backbones", "datasets", "encoders", "hparams", "losses", "preprocess"),
+            *("prompts", "prompt_cache", "provenance"),
         },
         "objectives": set(),
         "averaging": {"names"},
-        "linear_probe": {"backbones"},
-        "backbone_parts": {"backbones"},
-        "baselines": {"algorithms", "backbone_parts", "linear_probe", "objectives", "prompts"},
+        "linear_probe": {"encoders"},
+        "backbone_parts": set(),
+        "baselines": {
+            *("algorithms", "backbone_parts", "encoders", "linear_probe", "objectives", "prompts"),
+        },
     }
     uses_host = {"algorithms", "datasets", "folders", "imagenet", "tasks"}
     uses_host |= {"register", "runs", "sweep", "evaluate", "data_check", "wise_ft"}

@@ -149,8 +149,10 @@ def test_every_script_says_its_question():
         assert results.question(script.name).endswith(("?", ".", ")")), script
 
 
-def test_the_claims_in_readme_are_those_of_the_results():
-    readme = " ".join((ROOT / "README.md").read_text().split())
+def test_the_claims_in_prose_are_those_of_the_results():
+    short, readme = (
+        " ".join((ROOT / name).read_text().split()) for name in ("README.md", "docs/findings.md")
+    )
     probe = pd.read_csv(results.newest() / "main" / "probe" / "summary.csv")
     target = probe[probe.role == "target"].set_index(["algorithm", "context"])
     erm, carft = target.loc["CLIP_ERM"], target.loc["CARFT"]
@@ -163,6 +165,8 @@ def test_the_claims_in_readme_are_those_of_the_results():
     assert changes.CARFT["tilt"] < changes.CLIP_ERM["tilt"]
     kept = [f"{-carft.loc[group].change:.1f}" for group in ("background", "source")]
     assert f"{kept[0]} and {kept[1]} points" in readme
+    lost = f"{-erm.loc['background'].change:.1f} points less often than zero-shot CLIP"
+    assert f"{lost}. `CARFT` keeps it ({kept[0]} points)" in short
     last = pd.read_csv(results.newest() / "main" / "versus_oracle.csv").set_index("algorithm")
     assert f"last step of every run: {last.loc['CARFT'].iloc[-1]};" in readme
     ablation = pd.read_csv(results.newest() / "ablation_lambda" / "table.csv")

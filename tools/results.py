@@ -262,7 +262,10 @@ def write(args):
             runs, script, found = make_part(part, sweep, Path(scratch, part))
             shutil.rmtree(args.output / part, ignore_errors=True)  # only now that the new is whole
             Path(scratch, part).rename(args.output / part)
-        n = len({record["args"]["trial_seed"] for record in found})
+        seeds = {record["args"]["trial_seed"] for record in found}
+        n = len(seeds)
+        if part == "carft_plus" and seeds >= set(CONFIRMATION):
+            n = f"{n - len(CONFIRMATION)} in the search, {len(CONFIRMATION)} in its confirmation"
         provenance["parts"][part] = {
             "runs": runs,
             "n": n,

@@ -163,6 +163,12 @@ def _of_this_process():
     }
 
 
+def this_package():
+    """Return this package's version and, in a checkout, its commit."""
+    commit = commit_of(PACKAGE)
+    return f"{__version__}, commit {commit}" if commit else __version__
+
+
 def commit_of(folder):
     """Return the short commit of the git checkout that a package is part of, or None.
 

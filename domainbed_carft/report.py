@@ -12,9 +12,10 @@ import os
 import pandas as pd
 
 from . import __version__, atomic, details, grid, provenance, report_plots, soundness
+from .names import unknown
 from .records import grouped
 from .register import known_datasets
-from .summary import TITLES, Table, result_tables, summarise
+from .summary import BASELINES, FEW, TITLES, Table, result_tables, summarise
 
 TEMPLATE = os.path.join(os.path.dirname(__file__), "assets", "report.html.j2")
 
@@ -24,6 +25,11 @@ def main(argv=None):
     parser = argparse.ArgumentParser(prog="report", description=__doc__)
     parser.add_argument("--input_dir", required=True, help="the folder of the runs' folders")
     parser.add_argument("--output_dir", help="default: report/ in --input_dir")
+    parser.add_argument(
+        "--baseline",
+        help="the algorithm that the others are compared with; default: of up to "
+        f"{FEW} algorithms every pair, else the first of {', '.join(BASELINES)} that is there",
+    )
     args = parser.parse_args(argv)
     output = args.output_dir or os.path.join(args.input_dir, "report")
     try:
@@ -38,9 +44,12 @@ def main(argv=None):
             f"no records in {args.input_dir}/*/results.jsonl: --input_dir is the folder that holds "
             "the folders of the runs"
         )
+    names = sorted({job.args["algorithm"] for job in sweep.jobs if job.args})
+    if args.baseline and args.baseline not in names:
+        parser.error(f"--baseline: {unknown('algorithm', args.baseline, names)}")
     try:
         os.makedirs(output, exist_ok=True)
-        text = write(sweep, known, output)
+        text = write(sweep, known, output, args.baseline)
     except OSError as error:
         parser.error(f"{output} cannot be written ({error}); take another --output_dir")
     print(text)
@@ -50,7 +59,7 @@ def main(argv=None):
     )
 
 
-def write(sweep, known, output):
+def write(sweep, known, output, baseline=None):
     """Write the report of a records.Sweep; return its text."""
     names = dict.fromkeys(job.args["dataset"] for job in sweep.jobs if job.args)
     names = [*(name for name in known if name in names), *(n for n in names if n not in known)]
@@ -58,7 +67,7 @@ def write(sweep, known, output):
     datasets = {name: grid.environments(sweep, name, known) for name in names}
     summary = summarise(sweep, datasets, known, lacking)
     alphas, wrong = report_plots.read_alphas(sweep.path)
-    results = result_tables(summary)
+    results = result_tables(summary, baseline)
     behind = [details.chosen_table(summary, sweep), details.knobs_table(sweep)]
     missing = details.missing_table(lacking, datasets)
     origin = origin_table(sweep)

@@ -1,4 +1,4 @@
-"""The report's plots: bars with intervals, training curves, context KL, λ- and α-curves."""
+"""The report's plots: accuracies with intervals, training curves, context KL, λ- and α-curves."""
 
 import os
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from . import plots
 from .records import Problem
 from .stats import interval
 from .summary import trials
+from .wise_ft import draw_alphas
 
 ALPHAS = "wise_ft.csv"
 ALPHA_COLUMNS = (
@@ -41,17 +42,17 @@ def draw(sweep, summary, alphas, folder):
         name = "".join(c if c.isalnum() else "_" for c in dataset)
         runs = chosen_runs(sweep, summary, dataset)
         save(
-            f"{name}_bars",
-            bars(summary, dataset),
+            f"{name}_accuracy",
+            points(summary, dataset),
             f"{dataset}: accuracy on the domain left out",
             "Means over the trials, training-domain validation; lines: 95 % interval of the mean "
-            "(Student's t), none at n = 1.",
+            "(Student's t), none at n = 1. Each panel has a scale of its own.",
         )
         save(
             f"{name}_curves",
             curves(summary, dataset, runs),
             f"{dataset}: during training",
-            "Chosen runs, mean over the trials. Solid: the domain left out; dashed: mean of the "
+            "Chosen runs, mean over the trials. Above: the domain left out; below: mean of the "
             "training domains' validation splits, which training-domain validation chooses by.",
         )
         save(
@@ -89,44 +90,47 @@ def chosen_runs(sweep, summary, dataset, rule="training"):
     return found
 
 
-def bars(summary, dataset, rule="training"):
-    """Return a figure of one group of bars per environment, and one of their mean, or None."""
+def points(summary, dataset, rule="training"):
+    """Return a figure of one row per algorithm, one panel per environment and of their mean.
+
+    Points are means, lines their intervals; None where there is nothing.
+    """
     names = [*summary.datasets[dataset], "Avg"]
     keys = [*range(len(names) - 1), "Avg"]
     found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
     found = {a: of for a, of in found.items() if any(of.values())}
     if not found:
         return None
-    figure, axes = plots.new(width=max(6.4, 1 + 0.35 * len(names) * len(found)))
-    width = 0.8 / len(found)
-    for i, (algorithm, of) in enumerate(found.items()):
-        for x, key in enumerate(keys):
+    size = {"width": 1.6 + 1.7 * len(names), "height": 1 + 0.24 * len(found)}
+    figure, panels = plots.new(1, len(names), **size, sharey=True, squeeze=False)
+    for key, name, axes in zip(keys, names, panels[0]):
+        for row, (algorithm, of) in enumerate(found.items()):
             values = list(of[key].values())
             if not values:
                 continue
             mean, low, high = interval(values)
-            at = x + (i - (len(found) - 1) / 2) * width
-            color = plots.look(algorithm, summary.algorithms)["color"]
-            label = algorithm if x == keys.index(_first(of, keys)) else None
-            axes.bar(at, mean, 0.92 * width, color=color, alpha=0.85, label=label)
+            look = plots.look(algorithm, summary.algorithms)
             if low == low:
-                axes.plot([at, at], [low, high], color="black", lw=1.2)
-            if len(found) <= 4:
-                axes.text(at, 2, f"{mean:.1f}", ha="center", rotation=90, color="white", size=8)
-    axes.set(xticks=range(len(names)), xticklabels=names, ylim=(0, 100), ylabel="accuracy, %")
-    axes.grid(axis="x", visible=False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
+                axes.plot([low, high], [row, row], color=look["color"], lw=1.2)
+            axes.plot([mean], [row], markersize=6, **look)
+        axes.set(title=name, xlabel="accuracy, %")
+    panels[0][0].set(yticks=range(len(found)), yticklabels=list(found))
+    panels[0][0].set_ylim(len(found) - 0.5, -0.5)
     return figure
 
 
 def curves(summary, dataset, runs):
-    """Return a figure with a panel per environment left out, or None."""
+    """Return a figure with a column per environment left out, validation below it, or None.
+
+    Without algorithms whose runs have one record, such as the rows of WiSE-FT.
+    """
     names = summary.datasets[dataset]
-    if not any(len(records) > 1 for of in runs.values() for records in of):
+    runs = {key: of for key, of in runs.items() if any(len(records) > 1 for records in of)}
+    if not runs:
         return None
-    seen = set()
-    figure, panels = plots.new(1, len(names), 3.2 * len(names), 3.4, sharey=True, squeeze=False)
-    for env, (name, axes) in enumerate(zip(names, panels[0])):
+    shared = {"sharex": True, "sharey": "row", "squeeze": False}
+    figure, panels = plots.new(2, len(names), 3.2 * len(names), 5.4, **shared)
+    for env, (name, column) in enumerate(zip(names, panels.T)):
         for algorithm in summary.of_dataset[dataset]:
             look = plots.look(algorithm, summary.algorithms)
             target, source = {}, {}
@@ -135,16 +139,16 @@ def curves(summary, dataset, runs):
                     target.setdefault(record["step"], []).append(record[f"env{env}_in_acc"])
                     outs = [record[f"env{i}_out_acc"] for i in range(len(names)) if i != env]
                     source.setdefault(record["step"], []).append(np.mean(outs))
-            for values, style in ((target, "-"), (source, "--")):
+            for axes, values in zip(column, (target, source) if target else ()):
                 steps = sorted(values)
                 means = [100 * np.mean(values[step]) for step in steps]
-                new = style == "-" and steps and algorithm not in seen
-                seen |= {algorithm} if new else set()
-                label = algorithm if new else None
-                axes.plot(steps, means, style, color=look["color"], lw=1.5, label=label)
-        axes.set(title=f"{name} left out", xlabel="step")
-    panels[0][0].set(ylabel="accuracy, %")
-    figure.legend(loc="outside upper center", ncols=4, frameon=False)
+                axes.plot(steps, means, lw=1.3, markersize=4, label=algorithm, **look)
+        column[0].set(title=f"{name} left out")
+        column[1].set(xlabel="step")
+    panels[0][0].set(ylabel="domain left out, %")
+    panels[1][0].set(ylabel="validation, %")
+    lines = {line.get_label(): line for axes in panels[0] for line in axes.lines}
+    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False)
     return figure
 
 
@@ -227,19 +231,6 @@ def alpha_curve(frame, algorithms):
     """Return WiSE-FT's figure, source validation against the domain left out, or None."""
     if not len(frame):
         return None
-    figure, axes = plots.new()
-    for algorithm, of in frame.groupby("algorithm"):
-        look = plots.look(str(algorithm).removesuffix("+WiSE"), algorithms)
-        means = 100 * of.groupby("alpha")[["source_validation", "target_accuracy"]].mean()
-        axes.plot(means.source_validation, means.target_accuracy, ms=4, label=algorithm, **look)
-        for alpha, x, y in means.itertuples():
-            if alpha in (means.index[0], means.index[-1]):
-                at = {"xytext": (4, 4), "textcoords": "offset points", "size": 8}
-                axes.annotate(f"α = {alpha:g}", (x, y), **at)
-    axes.set(xlabel="source validation accuracy, %", ylabel="accuracy on the domain left out, %")
-    axes.legend(frameon=False)
+    figure, axes = plots.new(height=4.8)
+    draw_alphas(axes, frame, algorithms)
     return figure
-
-
-def _first(of, keys):
-    return next(key for key in keys if of[key])

@@ -17,6 +17,8 @@ from .records import RULES, accuracies
 from .stats import interval, interval_text, mean_and_error, mean_text
 
 TITLES = {name: rule.name for name, rule in RULES.items()}
+BASELINES = ("CLIP_ERM", "ERM")
+FEW = 4  # among which every pair is compared
 STAR = "* = not all trials or hparams seeds of the cell count: see the table of missing runs."
 
 
@@ -85,21 +87,40 @@ def ordered(algorithms):
 
     def place(name):
         numbers = [float(number) for number in re.findall(r"=(\d+(?:\.\d+)?(?:e-?\d+)?)", name)]
-        return listed.index(name) if name in listed else 99, name.partition("=")[0], numbers, name
+        base = name.removesuffix(plots.WISE)
+        return listed.index(base) if base in listed else 99, name.partition("=")[0], numbers, name
 
     return sorted(algorithms, key=place)
 
 
-def result_tables(summary):
-    """Return, for each rule, the tables of its data sets, their averages and paired differences."""
+def result_tables(summary, baseline=None):
+    """Return, for each rule, the tables of its data sets, their averages and paired differences.
+
+    Args:
+        baseline: the algorithm that the others are compared with; see :func:`pairs`.
+    """
     found = []
     for rule, title in TITLES.items():
         for dataset in summary.datasets:
             found.append(_dataset_table(summary, rule, title, dataset))
-            found.append(_difference_table(summary, rule, title, dataset))
+            found.append(_difference_table(summary, rule, title, dataset, baseline))
         if len(summary.averaged) > 0:
             found.append(_average_table(summary, rule, title))
     return [table for table in found if len(table.frame)]
+
+
+def pairs(algorithms, baseline=None):
+    """Return the pairs (first, second) of algorithms whose differences are shown.
+
+    All others against the baseline, if it is among them. Without one: every pair of up to FEW
+    algorithms; of more, the baseline is the first of BASELINES that is there, else the first.
+    """
+    if baseline is None and len(algorithms) <= FEW:
+        return list(itertools.combinations(reversed(algorithms), 2))
+    if baseline is None:
+        baseline = next((name for name in BASELINES if name in algorithms), algorithms[0])
+    others = [name for name in algorithms if name != baseline]
+    return [(name, baseline) for name in others] if baseline in algorithms else []
 
 
 def trials(summary, rule, dataset, algorithm):
@@ -172,11 +193,11 @@ def _average_table(summary, rule, title):
     )
 
 
-def _difference_table(summary, rule, title, dataset):
+def _difference_table(summary, rule, title, dataset, baseline):
     rows, data = [], []
     names = [*summary.datasets[dataset], "Avg"]
     found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
-    for first, second in itertools.combinations(reversed(found), 2):
+    for first, second in pairs(list(found), baseline):
         texts, row, counts = [], {"first": first, "second": second}, []
         for key, name in zip([*range(len(names) - 1), "Avg"], names):
             a, b = found[first][key], found[second][key]

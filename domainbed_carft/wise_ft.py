@@ -11,7 +11,9 @@ What it writes, in --output_dir (the sweep itself by default):
 
 ==================== ========================================================================
 JOB+WiSE/            a record with the chosen α, which collect_results of either host reads as a
-                     run of the algorithm "NAME+WiSE", and ``done``; made anew by a second call
+                     run of the algorithm "NAME+WiSE", ``done``, and the run's provenance.json
+                     with the package that interpolated; a second call keeps what is there of the
+                     same model and α
 wise_ft.csv          for each run with one test environment and each α: dataset, algorithm,
                      test_env, trial_seed, alpha, source_validation, target_accuracy,
                      hparams_seed, chosen (1 at the α that was chosen)
@@ -25,12 +27,12 @@ import os
 import sys
 from pathlib import Path
 
-from . import atomic
+from . import atomic, plots, provenance
 from .hparams import ALGORITHMS
+from .plots import WISE
 from .register import find_host, register
 
 ALPHAS = [round(i / 10, 1) for i in range(11)]
-SUFFIX = "+WiSE"
 BATCH = 64  # as both hosts evaluate
 FEW_IMAGES = 512  # fewer are read sooner than worker processes start
 KEYS = ["dataset", "algorithm", "test_env", "trial_seed"]
@@ -145,7 +147,7 @@ def record_of(folder, rows, args, hparams):
         "step": last.get("step", 0),
         "epoch": last.get("epoch", 0.0),
         "alpha_curve": rows,
-        "args": {**args, "algorithm": args["algorithm"] + SUFFIX},
+        "args": {**args, "algorithm": args["algorithm"] + WISE},
         "hparams": hparams,
     }
 
@@ -164,13 +166,15 @@ def work_on(folder, args):
     """Return the record of a run, written to its folder in the output, or read from there."""
     from . import runs
 
-    target = Path(args.output_dir or args.input_dir) / f"{folder.name}{SUFFIX}"
+    target = Path(args.output_dir or args.input_dir) / f"{folder.name}{WISE}"
     record = finished(target, folder / "model.pkl", args.alphas)
     if record is None:
         run = runs.load(folder, args.data_dir)
         record = record_of(folder, curve(run, args.alphas), run.args, run.hparams)
         record["args"]["output_dir"] = str(target)
         target.mkdir(parents=True, exist_ok=True)
+        origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}
+        atomic.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
         atomic.write(target / "results.jsonl", json.dumps(record, sort_keys=True) + "\n")
         atomic.write(target / "done", "done")
     return record
@@ -190,7 +194,7 @@ def table(records):
             rows.append(
                 {
                     "dataset": args["dataset"],
-                    "algorithm": args["algorithm"].removesuffix(SUFFIX),
+                    "algorithm": args["algorithm"].removesuffix(WISE),
                     "test_env": env,
                     "trial_seed": args["trial_seed"],
                     "alpha": row["alpha"],
@@ -228,28 +232,29 @@ def summary(frame):
 
 def plot(frame, path):
     """Draw a curve over α for each algorithm, an axis for each data set; means as in summary."""
-    from . import plots
-
     datasets = sorted(frame["dataset"].unique())
     figure, axes = plots.new(columns=len(datasets), width=1.4 + 5 * len(datasets), squeeze=False)
     names = sorted(frame["algorithm"].unique())
     for axis, dataset in zip(axes[0], datasets):
-        for name in names:
-            cells = frame[(frame["dataset"] == dataset) & (frame["algorithm"] == name)]
-            if cells.empty:
-                continue
-            mean = 100 * cells.groupby("alpha")[["source_validation", "target_accuracy"]].mean()
-            across, up = mean["source_validation"], mean["target_accuracy"]
-            look = plots.look(name, names)
-            axis.plot(across, up, label=name, markersize=4, linewidth=1, **look)
-            end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
-            (ring,) = axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
-        ring.set_label(f"α = {mean.index[-1]:g}")
-        place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
-        axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
-        axis.set(title=dataset, xlabel="training-domain validation (%)", ylabel="target (%)")
-        axis.legend()
+        draw_alphas(axis, frame[frame["dataset"] == dataset], names)
+        axis.set(title=dataset)
     plots.save(figure, path)
+
+
+def draw_alphas(axis, frame, names):
+    """Draw the curves over α of one data set: each algorithm's mean, a ring at its largest α."""
+    for name, cells in frame.groupby("algorithm"):
+        mean = 100 * cells.groupby("alpha")[["source_validation", "target_accuracy"]].mean()
+        across, up = mean["source_validation"], mean["target_accuracy"]
+        look = plots.look(str(name).removesuffix(WISE), names)
+        axis.plot(across, up, label=name, markersize=4, linewidth=1, **look)
+        end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
+        (ring,) = axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
+    ring.set_label(f"α = {mean.index[-1]:g}")
+    place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
+    axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
+    axis.set(xlabel="training-domain validation, %", ylabel="domain left out, %")
+    axis.legend(fontsize=8)
 
 
 def main(argv=None):
@@ -279,7 +284,7 @@ def main(argv=None):
         from . import tables
 
         print(tables.render(summary(frame), "txt"))
-        print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders *{SUFFIX}")
+        print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders *{WISE}")
     for line in failed:
         print(f"Failed: {line}", file=sys.stderr)
     if failed:

@@ -78,7 +78,7 @@ def compare(rows, baseline):
             line[f"{rule} − {baseline}"] = "" if name == baseline else text
         line["minutes"] = row["minutes"]
         table.append(line)
-        order.append((wise_ft.SUFFIX in name, -validation.mean() if len(validation) else 0.0))
+        order.append((wise_ft.WISE in name, -validation.mean() if len(validation) else 0.0))
     return pd.DataFrame([table[i] for i in sorted(range(len(table)), key=order.__getitem__)])
 
 

@@ -28,14 +28,23 @@ def test_colours_differ_for_colour_blind_readers(kind):
 
 def test_an_algorithm_looks_the_same_everywhere():
     assert plots.look("CARFT") == plots.look("CARFT", ["x", "CARFT"])
-    looks = [plots.look(name, ["x", "CARFT", "y"]) for name in ("x", "y", *plots.ALGORITHMS)]
+    first = ("CLIP_ZeroShot", "CLIP_ERM", "CARFT")
+    looks = [plots.look(name, ["x", "CARFT", "y"]) for name in ("x", "y", *first)]
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 5
+
+
+def test_wise_ft_s_row_looks_like_its_algorithm_but_hollow():
+    names = ["A", "A+WiSE", "B"]
+    for name in ("CARFT", "A"):
+        look = plots.look(name, names)
+        assert plots.look(f"{name}+WiSE", names) == {**look, "fillstyle": "none"}
+    assert plots.look("B", names) == plots.look("B", ["A", "B"]) != plots.look("A", names)
 
 
 def test_many_algorithms_look_different():
     names = [f"x{i}" for i in range(30)]
     looks = [tuple(plots.look(name, names).values()) for name in (*names, *plots.ALGORITHMS)]
-    assert len(set(looks)) == 33
+    assert len(set(looks)) == 30 + 11
 
 
 def test_saved_twice_is_the_same_file(tmp_path):

@@ -43,7 +43,7 @@ def test_files(made):
         assert {f"{name}.{form}" for form in tables.FORMATS} <= names
     plots = {p.name for p in (out / "plots").iterdir()}
     assert plots == {
-        *(f"{d}_{p}.png" for d in ("PACS", "VLCS") for p in ("bars", "curves", "context_kl")),
+        *(f"{d}_{p}.png" for d in ("PACS", "VLCS") for p in ("accuracy", "curves", "context_kl")),
         *("VLCS_lambda.png", "PACS_alpha.png"),
     }
 
@@ -100,6 +100,15 @@ def test_wrong_input_is_one_sentence(case, tmp_path, capsys):
     }
     assert expected[case] in err
     assert case != "garbage" or "a, line 1: no JSON" in out
+
+
+def test_a_wrong_baseline_is_answered_with_the_right_one(tmp_path, capsys):
+    make_sweep(tmp_path, algorithms=("CARFT", "CLIP_ERM"), trials=1)
+    with pytest.raises(SystemExit):
+        report.main(["--input_dir", str(tmp_path), "--baseline", "CLIP_EMR"])
+    assert "did you mean CLIP_ERM" in capsys.readouterr().err
+    report.main(["--input_dir", str(tmp_path), "--baseline", "CARFT"])
+    assert "CLIP_ERM - CARFT" in capsys.readouterr().out
 
 
 def browser():

@@ -27,31 +27,49 @@ def made(tmp_path):
     return sweep, summary.summarise(sweep, NAMES, ["Debug28"])
 
 
-def test_bars_and_their_intervals(made):
+def test_points_and_their_intervals(made):
     """Mean 70, s = 20, t(2) = 4.3027: ± 4.3027 * 20 / √3 = 49.68."""
-    (axes,) = report_plots.bars(made[1], "Debug28").axes
-    heights = [bar.get_height() for bar in axes.patches]
-    assert heights == pytest.approx([70] * 4)
-    for line in axes.lines:
-        assert line.get_ydata() == pytest.approx([70 - 49.68, 70 + 49.68], abs=0.01)
-    assert axes.get_ylim() == (0, 100)
+    panels = report_plots.points(made[1], "Debug28").axes
+    assert [axes.get_title() for axes in panels] == ["0", "1", "2", "Avg"]
+    for axes in panels:
+        line, point = axes.lines
+        assert line.get_xdata() == pytest.approx([70 - 49.68, 70 + 49.68], abs=0.01)
+        assert point.get_xdata() == pytest.approx([70]) and point.get_ydata() == [0]
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["A"]
 
 
-def test_one_trial_has_bars_without_intervals(tmp_path):
-    write(tmp_path, "a", [run(0, 0.25, 0)])
+def test_one_trial_has_points_without_intervals_and_the_first_algorithm_is_on_top(tmp_path):
+    for algorithm, accuracy in (("A", 0.25), ("CARFT", 0.5)):
+        write(tmp_path, algorithm, [run(0, accuracy, 0, algorithm)])
     sweep = soundness.read(tmp_path, KNOWN)
-    (axes,) = report_plots.bars(summary.summarise(sweep, NAMES, []), "Debug28").axes
-    assert [bar.get_height() for bar in axes.patches] == [25] and not axes.lines
+    panels = report_plots.points(summary.summarise(sweep, NAMES, []), "Debug28").axes
+    assert [list(line.get_xdata()) for line in panels[0].lines] == [[50], [25]]
+    assert not panels[1].lines and not panels[3].lines
+    assert [text.get_text() for text in panels[0].get_yticklabels()] == ["CARFT", "A"]
+    assert panels[0].get_ylim() == (1.5, -0.5)
 
 
 def test_curves(made):
     runs = report_plots.chosen_runs(*made, "Debug28")
     panels = report_plots.curves(made[1], "Debug28", runs).axes
-    assert [axes.get_title() for axes in panels] == ["0 left out", "1 left out", "2 left out"]
-    target, source = panels[0].lines
+    assert [axes.get_title() for axes in panels[:3]] == ["0 left out", "1 left out", "2 left out"]
+    (target,), (source,) = panels[0].lines, panels[3].lines
     assert target.get_xdata().tolist() == [0, 5]
     assert target.get_ydata() == pytest.approx([70, 60])
-    assert source.get_ydata() == pytest.approx([50, 50]) and source.get_linestyle() == "--"
+    assert source.get_ydata() == pytest.approx([50, 50])
+
+
+def test_a_run_of_one_record_has_no_curve(made, tmp_path):
+    for env in range(3):
+        write(tmp_path, f"wise{env}", [run(env, 0.6, 0, "A+WiSE")])
+    sweep = soundness.read(tmp_path, KNOWN)
+    found = summary.summarise(sweep, NAMES, [])
+    figure = report_plots.curves(
+        found, "Debug28", report_plots.chosen_runs(sweep, found, "Debug28")
+    )
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["A"]
+    assert all(len(axes.lines) == 1 for axes in figure.axes)
 
 
 def test_context_kl(made):

@@ -177,3 +177,31 @@ def test_domainbeds_own_table_to_the_digit_in_all_forms():
                 assert not error or f"{numbers[f'{name}_error']:.1f}" == error
             checked += 1
     assert checked == 6
+
+
+def test_of_many_algorithms_all_are_compared_with_one():
+    few = ["CLIP_ZeroShot", "CLIP_ERM", "CARFT"]
+    assert summary.pairs(few) == [
+        *(("CARFT", "CLIP_ERM"), ("CARFT", "CLIP_ZeroShot"), ("CLIP_ERM", "CLIP_ZeroShot")),
+    ]
+    assert summary.pairs(few, "CARFT") == [("CLIP_ZeroShot", "CARFT"), ("CLIP_ERM", "CARFT")]
+    assert summary.pairs(few, "ERM") == []
+    for names, baseline in (
+        (["A", "B", "ERM", "D", "E"], "ERM"),
+        (["ERM", "B", "C", "D", "CLIP_ERM"], "CLIP_ERM"),
+        (["A", "B", "C", "D", "E"], "A"),
+    ):
+        others = [name for name in names if name != baseline]
+        assert summary.pairs(names) == [(name, baseline) for name in others]
+
+
+def test_a_baseline_of_one_s_own(made):
+    found = made[1]
+    (table,) = [
+        table
+        for table in summary.result_tables(found, "A")
+        if table.name == "Debug28_training_differences"
+    ]
+    assert list(table.frame["difference"]) == ["B - A"]
+    none = [t for t in summary.result_tables(found, "C") if t.name.endswith("differences")]
+    assert not none

@@ -9,7 +9,7 @@ import torch
 from conftest import make_image_folder
 from domainbed.scripts import collect_results, train
 
-from domainbed_carft import wise_ft
+from domainbed_carft import __version__, wise_ft
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -43,6 +43,7 @@ def sweep(tmp_path_factory, tiny_clip, contexts_file):
     run("averaged", "CLIP_FLYP", False, 1, clip_average="ema")
     run("probe", "CLIP_LP", False, 1)
     run("pair", "CLIP_ERM", False, 1, 2)
+    (root / "sweep" / "plain" / "provenance.json").write_text('{"commit": "abc1234"}')
     return root / "sweep"
 
 
@@ -128,6 +129,13 @@ def test_the_table_has_a_row_for_each_run_and_alpha(done):
     outs = [zero[f"env{i}_out_acc"] for i in (0, 2, 3)]
     assert row["source_validation"] == pytest.approx(sum(outs) / 3)
     assert (done / "wise_ft.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_provenance_is_the_run_s_and_says_what_interpolated(done):
+    names = "plain+WiSE", "averaged+WiSE"
+    plain, averaged = (json.loads((done / n / "provenance.json").read_text()) for n in names)
+    assert averaged["wise_ft"].startswith(__version__)  # the rest as out.txt has it
+    assert plain == {"commit": "abc1234", "wise_ft": averaged["wise_ft"]}
 
 
 def test_collect_results_has_rows_of_their_own(sweep, done, tmp_path, capsys):

@@ -134,7 +134,7 @@ def make_comparisons(folder):
     main = next(sweep for sweep in sweeps if sweep.name == "main")
     if folder.name == "baselines":
         tables.save(compare.compare(compare.collect(sweeps, None), "CLIP_ERM"), folder, "compare")
-        found = [r for r in records.load(main) if r["args"]["algorithm"].endswith(wise_ft.SUFFIX)]
+        found = [r for r in records.load(main) if r["args"]["algorithm"].endswith(wise_ft.WISE)]
         curves = wise_ft.table(found)
         Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
         wise_ft.plot(curves, folder / "wise_ft.png")

@@ -42,14 +42,12 @@ def collect(folders, trials):
         found = records.load(folder)
         if len({record["args"]["dataset"] for record in found}) != 1:
             raise SystemExit(f"{folder} must hold the runs of one data set, and some")
+        if trials:
+            found = [record for record in found if record["args"]["trial_seed"] in trials]
         chosen = {rule: records.accuracies(found, rule) for rule in records.RULES}
-        for rule, cells in chosen.items():
-            chosen[rule] = cells[cells["trial_seed"].isin(trials)] if trials else cells
         for algorithm in sorted({record["args"]["algorithm"] for record in found}):
             name = algorithm if len(folders) == 1 or sweep == "main" else f"{algorithm}, {sweep}"
             of_it = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
-            if trials and not any(map(len, of_it.values())):
-                continue
             runs = [r for r in found if r["args"]["algorithm"] == algorithm]
             rows[name] = {"rules": of_it, "minutes": minutes(runs)}
     return rows

@@ -11,7 +11,7 @@ runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks a 
 is left out; a number without ± or interval is of one trial.
 Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
 behind the others: theirs is on images without augmentation, the others' is not where the runs had
-it, so the two do not compare.
+it, so the two do not compare. --save draws the differences, too: compare.png.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from domainbed_carft import records, stats, tables, wise_ft
+from domainbed_carft import plots, records, stats, tables, wise_ft
 
 
 def minutes(of_algorithm):
@@ -80,6 +80,46 @@ def compare(rows, baseline):
     return pd.DataFrame([table[i] for i in sorted(range(len(table)), key=order.__getitem__)])
 
 
+def draw(rows, names, baseline):
+    """Return a figure of the differences to the baseline, a panel per rule that has any, or None.
+
+    A row per name; points are means over the trials, lines their 95 % intervals.
+    """
+    averages = {
+        rule: {name: records.by_trial(rows[name]["rules"][rule]) for name in names}
+        for rule in records.RULES
+    }
+    changes = {
+        rule: {name: (of[name] - of[baseline]).dropna() for name in names if name != baseline}
+        for rule, of in averages.items()
+    }
+    changes = {rule: of for rule, of in changes.items() if any(map(len, of.values()))}
+    if not changes:
+        return None
+    size = {"width": 2.6 + 2.6 * len(changes), "height": 1 + 0.24 * len(names)}
+    figure, panels = plots.new(1, len(changes), **size, sharey=True, squeeze=False)
+    for axes, (rule, of) in zip(panels[0], changes.items()):
+        axes.axvline(0, color="black", lw=0.8)
+        for name in of:
+            if len(of[name]):
+                mean, low, high = stats.interval(of[name])
+                look = plots.look(name.partition(", ")[0])
+                axes.plot([low, high], [names.index(name)] * 2, color=look["color"], lw=1.2)
+                axes.plot([mean], [names.index(name)], markersize=6, **look)
+        axes.set(title=rule, xlabel=f"points − {baseline}")
+    panels[0][0].set(yticks=range(len(names)), yticklabels=names, ylim=(len(names) - 0.5, -0.5))
+    return figure
+
+
+def save(rows, baseline, folder, name):
+    """Write folder/NAME.txt, .md, .tex, .csv and .png."""
+    frame = compare(rows, baseline)
+    tables.save(frame, folder, name)
+    figure = draw(rows, list(frame["algorithm"]), baseline)
+    if figure is not None:
+        plots.save(figure, os.path.join(folder, f"{name}.png"))
+
+
 def main(argv=None):
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -88,12 +128,13 @@ def main(argv=None):
     parser.add_argument(
         "--trials", type=int, nargs="+", help="trial seeds that count; default: all"
     )
-    parser.add_argument("--save", help="folder for compare.txt, .md, .tex and .csv")
+    parser.add_argument("--save", help="folder for compare.txt, .md, .tex, .csv and .png")
     args = parser.parse_args(argv)
-    frame = compare(collect(args.folders, args.trials), args.baseline)
+    rows = collect(args.folders, args.trials)
+    frame = compare(rows, args.baseline)
     print(tables.render(frame, "txt"))
     if args.save:
-        tables.save(frame, args.save, "compare")
+        save(rows, args.baseline, args.save, "compare")
 
 
 if __name__ == "__main__":

@@ -105,6 +105,20 @@ def test_the_table_by_hand(sweeps):
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
 
+def test_the_plot_has_the_table_s_differences(sweeps):
+    rows = compare.collect([sweeps / "main", sweeps / "other"], None)
+    names = ["CARFT", "CLIP_ERM", "CARFT, other"]
+    training, oracle = compare.draw(rows, names, "CLIP_ERM").axes
+    assert (training.get_title(), oracle.get_title()) == ("training", "oracle")
+    lines = training.lines[1:]  # the first is the one at 0
+    found = [(list(line.get_xdata()), set(line.get_ydata())) for line in lines]
+    assert found[0] == (pytest.approx([2, 2]), {0}) and found[1] == (pytest.approx([2]), {0})
+    assert np.isnan(found[2][0]).all() and found[3] == (pytest.approx([9]), {2})
+    assert [text.get_text() for text in training.get_yticklabels()] == names
+    alone = {"CLIP_ERM": rows["CLIP_ERM"]}
+    assert compare.draw(alone, ["CLIP_ERM"], "CLIP_ERM") is None
+
+
 def test_wise_ft_s_rows_come_behind_whatever_their_validation(sweeps):
     wise = [[record("CARFT+WiSE", t, e, 9, 99, 50, 1.0)] for t in (0, 1) for e in (0, 1)]
     write(sweeps / "wise", wise)
@@ -126,6 +140,7 @@ def test_the_command_and_its_errors(sweeps, capsys):
     compare.main([str(sweeps / "main"), "--save", str(sweeps / "saved")])
     assert "CARFT" in capsys.readouterr().out
     assert (sweeps / "saved" / "compare.md").read_text().startswith("| algorithm")
+    assert (sweeps / "saved" / "compare.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(SystemExit, match="must be one of CARFT, CLIP_ERM; got 'ERM'"):
         compare.main([str(sweeps / "main"), "--baseline", "ERM"])
     (sweeps / "empty").mkdir()

@@ -32,7 +32,7 @@ def test_tables_are_those_of_the_records(part, tmp_path):
         results.make_comparisons(made)
         names = {path.name for path in part.iterdir()}
         assert {path.name for path in made.iterdir()} == names
-        for name in names - {"records", "wise_ft.png"}:
+        for name in (name for name in names - {"records"} if not name.endswith(".png")):
             assert (made / name).read_text() == (part / name).read_text()
         return
     if not (part / "tables.txt").exists():

@@ -133,7 +133,7 @@ def make_comparisons(folder):
     sweeps = sorted(Path(folder, "records").iterdir())
     main = next(sweep for sweep in sweeps if sweep.name == "main")
     if folder.name == "baselines":
-        tables.save(compare.compare(compare.collect(sweeps, None), "CLIP_ERM"), folder, "compare")
+        compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
         found = [r for r in records.load(main) if r["args"]["algorithm"].endswith(wise_ft.WISE)]
         curves = wise_ft.table(found)
         Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
@@ -141,11 +141,10 @@ def make_comparisons(folder):
         return
     trials = {sweep: {r["args"]["trial_seed"] for r in records.load(sweep)} for sweep in sweeps}
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))
-    tables.save(compare.compare(searched, "CARFT"), folder, "search")
+    compare.save(searched, "CARFT", folder, "search")
     chosen = [sweep for sweep in sweeps if trials[sweep] >= set(CONFIRMATION)]
     if len(chosen) > 1:  # main and the variant; else it was not confirmed yet
-        confirmed = compare.compare(compare.collect(chosen, CONFIRMATION), "CARFT")
-        tables.save(confirmed, folder, "confirm")
+        compare.save(compare.collect(chosen, CONFIRMATION), "CARFT", folder, "confirm")
 
 
 def index():

@@ -2,16 +2,19 @@
 
 import math
 import os
+import sys
 import warnings
 
 import torch
 import torch.nn.functional as F
+from domainbed import algorithms as host_algorithms
+from domainbed import hparams_registry
 from domainbed.algorithms import Algorithm
 from torch import nn
 
 from . import backbones, datasets, encoders, prompt_cache, provenance
 from .averaging import Average, shares
-from .hparams import ALGORITHMS, check
+from .hparams import ALGORITHMS, check, without_effect
 from .losses import car_ft_loss
 from .preprocess import ClipInput
 from .prompts import class_prompt_names, load_contexts
@@ -44,8 +47,8 @@ class _CLIP(Algorithm):
 
     def __init__(self, input_shape, num_classes, num_domains, hparams):
         super().__init__(input_shape, num_classes, num_domains, hparams)
-        check(type(self).__name__, hparams)
         data = datasets.describe(hparams)
+        _check_knobs(type(self).__name__, hparams, data)
         class_names = _class_names(hparams, data, num_classes)
         self.class_names = class_names  # as in the prompts
         templates = None if class_names is None else context_templates(hparams, data)
@@ -260,6 +263,21 @@ def lr_factor(step, total, warmup):
     if step >= total:
         return 0.0
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def host_knobs(dataset):
+    """Return the names of the knobs of all of the host's algorithms for a data set."""
+    names = [*host_algorithms.ALGORITHMS, *ALGORITHMS]
+    return {k for name in names for k in hparams_registry.default_hparams(name, dataset)}
+
+
+def _check_knobs(algorithm, hparams, data):
+    """Check the knobs; of a train command of ours, the names of all, and say what has no effect."""
+    typed = provenance.trainer_argument("hparams") and algorithm in ALGORITHMS
+    check(algorithm, hparams, host_knobs(data.name if data else "PACS") if typed else None)
+    unused = without_effect(algorithm, hparams) if typed else []
+    if unused:
+        print(f"NOTE: without effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)
 
 
 def _class_names(knobs, data, num_classes):

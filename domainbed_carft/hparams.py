@@ -23,6 +23,7 @@ PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 PREFIXES = (
     *("carft_", "clip_", "clipood_", "distill_", "l2sp_", "lipsum_", "lp_", "lpft_", "miro_"),
 )
+OF_USERS = "user_"  # knobs that a user's own data set or algorithm reads
 # Data sets fine-tuned at twice the learning rate of the others: CLIPood's choice for the first two,
 # Lipsum-FT's for ImageNet; the tasks follow ImageNet.
 AT_1E_5 = (
@@ -96,6 +97,12 @@ def table(algorithm, dataset, random_seed):
     }
 
 
+def without_effect(algorithm, hparams):
+    """Return the names of knobs in hparams that are another algorithm's of ours only."""
+    foreign = {name for knobs in OWN.values() for name in knobs} - OWN.get(algorithm, {}).keys()
+    return [name for name in hparams if name in foreign]
+
+
 def _generator(*seed):
     digest = hashlib.md5(str(seed).encode("utf-8")).hexdigest()
     return np.random.RandomState(int(digest, 16) % 2**31)
@@ -165,7 +172,7 @@ CHECKS = {
 }
 
 
-def check(algorithm, hparams):
+def check(algorithm, hparams, host_knobs=None):
     """Check the knobs of one of our algorithms.
 
     A sweep gives its --hparams to all of its algorithms, so knobs of another of ours may be there;
@@ -174,16 +181,25 @@ def check(algorithm, hparams):
     Args:
         algorithm: its name.
         hparams: {name: value} as the host hands them over, its own knobs included.
+        host_knobs: names of all of the host's knobs. With them any name is refused that is neither
+            there nor ours, unless it starts with OF_USERS; without, one that is nearly one of ours.
 
     Raises:
-        ValueError: a value outside its range, a knob that is missing, or a name that is none of
-            ours but starts like one, or nearly is one.
+        ValueError: a value outside its range, a knob that is missing, a name that is refused.
     """
     needed = [*table(algorithm, "", 0), "batch_size"]
     for name, value in hparams.items():
-        near = difflib.get_close_matches(name, CHECKS, n=1, cutoff=0.8)
-        if name not in CHECKS and (name.startswith(PREFIXES) or near):
-            raise ValueError(unknown(f"knob of {algorithm}", name, list(CHECKS)))
+        if host_knobs is None:
+            near = difflib.get_close_matches(name, CHECKS, n=1, cutoff=0.8)
+            wrong = name not in CHECKS and (name.startswith(PREFIXES) or near)
+        else:
+            wrong = name not in {*CHECKS, *host_knobs} and not name.startswith(OF_USERS)
+        if wrong:
+            known = [*needed, "class_balanced", "data_augmentation"]
+            raise ValueError(
+                f"{unknown(f'knob of {algorithm}', name, known, [*known, *CHECKS])}. "
+                f"A knob that only your own code reads must start with {OF_USERS}"
+            )
         rule = CHECKS[name](value) if name in CHECKS else None
         if rule:
             raise ValueError(f"{name} must be {rule}, got {value!r}")

@@ -59,7 +59,7 @@ def load_contexts(name_or_path, domain_names=None):
     path = os.path.expanduser(name_or_path)
     if os.path.isfile(path):
         return _file_templates(path)
-    message = unknown("contexts", name_or_path, list(SETS))
+    message = unknown("contexts", name_or_path, ["auto", "embedded", *SETS])  # as the knob has it
     raise ValueError(f"{message}; or the path of a text file with one context per line")
 
 

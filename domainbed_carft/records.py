@@ -84,11 +84,10 @@ def scan(input_dir):
         ValueError: no such folder, or the folder of one run.
     """
     if not os.path.isdir(input_dir):
-        raise ValueError(f"no folder {input_dir} (--input_dir)")
+        raise ValueError(f"no folder {input_dir}")
     if os.path.isfile(os.path.join(input_dir, "results.jsonl")):
         raise ValueError(
-            f"{input_dir} is the folder of one run: --input_dir is the folder that holds such "
-            "folders"
+            f"{input_dir} is the folder of one run: give the folder that holds the runs' folders"
         )
     sweep = Sweep(str(input_dir), [], [])
     for name, path in _run_folders(sweep):

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import runpy
+import sys
 
 from . import hparams, launchers
 from .hparams import ALGORITHMS
@@ -21,6 +22,8 @@ def main():
     args = parse_names()
     check_names(args)
     check_knobs(args)
+    if args.data_dir is None and args.datasets and set(args.datasets) <= set(shipped()):
+        sys.argv += ["--data_dir", "none"]  # DomainBed's sweep asks for one
     print_sources(args)
     from domainbed import command_launchers
 
@@ -65,11 +68,13 @@ def check_knobs(args):
     """Exit with the near names for a misspelt knob of ours, which would fail job by job."""
     from domainbed import hparams_registry
 
+    from .algorithms import host_knobs
+
     for algorithm in [name for name in args.algorithms if name in ALGORITHMS]:
         for dataset in args.datasets:
             knobs = hparams_registry.default_hparams(algorithm, dataset)
             try:
-                hparams.check(algorithm, {**knobs, **args.hparams})
+                hparams.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
             except ValueError as error:
                 raise SystemExit(f"sweep: error: --hparams: {error}") from None
 
@@ -91,19 +96,23 @@ def check_names(args):
         raise SystemExit(unknown("command launcher", args.command_launcher, known))
 
 
+def shipped():
+    """Return the names of the data sets that need no files."""
+    from .datasets import DATASETS
+
+    return [cls.__name__ for cls in DATASETS]
+
+
 def print_sources(args):
     """Say which host, data and weights the sweep uses."""
     from domainbed import datasets, hparams_registry
 
-    from .datasets import DATASETS
-
     kind, where = find_host()
     print(f"Host: {'embedded, of domainbed_carft' if kind == 'embedded' else where}")
-    shipped = [cls.__name__ for cls in DATASETS]
     for dataset in args.datasets:
         own = getattr(getattr(datasets, dataset), "FOLDER", None) or ""
         place = own if os.path.isabs(own) else args.data_dir  # absolute: a user's own folder
-        print(f"Data: {dataset}, {'shipped' if dataset in shipped else f'in {place}'}")
+        print(f"Data: {dataset}, {'shipped' if dataset in shipped() else f'in {place}'}")
         weights = {
             {**hparams_registry.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
             for name in set(args.algorithms) & set(ALGORITHMS)

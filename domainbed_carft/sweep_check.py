@@ -12,9 +12,11 @@ def print_check(input_dir, known=None):
     """Print the state of a sweep; return how many problems it has: 0 for a sound, whole sweep.
 
     Raises:
-        ValueError: no such folder, or the folder of one run.
+        ValueError: no such folder, one without runs, or the folder of one run.
     """
     sweep = soundness.read(input_dir, known)
+    if not sweep.jobs:
+        raise ValueError(f"no runs in {input_dir}: give the folder that holds the runs' folders")
     states = {job.folder: state(job) for job in sweep.jobs}
     counted = Counter(name for name, _ in states.values())
     print(f"{sweep.path}: {len(sweep.jobs)} runs")

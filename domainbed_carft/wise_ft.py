@@ -249,8 +249,8 @@ def draw_alphas(axis, frame, names):
         look = plots.look(str(name).removesuffix(WISE), names)
         axis.plot(across, up, label=name, markersize=4, linewidth=1, **look)
         end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
-        (ring,) = axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
-    ring.set_label(f"α = {mean.index[-1]:g}")
+        axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
+    axis.plot([], [], color="black", label=f"α = {mean.index[-1]:g}", **end)
     place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
     axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
     axis.set(xlabel="training-domain validation, %", ylabel="domain left out, %")

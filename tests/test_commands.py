@@ -3,12 +3,16 @@
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import DOMAINS, make_image_folder
+
+import domainbed_carft
 
 pytestmark = pytest.mark.slow
 
@@ -111,7 +115,7 @@ WRONG = {
     "classes differ": (dict(data_dir=lambda d: without_a_class(d / "c")), "lacks horse"),
     "small domain": (dict(batch_size=99), "batch_size 99"),
     "test domain": (dict(test_env=4), "0 art_painting, 1 cartoon"),
-    "misspelt knob": (dict(carft_lamda=1), "did you mean carft_lambda"),
+    "knob of another name": (dict(learning_rate=1), "Unknown knob of CARFT 'learning_rate'"),
     "negative lambda": (dict(carft_lambda=-1), "carft_lambda must be a number >= 0, got -1"),
     "empty contexts": (dict(clip_contexts=os.devnull), os.devnull),
     "unknown contexts": (dict(clip_contexts="imagenet8"), "did you mean imagenet80"),
@@ -140,7 +144,7 @@ def test_a_data_set_without_class_names(tmp_path):
 
 SWEEP = (
     "--algorithms CLIP_ZeroShot CARFT --datasets DigitStyles --single_test_envs --n_trials 1 "
-    "--n_hparams 1 --steps 1 --data_dir none --output_dir out --command_launcher local "
+    "--n_hparams 1 --steps 1 --output_dir out --command_launcher local "
     "--skip_confirmation --eval_splits needed"
 ).split()
 
@@ -179,6 +183,7 @@ def test_a_sweep_checks_names_before_it_makes_folders(old, new, message, tmp_pat
     "knobs, message",
     [
         ('{"carft_lamda": 3}', "did you mean carft_lambda"),
+        ('{"data_aug": false}', "Unknown knob of CLIP_ZeroShot 'data_aug'"),
         ('{"carft_lambda": "3"}', "carft_lambda must be a number >= 0, got '3'"),
         ("{carft_lambda: 3}", "must be JSON like"),
         ("[3]", "must be a JSON object, got [3]"),
@@ -197,6 +202,14 @@ def test_doctor(tmp_path):
     assert done.stdout.count(": hooked") == 5
     assert done.stdout.rstrip().endswith("All is well."), done.stdout
     assert done.returncode == 0
+
+
+def test_the_list_of_commands_has_all_of_them(tmp_path):
+    words = [sys.executable, "-m", "domainbed_carft"]
+    out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout
+    files = Path(domainbed_carft.__file__).parent.glob("*.py")
+    runnable = {f.stem for f in files if '\nif __name__ == "__main__":\n' in f.read_text()}
+    assert set(re.findall(r"python -m domainbed_carft\.(\w+)", out)) == runnable - {"__main__"}
 
 
 @pytest.mark.parametrize("module", ["train", "sweep", "collect_results", "doctor", "evaluate"])

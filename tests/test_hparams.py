@@ -113,6 +113,27 @@ def test_a_knob_of_carft_may_be_given_to_all_algorithms_of_a_sweep():
 
 def test_a_user_s_own_knob_passes():
     hparams.check("CARFT", default(my_note="x"))
+    hparams.check("CARFT", default(user_note="x"), default())
+
+
+def test_where_the_host_s_knobs_are_known_every_other_name_is_refused():
+    host = {*default(), "irm_lambda"}
+    hparams.check("CARFT", default(irm_lambda=1.0, resnet18=True, miro_lambda=1.0), host)
+    for name, near in (
+        *(("learning_rate", ""), ("wd", ""), ("lambda", ": did you mean .*carft_lambda")),
+        ("data_augmentaton", ": did you mean data_augmentation"),
+    ):
+        with pytest.raises(ValueError, match=f"Unknown knob of CARFT '{name}'{near}") as error:
+            hparams.check("CARFT", default(**{name: 1}), host)
+        known = str(error.value).partition("Known: ")[2]
+        assert "carft_tau" in known and "miro" not in known and "user_" in known
+
+
+def test_knobs_of_other_methods_have_no_effect():
+    knobs = default(miro_lambda=1.0, lp_l2=0.1, irm_lambda=1.0)
+    assert hparams.without_effect("CARFT", knobs) == ["miro_lambda", "lp_l2"]
+    assert hparams.without_effect("CLIP_LP", knobs)[-1] == "miro_lambda"
+    assert hparams.without_effect("CARFT", default()) == []
 
 
 def test_a_missing_knob_says_where_to_get_them():

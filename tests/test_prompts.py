@@ -231,7 +231,7 @@ def test_domain_set_refuses(names, message):
         ("imagenet8", "did you mean imagenet80 or imagenet7"),
         ("IMAGENET80", "did you mean imagenet80"),
         ("domain", "did you mean domains"),
-        ("/no/such/file.txt", "Unknown contexts '/no/such/file.txt': Known"),
+        ("/no/such/file.txt", "Unknown contexts '/no/such/file.txt'. Known"),
         ("", "Unknown contexts ''"),
     ],
 )

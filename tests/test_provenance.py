@@ -111,7 +111,11 @@ def test_mixed(tmp_path):
     sentences = provenance.mixed(jobs)
     assert any("2.3 (1 runs)" in sentence for sentence in sentences)
     assert any("the runs of PACS differ in weights_sha256: v (1 runs)" in s for s in sentences)
-    assert ("torch", "2.4", 1) in provenance.table(jobs)
+    found["wise_ft"] = "0.1.0"
+    (folder / provenance.FILE).write_text(json.dumps(found))
+    table = provenance.table(jobs)
+    assert ("torch", "2.4", 1) in table
+    assert [row for row in table if row[0] == "wise_ft"] == [("wise_ft", "0.1.0", 1)]
 
 
 def test_commit_is_that_of_the_package_s_own_checkout(tmp_path):

@@ -120,3 +120,9 @@ def test_wrong_folders(folder, runs, tmp_path, monkeypatch, capsys):
         doctor.main()
     assert stop.value.code == 2
     assert str(where) in capsys.readouterr().err
+
+
+def test_a_folder_without_runs_is_no_sound_sweep(tmp_path):
+    (tmp_path / "something").mkdir()
+    with pytest.raises(ValueError, match="no runs in .*give the folder that holds"):
+        sweep_check.print_check(tmp_path)

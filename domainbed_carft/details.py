@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from .records import RULES
 from .summary import Table, frame_of
 
 CHOSEN = (
@@ -25,15 +24,14 @@ def chosen_table(summary, sweep):
         for row in frame.sort_values([*by]).itertuples():
             key = (row.dataset, row.algorithm, row.hparams_seed, row.trial_seed, row.test_env)
             of = [record for job in jobs[key] for record in job.records]
-            step = _step(RULES[rule], of, rule)
             hparams = of[0].get("hparams") or {}
             shown = {k: hparams.get(k) for k in varied.get((row.dataset, row.algorithm), ())}
             domain = summary.datasets[row.dataset][row.test_env]
             about = [rule, row.dataset, row.algorithm, domain, row.trial_seed]
             chosen = f"{row.hparams_seed} of {row.n_hparams}"
             shares = (f"{100 * share:.1f}" for share in (row.validation, row.accuracy))
-            rows.append([*about, chosen, step, *shares, _knobs(shown)])
-            numbers = [*about, row.hparams_seed, step, row.validation, row.accuracy]
+            rows.append([*about, chosen, row.step, *shares, _knobs(shown)])
+            numbers = [*about, row.hparams_seed, row.step, row.validation, row.accuracy]
             data.append({**dict(zip(CHOSEN, numbers)), "n_hparams": row.n_hparams, **hparams})
     return Table(
         "chosen",
@@ -76,18 +74,6 @@ def missing_table(lacking, datasets):
     columns = ("dataset", "algorithm", "runs", "domains left out", "trials", "hparams seeds")
     frame = frame_of(rows, [*columns, "reason"])
     return Table("missing", "Runs that are missing or do not count", frame, frame)
-
-
-def _step(rule, records, name):
-    """Return the step that a rule chose among the records of one hparams seed."""
-    alone = [r for r in records if len(r["args"]["test_envs"]) == 1]
-    if name == "oracle":
-        return alone[-1]["step"]
-    best = rule.run_acc(records)
-    for step in (record["step"] for record in alone):
-        if rule.run_acc([r for r in records if r["step"] == step]) == best:
-            return step
-    return None
 
 
 def _varied_hparams(sweep):

@@ -139,8 +139,8 @@ def accuracies(records, rule="training"):
 
     Returns:
         A DataFrame with the columns dataset, algorithm, test_env, trial_seed, accuracy (in [0, 1]),
-        validation (what the rule chose by), hparams_seed (the chosen one) and n_hparams (how many
-        there were to choose from); a cell with nothing to select has no row.
+        validation (what the rule chose by), hparams_seed and step (the chosen ones) and n_hparams
+        (how many there were to choose from); a cell with nothing to select has no row.
 
     Raises:
         ValueError: another rule.
@@ -158,11 +158,21 @@ def accuracies(records, rule="training"):
                     "accuracy": best["test_acc"],
                     "validation": best["val_acc"],
                     "hparams_seed": chosen[0]["args"]["hparams_seed"],
+                    "step": _chosen_step(RULES[rule], chosen),
                     "n_hparams": len(found),
                 }
             )
     columns = ["dataset", "algorithm", "test_env", "trial_seed", "accuracy", "validation"]
-    return pd.DataFrame(rows, columns=[*columns, "hparams_seed", "n_hparams"])
+    return pd.DataFrame(rows, columns=[*columns, "hparams_seed", "step", "n_hparams"])
+
+
+def _chosen_step(rule, records):
+    """Return the step that a rule chose among the records of one hparams seed."""
+    steps = sorted({record["step"] for record in model_selection.get_test_records(records)})
+    if rule is model_selection.OracleSelectionMethod:
+        return steps[-1]
+    best = rule.run_acc(records)
+    return next(s for s in steps if rule.run_acc([r for r in records if r["step"] == s]) == best)
 
 
 def _run_folders(sweep):

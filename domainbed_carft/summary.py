@@ -19,6 +19,7 @@ from .stats import interval, interval_text, mean_and_error, mean_text
 TITLES = {name: rule.name for name, rule in RULES.items()}
 BASELINES = ("CLIP_ERM", "ERM")
 FEW = 4  # among which every pair is compared
+WISE = f"{plots.WISE}: α was chosen on the training domains, whatever the table's rule."
 STAR = "* = not all trials or hparams seeds of the cell count: see the table of missing runs."
 
 
@@ -154,7 +155,10 @@ def _dataset_table(summary, rule, title, dataset):
         for name, cell in zip(names, cells):
             row.update(_numbers(name, cell))
         data.append({**row, "Avg": average})
-    note = f"Per cent, mean ± standard error over n trials. {STAR if _has_star(rows) else ''}"
+    wise = any(algorithm.endswith(plots.WISE) for algorithm in summary.of_dataset[dataset])
+    notes = ["Per cent, mean ± standard error over n trials."]
+    notes += [STAR] * _has_star(rows) + [WISE] * wise
+    note = " ".join(notes)
     if all(row[-1] == "0" for row in rows):
         pairs = "also runs with pairs of test domains (a sweep without --single_test_envs)"
         needed = pairs if rule == "leave-one-out" else "runs with one test domain"
@@ -164,7 +168,7 @@ def _dataset_table(summary, rule, title, dataset):
         f"{dataset}: accuracy on the domain left out, {title}",
         frame_of(rows, ["algorithm", *names, "Avg", "n"]),
         pd.DataFrame(data),
-        note.strip(),
+        note,
     )
 
 

@@ -6,12 +6,13 @@
 Accuracy in per cent, mean over the test environments, then mean ± standard error over n trials,
 for each selection rule (X: nothing to select), each followed by the difference to the row of
 --baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
-what the rule "training" chose by. `minutes` is the wall time of the updates of a run, mean over
+what the rule "training" chose by, `at step 0` in how many of its cells that was the first record,
+of an almost zero-shot model. `minutes` is the wall time of the updates of a run, mean over
 runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks a test environment
 is left out; a number without ± or interval is of one trial.
 Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
-behind the others: theirs is on images without augmentation, the others' is not where the runs had
-it, so the two do not compare. --save draws the differences, too: compare.png.
+behind the others: theirs is on plain images, the others' on augmented ones where the runs had
+augmentation, so the two do not compare. --save draws the differences, too: compare.png.
 """
 
 import argparse
@@ -57,26 +58,37 @@ def compare(rows, baseline):
     """Return the DataFrame."""
     if baseline not in rows:
         raise SystemExit(f"--baseline must be one of {', '.join(rows)}; got {baseline!r}")
-    averages = {
-        name: {rule: records.by_trial(cells) for rule, cells in row["rules"].items()}
-        for name, row in rows.items()
-    }
+
+    def by_trial(name, rule, column="accuracy"):
+        return records.by_trial(rows[name]["rules"][rule], column)
+
+    def changed(name, rule, column="accuracy"):
+        change = (by_trial(name, rule, column) - by_trial(baseline, rule, column)).dropna()
+        if name == baseline:
+            return ""
+        return stats.interval_text(change) if len(change) else None
+
     table, order = [], []
     for name, row in rows.items():
-        validation = records.by_trial(row["rules"]["training"], "validation")
+        validation = by_trial(name, "training", "validation")
+        steps = row["rules"]["training"]["step"]
+        wise = wise_ft.WISE in name
         line = {
             "algorithm": name,
             "n": len(validation),
-            "validation": stats.mean_text(validation) if len(validation) else None,
+            "validation": stats.mean_text(validation) + " (plain)" * wise
+            if len(validation)
+            else None,
+            f"validation − {baseline}": "" if wise else changed(name, "training", "validation"),
+            "at step 0": f"{(steps == 0).sum()} of {len(steps)}",
         }
-        for rule, average in averages[name].items():
-            change = (average - averages[baseline][rule]).dropna()
-            text = stats.interval_text(change) if len(change) else None
-            line[rule] = stats.mean_text(average) if len(average) else None
-            line[f"{rule} − {baseline}"] = "" if name == baseline else text
+        for rule in records.RULES:
+            accuracies = by_trial(name, rule)
+            line[rule] = stats.mean_text(accuracies) if len(accuracies) else None
+            line[f"{rule} − {baseline}"] = changed(name, rule)
         line["minutes"] = row["minutes"]
         table.append(line)
-        order.append((wise_ft.WISE in name, -validation.mean() if len(validation) else 0.0))
+        order.append((wise, -validation.mean() if len(validation) else 0.0))
     return pd.DataFrame([table[i] for i in sorted(range(len(table)), key=order.__getitem__)])
 
 

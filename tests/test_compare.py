@@ -101,6 +101,8 @@ def test_the_table_by_hand(sweeps):
     assert differences[1] == ""
     assert frame["oracle − CLIP_ERM"].tolist() == differences.tolist()
     assert frame["leave-one-out − CLIP_ERM"].fillna("X").tolist() == ["X", "", "X"]
+    assert frame["validation − CLIP_ERM"].tolist() == ["+2.0 [+2.0, +2.0]", "", "-10.0"]
+    assert frame["at step 0"].tolist() == ["0 of 4", "0 of 4", "0 of 3"]
     # a step of 1 s and nine of 2 s; ten of 1 s
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
@@ -125,6 +127,19 @@ def test_wise_ft_s_rows_come_behind_whatever_their_validation(sweeps):
     rows = compare.collect([sweeps / "main", sweeps / "wise"], None)
     names = compare.compare(rows, "CLIP_ERM")["algorithm"].tolist()
     assert names == ["CARFT", "CLIP_ERM", "CARFT+WiSE, wise"]
+    last = compare.compare(rows, "CLIP_ERM").iloc[-1]
+    assert last["validation"] == "99.0 ± 0.0 (plain)" and not last["validation − CLIP_ERM"]
+
+
+def test_cells_at_step_0_are_counted(tmp_path):
+    def run(env, first):
+        last = record("CLIP_ERM", 0, env, 9, 80, 60, 1.0)
+        return [record("CLIP_ERM", 0, env, 0, first, 40, 1.0), last]
+
+    rows = [run(0, 90), run(1, 70)]
+    write(tmp_path / "main", rows)
+    found = compare.compare(compare.collect([tmp_path / "main"], None), "CLIP_ERM")
+    assert found["at step 0"].tolist() == ["1 of 2"] and found["training"].tolist() == ["50.0"]
 
 
 def test_only_some_trials(sweeps):

@@ -205,3 +205,11 @@ def test_a_baseline_of_one_s_own(made):
     assert list(table.frame["difference"]) == ["B - A"]
     none = [t for t in summary.result_tables(found, "C") if t.name.endswith("differences")]
     assert not none
+
+
+def test_wise_ft_s_rows_have_a_note(tmp_path):
+    for algorithm in ("A", "A+WiSE"):
+        write(tmp_path, algorithm, [run(0, 0.5, 0, algorithm)])
+        found = summary.summarise(soundness.read(tmp_path, KNOWN), {"Debug28": list("abc")}, [])
+        noted = ["α was chosen" in t.note for t in summary.result_tables(found)]
+        assert noted[0] == (algorithm == "A+WiSE")

@@ -152,8 +152,9 @@ def index():
     lines = [
         "# Results",
         "",
-        "Made by `python tools/results.py`. Every folder is named by the day and the commit of its",
-        "runs.",
+        "Made by `python tools/results.py`. A folder is named by the day and the commit of its",
+        "main part; the column has the commits of the others.",
+        "[What DigitStyles shows](../docs/findings.md) says what came of each.",
         "",
         "| folder | part | question | command | commit | runs | n |",
         "|---|---|---|---|---|---|---|",

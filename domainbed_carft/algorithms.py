@@ -272,7 +272,7 @@ def host_knobs(dataset):
 
 
 def _check_knobs(algorithm, hparams, data):
-    """Check the knobs; of a train command of ours, the names of all, and say what has no effect."""
+    """Check the knobs; where a train command gives some, refuse unknown names, note idle ones."""
     typed = provenance.trainer_argument("hparams") and algorithm in ALGORITHMS
     check(algorithm, hparams, host_knobs(data.name if data else "PACS") if typed else None)
     unused = without_effect(algorithm, hparams) if typed else []

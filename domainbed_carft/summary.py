@@ -19,7 +19,7 @@ from .stats import interval, interval_text, mean_and_error, mean_text
 TITLES = {name: rule.name for name, rule in RULES.items()}
 BASELINES = ("CLIP_ERM", "ERM")
 FEW = 4  # among which every pair is compared
-WISE = f"{plots.WISE}: α was chosen on the training domains, whatever the table's rule."
+WISE_NOTE = f"{plots.WISE}: α was chosen on the training domains, whatever the table's rule."
 STAR = "* = not all trials or hparams seeds of the cell count: see the table of missing runs."
 
 
@@ -157,11 +157,11 @@ def _dataset_table(summary, rule, title, dataset):
         data.append({**row, "Avg": average})
     wise = any(algorithm.endswith(plots.WISE) for algorithm in summary.of_dataset[dataset])
     notes = ["Per cent, mean ± standard error over n trials."]
-    notes += [STAR] * _has_star(rows) + [WISE] * wise
+    notes += [STAR] * _has_star(rows) + [WISE_NOTE] * wise
     note = " ".join(notes)
     if all(row[-1] == "0" for row in rows):
-        pairs = "also runs with pairs of test domains (a sweep without --single_test_envs)"
-        needed = pairs if rule == "leave-one-out" else "runs with one test domain"
+        more = "also runs with pairs of test domains (a sweep without --single_test_envs)"
+        needed = more if rule == "leave-one-out" else "runs with one test domain"
         note = f"X: this rule needs {needed}, and none counts."
     return Table(
         f"{_file(dataset)}_{_file(rule)}",

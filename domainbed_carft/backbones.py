@@ -1,6 +1,6 @@
 """CLIPs: loaded by name, their prompts encoded, their weights told apart.
 
-The only file that imports ``clip`` or ``open_clip``; both are imported when first needed.
+The only file that loads models of ``clip`` or ``open_clip``; both are imported when first needed.
 """
 
 import hashlib

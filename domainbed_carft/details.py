@@ -23,8 +23,7 @@ def chosen_table(summary, sweep):
     for rule, frame in summary.chosen.items():
         for row in frame.sort_values([*by]).itertuples():
             key = (row.dataset, row.algorithm, row.hparams_seed, row.trial_seed, row.test_env)
-            of = [record for job in jobs[key] for record in job.records]
-            hparams = of[0].get("hparams") or {}
+            hparams = jobs[key][0].records[0].get("hparams") or {}
             shown = {k: hparams.get(k) for k in varied.get((row.dataset, row.algorithm), ())}
             domain = summary.datasets[row.dataset][row.test_env]
             about = [rule, row.dataset, row.algorithm, domain, row.trial_seed]

@@ -223,7 +223,7 @@ def test_the_claims_in_prose_are_those_of_the_results():
     said = "`CLIP_LipsumFT` ({}) and `CLIP_Distill` ({}, without any contexts) gain more over"
     assert f"{said} `CLIP_ERM` than `CARFT` ({{}})".format(*gains) in short
     averaged = [every.training[f"{name}, average_ema"].split()[0] for name in ("CLIP_ERM", "CARFT")]
-    assert "fine-tuning comes near: {} % and {} %.".format(*averaged) in short
+    assert "average plain fine-tuning comes near: {} % and {} %.".format(*averaged) in short
     confirmed = pd.read_csv(results.newest() / "carft_plus" / "confirm.csv", index_col=0)
     assert set(confirmed.n) == {5}
     by_rule = [confirmed.loc["CARFT, ema", f"{rule} − CARFT"] for rule in ("training", "oracle")]

@@ -7,9 +7,10 @@ Accuracy in per cent, mean over the test environments, then mean ± standard err
 for each selection rule (X: nothing to select), each followed by the difference to the row of
 --baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
 what the rule "training" chose by, `at step 0` in how many of its cells that was the first record,
-of an almost zero-shot model. `minutes` is the wall time of the updates of a run, mean over
-runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks a test environment
-is left out; a number without ± or interval is of one trial.
+of an almost zero-shot model. `minutes` is the wall time of the updates of a run with one test
+environment, mean over runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks
+a test environment is left out; a number without ± or interval is of one trial. Where a rule has
+fewer trials than `n` (leave-one-out needs runs with pairs of test environments), it says so.
 Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
 behind the others: theirs is on plain images, the others' on augmented ones where the runs had
 augmentation, so the two do not compare. --save draws the differences, too: compare.png.
@@ -25,9 +26,11 @@ from domainbed_carft import plots, records, stats, tables, wise_ft
 
 
 def minutes(of_algorithm):
-    """Return the mean wall time of the updates of the runs, in minutes, or None."""
+    """Return the mean wall time of the updates of runs with one test environment, in minutes."""
     seconds, last = {}, {}
     for record in of_algorithm:
+        if len(record["args"]["test_envs"]) > 1:
+            continue
         run = record["args"].get("output_dir"), str(record["args"]["test_envs"])
         steps = record["step"] - last.get(run, -1)  # its times are means since the one before
         last[run] = record["step"]
@@ -54,23 +57,30 @@ def collect(folders, trials):
     return rows
 
 
+def by_trial(rows, name, rule, column="accuracy"):
+    """Return {trial seed: mean over the test environments, per cent} of a row."""
+    return records.by_trial(rows[name]["rules"][rule], column)
+
+
+def change(rows, name, baseline, rule, column="accuracy"):
+    """Return {trial seed: difference to the baseline} of the trials that both have."""
+    return (by_trial(rows, name, rule, column) - by_trial(rows, baseline, rule, column)).dropna()
+
+
 def compare(rows, baseline):
     """Return the DataFrame."""
     if baseline not in rows:
         raise SystemExit(f"--baseline must be one of {', '.join(rows)}; got {baseline!r}")
 
-    def by_trial(name, rule, column="accuracy"):
-        return records.by_trial(rows[name]["rules"][rule], column)
-
     def changed(name, rule, column="accuracy"):
-        change = (by_trial(name, rule, column) - by_trial(baseline, rule, column)).dropna()
         if name == baseline:
             return ""
-        return stats.interval_text(change) if len(change) else None
+        of_trials = change(rows, name, baseline, rule, column)
+        return stats.interval_text(of_trials) if len(of_trials) else None
 
     table, order = [], []
     for name, row in rows.items():
-        validation = by_trial(name, "training", "validation")
+        validation = by_trial(rows, name, "training", "validation")
         steps = row["rules"]["training"]["step"]
         wise = wise_ft.WISE in name
         line = {
@@ -83,8 +93,10 @@ def compare(rows, baseline):
             "at step 0": f"{(steps == 0).sum()} of {len(steps)}",
         }
         for rule in records.RULES:
-            accuracies = by_trial(name, rule)
-            line[rule] = stats.mean_text(accuracies) if len(accuracies) else None
+            accuracies = by_trial(rows, name, rule)
+            n = len(accuracies)
+            fewer = f" (n = {n})" if n < len(validation) else ""
+            line[rule] = stats.mean_text(accuracies) + fewer if n else None
             line[f"{rule} − {baseline}"] = changed(name, rule)
         line["minutes"] = row["minutes"]
         table.append(line)
@@ -97,13 +109,9 @@ def draw(rows, names, baseline):
 
     A row per name; points are means over the trials, lines their 95 % intervals.
     """
-    averages = {
-        rule: {name: records.by_trial(rows[name]["rules"][rule]) for name in names}
-        for rule in records.RULES
-    }
     changes = {
-        rule: {name: (of[name] - of[baseline]).dropna() for name in names if name != baseline}
-        for rule, of in averages.items()
+        rule: {name: change(rows, name, baseline, rule) for name in names if name != baseline}
+        for rule in records.RULES
     }
     changes = {rule: of for rule, of in changes.items() if any(map(len, of.values()))}
     if not changes:

@@ -142,6 +142,21 @@ def test_cells_at_step_0_are_counted(tmp_path):
     assert found["at step 0"].tolist() == ["1 of 2"] and found["training"].tolist() == ["50.0"]
 
 
+def test_leave_one_out_of_fewer_trials_says_so_and_its_runs_are_not_timed(tmp_path):
+    def run(envs, trial, target):
+        line = record("CLIP_ERM", trial, envs[0], 0, 80, target, 3.0 if envs[1:] else 60.0)
+        args = {**line["args"], "test_envs": envs, "output_dir": f"{envs}{trial}"}
+        pair = {f"env{env}_in_acc": target / 100 for env in envs}
+        return [{**line, **pair, "args": args}]
+
+    single = [run([env], trial, 60 + trial) for trial in (0, 1) for env in (0, 1, 2)]
+    write(tmp_path / "main", single + [run(envs, 0, 50) for envs in ([0, 1], [0, 2], [1, 2])])
+    found = compare.compare(compare.collect([tmp_path / "main"], None), "CLIP_ERM")
+    assert found["n"].tolist() == [2] and found["training"].tolist() == ["60.5 ± 0.4"]
+    assert found["leave-one-out"].tolist() == ["60.0 (n = 1)"]
+    assert found["minutes"].tolist() == [1.0]
+
+
 def test_only_some_trials(sweeps):
     rows = compare.collect([sweeps / "main"], [1])
     assert compare.compare(rows, "CLIP_ERM")["training"].tolist() == ["67.0", "65.0"]

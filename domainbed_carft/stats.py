@@ -59,7 +59,10 @@ def mean_text(values):
 
 
 def interval_text(differences):
-    """Return "mean [low, high]" of :func:`interval`, signed; the mean alone at n = 1."""
-    numbers = [round(x, 1) + 0.0 for x in interval(differences)]  # + 0.0: never "-0.0"
+    """Return "mean [low, high]" of :func:`interval`, signed; the mean alone at n = 1.
+
+    A bound that rounds to 0 keeps its sign: [-0.0, +0.3] holds 0, [+0.0, +0.3] does not.
+    """
+    numbers = [round(x, 9) + 0.0 for x in interval(differences)]  # what is 0 but for rounding is +
     mean, low, high = (f"{x:+.1f}" for x in numbers)
     return f"{mean} [{low}, {high}]" if len(differences) > 1 else mean

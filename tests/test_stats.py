@@ -41,7 +41,11 @@ def test_one_value_has_no_interval():
 def test_texts():
     # mean 2, s = 1: 2 ± 4.3027/√3 = 2 ± 2.4841
     assert interval_text([1.0, 2.0, 3.0]) == "+2.0 [-0.5, +4.5]"
-    assert interval_text([-0.04]) == "+0.0"
+    assert interval_text([-0.04]) == "-0.0"
+    assert interval_text([0.1 + 0.2 - 0.3, 0.3 - 0.2 - 0.1]) == "+0.0 [+0.0, +0.0]"
+    # 4.3027/√3 = 2.4842: 0.1 ± 2.4842·0.05 = 0.1 ± 0.124; 0.09 ± 2.4842·0.035 = 0.09 ± 0.087
+    assert interval_text([0.05, 0.1, 0.15]) == "+0.1 [-0.0, +0.2]"
+    assert interval_text([0.055, 0.09, 0.125]) == "+0.1 [+0.0, +0.2]"
     assert mean_text([1.0, 3.0]) == "2.0 ± 0.7" and mean_text([1.0]) == "1.0"
 
 

@@ -1,6 +1,7 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and none that is lost."""
 
 import contextlib
+import itertools
 import os
 
 
@@ -20,3 +21,11 @@ def write(path, content):
     finally:
         with contextlib.suppress(OSError):  # not there any more, if all went well
             os.remove(part)
+
+
+def set_aside(path):
+    """Rename a file to PATH.old, or to the first free one of PATH.old2, .old3, ...; return it."""
+    names = itertools.chain([f"{path}.old"], (f"{path}.old{i}" for i in itertools.count(2)))
+    target = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, target)
+    return target

@@ -159,7 +159,7 @@ def describe(hparams):
     if len(set(test_envs)) == len(dataset):
         raise ValueError(f"--test_envs {test_envs} leaves no environment of {name} to train on")
     domains = tuple(
-        os.path.basename(os.path.normpath(getattr(env, "root", ""))) or str(label)
+        os.path.basename(os.path.normpath(env.root)) if getattr(env, "root", None) else str(label)
         for env, label in zip(dataset, dataset.ENVIRONMENTS or range(len(dataset)))
     )
     return Description(

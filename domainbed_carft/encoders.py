@@ -80,6 +80,9 @@ def autocast(precision, device):
 def autocast_dtype(precision, device):
     """Return torch.bfloat16, torch.float16, or None for plain fp32.
 
+    "auto" is bf16 on GPUs that compute in it (NVIDIA's from compute capability 8.0 on, AMD's), fp16
+    on others: torch.cuda.is_bf16_supported() would count slow emulation, too.
+
     Raises:
         ValueError: fp16 on a CPU, where it has no speed and overflows.
     """
@@ -87,7 +90,8 @@ def autocast_dtype(precision, device):
     if precision == "auto":
         if not cuda:
             return None
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        native = torch.version.hip or torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.bfloat16 if native else torch.float16
     if precision == "fp16" and not cuda:
         raise ValueError(f"clip_precision 'fp16' needs a GPU, got {device}; use 'bf16' or 'fp32'")
     return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

@@ -189,10 +189,14 @@ def metric_of(dataset):
 def chosen(args, parts):
     """Return the parts of --environments, or all."""
     known = list(dict.fromkeys(part.environment for part in parts))
-    for name in [*(args.environments or ()), *([args.reference] if args.reference else ())]:
+    for name in args.environments or ():
         if name not in known:
             raise ValueError(unknown("environment", name, known))
-    return [p for p in parts if not args.environments or p.environment in args.environments]
+    found = [p for p in parts if not args.environments or p.environment in args.environments]
+    if args.reference and args.reference not in {part.environment for part in found}:
+        evaluated = list(dict.fromkeys(part.environment for part in found))
+        raise ValueError(unknown("reference among what is evaluated", args.reference, evaluated))
+    return found
 
 
 def run_all(subject, args):

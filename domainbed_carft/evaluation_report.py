@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 
 import numpy as np
 import pandas as pd
@@ -47,14 +48,22 @@ def read_baseline(path, reference):
 
 
 def add_robustness(rows, lines, reference):
-    """Add "effective_robustness" to each row whose environment has a line; see metrics."""
+    """Add "effective_robustness" to each row whose environment has a line; see metrics.
+
+    Not where the reference's accuracy is 0 or 1, whose logit is infinite; says so on stderr.
+    """
     at = {}
     for row in rows:
         if row["environment"] == reference:
             at.setdefault(row["alpha"], row["top1"])
+    for alpha, accuracy in at.items():
+        if lines and accuracy in (0, 1):
+            of = "" if alpha is None else f" at α = {alpha:g}"
+            what = f"accuracy on {reference}{of} is {accuracy:g}, whose logit is infinite"
+            print(f"No effective robustness: {what}", file=sys.stderr)
     for row in rows:
         line = lines.get(row["environment"])
-        if line and row["environment"] != reference:
+        if line and row["environment"] != reference and 0 < at[row["alpha"]] < 1:
             row["effective_robustness"] = metrics.effective_robustness(
                 at[row["alpha"]], row["top1"], *line
             )

@@ -94,8 +94,8 @@ class Prober:
 
     def zero_shot(self, run, i, keys):
         """Return f_0(x) of images of environment i, each computed once in a sweep."""
-        key = tuple(run.hparams[k] for k in ("clip_backbone", "clip_precision", "clip_input"))
-        key += (run.args["dataset"], i)
+        knobs = ("clip_backbone", "clip_precision", "clip_input", "clip_transform")
+        key = (*(run.hparams[knob] for knob in knobs), run.args["dataset"], i)
         if key not in self.before:
             every = range(len(run.dataset[i]))
             self.before[key] = self.features(run.zero_shot, run.dataset[i], every, "zero-shot")
@@ -109,7 +109,7 @@ class Prober:
 
         templates = context_templates({**run.hparams, "clip_contexts": "auto"}, run.description)
         names = run.algorithm.class_names
-        key = (run.hparams["clip_backbone"], *names, *groups)
+        key = (run.hparams["clip_backbone"], *names, *templates, json.dumps(groups))
         if key not in self.weights:
             backbone = backbones.load(run.hparams["clip_backbone"])
             found = {}
@@ -227,7 +227,7 @@ def main(argv=None):
     try:
         found = find(args.input_dir)
         os.makedirs(output, exist_ok=True)
-        cells, moved, pictured = measure(found, args.data_dir)
+        cells, moved, pictured, failed = measure(found, args.data_dir)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     cells.to_csv(os.path.join(output, "recognition.csv"), index=False)
@@ -241,56 +241,89 @@ def main(argv=None):
     if pictured:
         probe_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
     print(f"Tables and plots are in {output}", file=sys.stderr)
+    if failed:
+        raise SystemExit("\n".join(["Not in them, as they cannot be opened:", *failed]))
 
 
 def measure(found, data_dir=None):
-    """Return (recognition cells, KL cells, what probe_plots.distributions draws) of models."""
-    from .runs import load
+    """Measure models, but for those of other algorithms.
 
-    prober, cells, moved, seen = Prober(), [], [], {}
+    Returns:
+        (recognition cells, KL cells, what probe_plots.distributions draws, [what could not be
+        opened, and why]).
+
+    Raises:
+        FileNotFoundError, ValueError: as runs.load, where no model can be opened.
+    """
+    from .runs import OtherAlgorithm, load
+
+    prober, cells, moved, trained, failed, others = Prober(), [], [], {}, [], 0
     with tqdm(total=sum(len(files) for _, files in found), desc="models", unit="model") as bar:
         for _, files in found:
-            run = load(next(iter(files.values())), data_dir)
-            for step, path in files.items():
-                run.use(path)
-                more_cells, more_moved = prober.model(run, step)
-                cells += more_cells
-                moved += more_moved
-                bar.update()
-            args = run.args
-            shared = (args["dataset"], args["trial_seed"], args["hparams_seed"], *args["test_envs"])
-            seen.setdefault(shared, {}).setdefault(args["algorithm"], run)
-    seen = {key: {name: of[name] for name in ordered(of)} for key, of in seen.items()}
-    return pd.DataFrame(cells), pd.DataFrame(moved), _one_image(prober, seen)
+            try:
+                run = load(next(iter(files.values())), data_dir)
+                for step, path in files.items():
+                    run.use(path)
+                    more_cells, more_moved = prober.model(run, step)
+                    cells += more_cells
+                    moved += more_moved
+                    bar.update()
+            except OtherAlgorithm as error:
+                others, other = others + 1, error
+                continue
+            except (FileNotFoundError, ValueError) as error:
+                failed.append(str(error))
+                continue
+            if run.algorithm.trains:
+                args = run.args
+                shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
+                of = trained.setdefault((*shared, *args["test_envs"]), {})
+                of.setdefault(args["algorithm"], path)
+    if not cells:
+        raise other if others else ValueError(failed[0])
+    if others:
+        print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
+    pictured = _one_image(prober, trained.values(), data_dir)
+    return pd.DataFrame(cells), pd.DataFrame(moved), pictured, failed
 
 
-def _one_image(prober, seen):
+def _one_image(prober, trained, data_dir):
     """Return one target image and the context distributions of the models that share its run.
 
     The image at the median of the first model's KL, so that it stands for the others; None where
-    no models share trial, knobs and test environment.
+    no two models share trial, knobs and test environment.
+
+    Args:
+        prober: a Prober.
+        trained: [{algorithm: model file}], of runs that share them.
+        data_dir: of runs.load.
     """
-    for runs in seen.values():
-        trained = {name: run for name, run in runs.items() if run.algorithm.trains}
-        if len(trained) < 2:
+    from .runs import load
+
+    for files in trained:
+        if len(files) < 2:
             continue
-        first = next(iter(trained.values()))
+        names = ordered(files)
+        first = load(files[names[0]], data_dir)
         i = first.args["test_envs"][0]
         env, tau = first.dataset[i], first.algorithm.logit_scale
         groups, _ = known_contexts(first.dataset, first.description.domains)
         _, W_ctx, templates = prober.text(first, groups)
         every = list(range(len(env)))
         z0 = prober.zero_shot(first, i, every)
-        z = {name: prober.features(r.algorithm, env, every, name) for name, r in trained.items()}
+        z = {}
+        for name in names:
+            run = first if name == names[0] else load(files[name], data_dir)
+            z[name] = prober.features(run.algorithm, env, every, name)
         p0 = context_probs(z0, W_ctx, tau)
-        p = context_probs(next(iter(z.values())), W_ctx, tau)
+        p = context_probs(z[names[0]], W_ctx, tau)
         kl = (p0 * (p0 / p).log()).sum(dim=1)
         index = kl.argsort()[len(kl) // 2].item()
         rows = {"zero-shot": z0, **z}
         return {
             "image": env[index][0],
             "title": f"{first.description.name}, {first.description.domains[i]}, image {index}\n"
-            f"(median KL of {next(iter(z))})",
+            f"(median KL of {names[0]})",
             "templates": templates,
             "probabilities": {
                 name: context_probs(x[index : index + 1], W_ctx, tau)[0] for name, x in rows.items()

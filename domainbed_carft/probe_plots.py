@@ -13,11 +13,14 @@ def recognition(table, path):
     """Draw how much context recognition changed by fine-tuning, per group; source, target apart.
 
     Args:
-        table: of probe.summary, one data set or several (the first is drawn).
+        table: of probe.summary, one data set or several (the first is drawn). Where it has nothing
+            but CLIP_ZeroShot, whose recognition does not change, nothing is drawn.
     """
     name = table.dataset.iloc[0]
     table = table[(table.dataset == name) & (table.algorithm != "CLIP_ZeroShot")]
     algorithms, groups = ordered(table.algorithm.unique()), list(table.context.unique())
+    if not algorithms:
+        return
     figure, axes = plots.new(1, 2, width=10, height=4.4, sharey=True)
     width = 0.8 / len(algorithms)
     for ax, (role, title) in zip(axes, ROLES.items()):
@@ -49,10 +52,15 @@ def recognition(table, path):
 
 
 def kl_over_steps(moved, path):
-    """Draw the mean context KL against the training step, source and target apart."""
+    """Draw the mean context KL against the training step, source and target apart.
+
+    Of CLIP_ZeroShot alone, whose KL is 0, nothing is drawn.
+    """
     moved = moved[(moved.dataset == moved.dataset.iloc[0]) & (moved.algorithm != "CLIP_ZeroShot")]
-    figure, axes = plots.new(1, 2, width=10, height=4, sharey=True)
     names = ordered(moved.algorithm.unique())
+    if not names:
+        return
+    figure, axes = plots.new(1, 2, width=10, height=4, sharey=True)
     for ax, (role, title) in zip(axes, ROLES.items()):
         for name in names:
             part = moved[(moved.role == role) & (moved.algorithm == name)]

@@ -117,17 +117,16 @@ def grouped(problems):
     return sentences
 
 
-def by_trial(cells, column="accuracy"):
+def by_trial(cells, environments, column="accuracy"):
     """Return the mean over test environments per trial, in per cent, as a Series.
 
     Args:
         cells: rows of :func:`accuracies` for one data set and algorithm.
+        environments: numbers of the test environments; a trial that lacks one is left out.
         column: "accuracy" or "validation".
-
-    A trial that lacks an environment which another trial has is left out.
     """
     pivot = 100 * cells.pivot(index="trial_seed", columns="test_env", values=column)
-    return pivot.dropna().mean(axis=1)
+    return pivot.reindex(columns=list(environments)).dropna().mean(axis=1)
 
 
 def accuracies(records, rule="training"):

@@ -233,6 +233,11 @@ def _hook_hparams(module):
             known = [*host.ALGORITHMS, *hparams.ALGORITHMS]
             raise ValueError(unknown("algorithm", algorithm, known))
         table = original(algorithm, dataset, random_seed)
+        if algorithm in hparams.ALGORITHMS:  # DomainBed draws some as numpy's: not for model.pkl
+            table = {
+                name: tuple(x.item() if hasattr(x, "item") else x for x in values)
+                for name, values in table.items()
+            }
         table.update(hparams.table(algorithm, dataset, random_seed))
         return table
 

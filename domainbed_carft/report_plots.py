@@ -177,9 +177,15 @@ def context_kl(summary, dataset, runs):
 
 
 def lambdas(sweep, dataset):
-    """Return a figure of accuracy over carft_lambda, or None where all runs have the same."""
+    """Return a figure of CARFT's accuracy over carft_lambda, or None where all runs have the same.
+
+    Other algorithms have the knob in their records where --hparams set it, and WiSE-FT's rows have
+    their runs': they don't count.
+    """
     found = {}
     for job in sweep.sound:
+        if job.args.get("algorithm_in_host", job.args["algorithm"]) != "CARFT":
+            continue
         value = (job.records[0].get("hparams") or {}).get("carft_lambda")
         envs = job.args["test_envs"]
         if job.args["dataset"] == dataset and len(envs) == 1 and isinstance(value, (int, float)):

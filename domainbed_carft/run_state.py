@@ -1,5 +1,6 @@
 """How far a run is, from the files that it left: done, running, failed, ... Deletes nothing."""
 
+import contextlib
 import os
 import re
 import time
@@ -22,8 +23,11 @@ def state(job, now=None):
         return "done", ""
     if job.done:
         return "unsound", job.unsound
-    changed = [e.stat(follow_symlinks=False).st_mtime for e in os.scandir(job.path)]
-    idle = (now or time.time()) - max(changed, default=0)
+    changed = {}
+    for entry in os.scandir(job.path):
+        with contextlib.suppress(FileNotFoundError):  # a running process renames its files
+            changed[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+    idle = (now or time.time()) - max(changed.values(), default=0)
     patience = PATIENCE
     if len(job.records) > 1 and isinstance(job.records[-1].get("step_time"), float):
         between = job.records[1]["step"] - job.records[0]["step"]
@@ -35,7 +39,9 @@ def state(job, now=None):
     if not changed:
         return "not started", "its folder is empty"
     error = tail(os.path.join(job.path, "err.txt"))
-    if FAILED.search(error):
+    # What went on after an error, in the same folder, is another process.
+    after = max(changed.get(name, 0) for name in ("out.txt", "results.jsonl"))
+    if FAILED.search(error) and changed.get("err.txt", 0) >= after:
         return "failed", error.strip().splitlines()[-1][:300]
     if idle < patience:
         return "running", f"{job.unsound}; files changed {_span(idle)} ago"

@@ -1,6 +1,6 @@
 """What a run leaves behind: its models, opened again with its data and splits."""
 
-import json
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -14,7 +14,9 @@ from domainbed import hparams_registry
 
 from . import algorithms, datasets
 from .names import unknown
+from .record_line import numbered, parse
 
+RECORDS = "results.jsonl"
 SAVED = (
     "args",
     "model_input_shape",
@@ -23,6 +25,10 @@ SAVED = (
     "model_hparams",
     "model_dict",
 )
+
+
+class OtherAlgorithm(ValueError):
+    """A model of an algorithm that has no image encoder of this package."""
 
 
 @dataclass
@@ -58,7 +64,8 @@ def load(path, data_dir=None):
 
     Raises:
         FileNotFoundError: no such file, or no data.
-        ValueError: a file that is no DomainBed model, or one of an algorithm that is not ours.
+        OtherAlgorithm: a model of an algorithm that is not ours.
+        ValueError: a file that is no DomainBed model.
     """
     path = os.path.join(path, "model.pkl") if os.path.isdir(path) else str(path)
     if not os.path.exists(os.path.dirname(path) or "."):
@@ -71,7 +78,7 @@ def load(path, data_dir=None):
     args = saved["args"]
     cls = getattr(host_algorithms, args["algorithm"], None)
     if not (isinstance(cls, type) and issubclass(cls, algorithms._CLIP)):
-        raise ValueError(
+        raise OtherAlgorithm(
             f"{path} is a model of {args['algorithm']}, which has no image encoder of this "
             f"package; those that have one: {', '.join(algorithms.NAMES)}"
         )
@@ -123,6 +130,9 @@ def models(folder):
 
     model_step{n}.pkl are from train's --save_model_every_checkpoint; model.pkl is of the last step
     in results.jsonl, and left out where that step has a file of its own.
+
+    Raises:
+        ValueError: model.pkl is there, and no record.
     """
     found = {}
     for path in Path(folder).glob("model_step*.pkl"):
@@ -131,9 +141,14 @@ def models(folder):
             found[int(step[1])] = str(path)
     last = Path(folder, "model.pkl")
     if last.is_file():
-        with open(Path(folder, "results.jsonl"), encoding="utf-8") as lines:
-            step = max(json.loads(line)["step"] for line in lines)
-        found.setdefault(step, str(last))
+        steps = []
+        with contextlib.suppress(FileNotFoundError), open(Path(folder, RECORDS), "rb") as lines:
+            for _, line in numbered(lines):
+                with contextlib.suppress(ValueError):  # half a line, as a killed run leaves it
+                    steps.append(parse(line)["step"])
+        if not steps:
+            raise ValueError(f"{last} has no {RECORDS} beside it that says of which step it is")
+        found.setdefault(max(steps), str(last))
     return dict(sorted(found.items()))
 
 
@@ -148,5 +163,9 @@ def splits(run):
     for i, env in enumerate(run.dataset):
         n_out = int(len(env) * run.args["holdout_fraction"])
         seed = misc.seed_hash(run.args["trial_seed"], i)
-        found[f"env{i}_out"], found[f"env{i}_in"] = misc.split_dataset(env, n_out, seed)
+        out, in_ = misc.split_dataset(env, n_out, seed)
+        if i in run.args["test_envs"]:  # a part that DomainBed keeps for unsupervised adaptation
+            n_uda = int(len(in_) * run.args.get("uda_holdout_fraction", 0))
+            in_ = misc.split_dataset(in_, n_uda, seed)[1] if n_uda else in_
+        found[f"env{i}_out"], found[f"env{i}_in"] = out, in_
     return found

@@ -7,6 +7,7 @@ rules read, and no other run of its cell says something else. What is not is nam
 
 import collections
 import json
+import sys
 
 from . import records
 from .record_line import ACCURACY, accuracies_of, is_count
@@ -44,6 +45,29 @@ def read(input_dir, known=None):
     return sweep
 
 
+def load(input_dir, known):
+    """Return the records of the runs of a sweep that count, for :func:`records.accuracies`.
+
+    Says on stderr what does not count, and why.
+
+    Args:
+        input_dir, known: as for :func:`read`.
+
+    Raises:
+        SystemExit: no such folder, the folder of one run, or no run that counts.
+    """
+    try:
+        sweep = read(input_dir, known)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
+    left_out = records.grouped([problem for problem in sweep.problems if problem.left_out])
+    for sentence in left_out:
+        print(sentence, file=sys.stderr)
+    if not sweep.records:
+        raise SystemExit(f"no finished run in {input_dir}" + (", see above" if left_out else ""))
+    return sweep.records
+
+
 def _check_environments(sweep, known):
     """Leave out runs that lack an accuracy that the rules read."""
     n_envs = {name: len(environments) for name, (environments, _) in known.items()}
@@ -72,9 +96,9 @@ def _check_environments(sweep, known):
 
 def _check_ends(sweep, known):
     """Leave out runs that are not finished: no file done, or records that end early."""
-    longest = {}
+    longest = {}  # of runs that have the data set's own length
     for job in sweep.sound:
-        if job.done:
+        if job.done and not job.args.get("steps"):
             name = job.args["dataset"]
             longest[name] = max(longest.get(name, 0), job.records[-1]["step"])
     for job in sweep.sound:

@@ -4,6 +4,7 @@ import argparse
 import os
 import runpy
 
+from . import atomic
 from .register import find_host, register
 
 
@@ -29,8 +30,8 @@ def protect_records():
         print(f"{folder} holds a finished run. Nothing to do; take another --output_dir.")
         raise SystemExit(0)
     if os.path.exists(records):
-        os.replace(records, f"{records}.old")
-        print(f"{folder} holds an unfinished run: its records are now in {records}.old")
+        old = atomic.set_aside(records)
+        print(f"{folder} holds an unfinished run: its records are now in {old}")
 
 
 if __name__ == "__main__":

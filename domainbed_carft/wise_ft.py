@@ -85,7 +85,6 @@ def curve(run, alphas):
     Of the splits that selection rules read: every `out`, and the test environments' `in`.
     """
     import torch
-    from domainbed.lib import misc
     from tqdm import tqdm
 
     from .averaging import interpolate
@@ -106,25 +105,18 @@ def curve(run, alphas):
     for name in sorted([*(name for name in parts if name.endswith("_out")), *needed]):
         part = parts[name]
         rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
-        balanced = run.hparams["class_balanced"]
-        weights = (
-            misc.make_weights_for_balanced_classes(part) if balanced else torch.ones(len(part))
-        )
         right = torch.zeros(len(alphas), dtype=torch.float64)
-        seen = 0
         workers = run.dataset.N_WORKERS if len(part) >= FEW_IMAGES else 0
         loader = torch.utils.data.DataLoader(part, BATCH, num_workers=workers)
         for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
-            w = weights[seen : seen + len(y)].double()
-            seen += len(y)
             x = x.to(device)
             for i, alpha in enumerate(alphas):  # inside, so that an image is read once
                 model.load_state_dict(interpolate(*ends, alpha))
                 with torch.no_grad():
                     guess = rule.restrict(model.predict(x)).argmax(1).cpu()
-                right[i] += w[rule.right(guess, y)].sum()
+                right[i] += rule.right(guess, y).sum()
         for row, total in zip(found, right.tolist()):
-            row[f"{name}_acc"] = total / weights.sum().item()
+            row[f"{name}_acc"] = total / len(part)
     return found
 
 

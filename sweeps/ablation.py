@@ -4,7 +4,8 @@ A row per setting and algorithm: accuracy on held-out source images (what select
 the test domains, in per cent, by training-domain validation; the difference of the average from the
 reference's with Student's 95 % interval over trials; the average at the last step of every run,
 which no selection touches (validation may choose step 0, almost zero-shot CLIP); the context KL at
-the end of training.
+the end of training. Runs that are not finished or sound are named and left out, and so is a trial
+that lacks a test domain.
 """
 
 import argparse
@@ -12,19 +13,19 @@ import os
 
 import pandas as pd
 
-from domainbed_carft import plots, records, tables
-from domainbed_carft.register import register
+from domainbed_carft import plots, records, soundness, tables
+from domainbed_carft.register import known_datasets
 from domainbed_carft.stats import interval, mean_and_error
 from domainbed_carft.summary import ordered
 
 
-def read(setting, trials):
+def read(setting, trials, known):
     """Return [(name, algorithm, cells, cells at the last step, KL)] of NAME=SWEEP[:ALGORITHM]."""
     name, _, sweep = setting.partition("=")
     sweep, _, only = sweep.partition(":")
     if not os.path.isdir(sweep):
         raise SystemExit(f"No folder {sweep} (--settings {setting})")
-    found = records.load(sweep)
+    found = soundness.load(sweep, known)
     found = [r for r in found if r["args"]["trial_seed"] < trials]
     cells, last = records.accuracies(found), records.accuracies(found, "oracle")
     rows = []
@@ -51,12 +52,13 @@ def compare(rows, reference, environments):
     chosen = [i for i, row in enumerate(rows) if reference in (row[0], names[i])]
     if not chosen:
         raise SystemExit(f"No setting {reference!r} (--reference); there are: {', '.join(names)}")
-    base = records.by_trial(rows[chosen[0]][2], "accuracy")
+    numbers = range(len(environments))
+    base = records.by_trial(rows[chosen[0]][2], numbers)
     lines = []
     for i, (name, algorithm, cells, at_last, kl) in enumerate(rows):
-        average = records.by_trial(cells, "accuracy")
+        average = records.by_trial(cells, numbers)
         line = {"setting": name, "algorithm": algorithm, "n": len(average)}
-        line["source validation"] = float(records.by_trial(cells, "validation").mean())
+        line["source validation"] = float(records.by_trial(cells, numbers, "validation").mean())
         for env, label in enumerate(environments):
             line[label] = float(100 * cells[cells.test_env == env].accuracy.mean())
         mean, error = mean_and_error(average)
@@ -64,7 +66,7 @@ def compare(rows, reference, environments):
         if i not in chosen[:1]:
             change = (average - base).dropna()
             line |= dict(zip(("change", "95 % low", "95 % high"), interval(change)))
-        line["last step"] = float(records.by_trial(at_last).mean())
+        line["last step"] = float(records.by_trial(at_last, numbers).mean())
         lines.append({**line, "context KL": None if kl is None else f"{kl:.4f}"})
     columns = dict.fromkeys(column for line in lines for column in line)
     order = [c for c in columns if c not in ("last step", "context KL")]
@@ -100,11 +102,9 @@ def main():
     parser.add_argument("--output", required=True, help="folder for table.* and curve.png")
     parser.add_argument("--curve", metavar="KNOB", help="draw: settings are numbers of this knob")
     args = parser.parse_args()
-    rows = [row for setting in args.settings for row in read(setting, args.trials)]
-    register()
-    from domainbed.datasets import DigitStyles
-
-    table = compare(rows, args.reference, DigitStyles.ENVIRONMENTS)
+    known = known_datasets()
+    rows = [row for setting in args.settings for row in read(setting, args.trials, known)]
+    table = compare(rows, args.reference, known["DigitStyles"][0])
     tables.save(table, args.output, "table")
     if args.curve:
         curve(table, args.curve, os.path.join(args.output, "curve.png"))

@@ -8,9 +8,10 @@ for each selection rule (X: nothing to select), each followed by the difference 
 --baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
 what the rule "training" chose by, `at step 0` in how many of its cells that was the first record,
 of an almost zero-shot model. `minutes` is the wall time of the updates of a run with one test
-environment, mean over runs, without evaluation (in which CLIP_LP fits its head). A trial that lacks
-a test environment is left out; a number without ± or interval is of one trial. Where a rule has
-fewer trials than `n` (leave-one-out needs runs with pairs of test environments), it says so.
+environment, mean over runs, without evaluation (in which CLIP_LP fits its head). Runs that are not
+finished or sound are named and left out, and so is a trial that lacks a test environment which any
+row has; a number without ± or interval is of one trial. Where a rule has fewer trials than `n`
+(leave-one-out needs runs with pairs of test environments), it says so.
 Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
 behind the others: theirs is on plain images, the others' on augmented ones where the runs had
 augmentation, so the two do not compare. --save draws the differences, too: compare.png.
@@ -22,7 +23,7 @@ import os
 import numpy as np
 import pandas as pd
 
-from domainbed_carft import plots, records, stats, tables, wise_ft
+from domainbed_carft import plots, records, register, soundness, stats, tables, wise_ft
 
 
 def minutes(of_algorithm):
@@ -39,27 +40,34 @@ def minutes(of_algorithm):
 
 
 def collect(folders, trials):
-    """Return {row name: {"rules": {rule: cells}, "minutes"}}."""
-    rows = {}
+    """Return {row name: {"rules": {rule: cells}, "environments": [number], "minutes"}}."""
+    rows, known = {}, register.known_datasets()
     for folder in folders:
         sweep = os.path.basename(os.path.normpath(folder))
-        found = records.load(folder)
-        if len({record["args"]["dataset"] for record in found}) != 1:
-            raise SystemExit(f"{folder} must hold the runs of one data set, and some")
+        found = soundness.load(folder, known)
+        datasets = {record["args"]["dataset"] for record in found}
+        if len(datasets) != 1:
+            raise SystemExit(f"{folder} must hold the runs of one data set, has {datasets}")
         if trials:
             found = [record for record in found if record["args"]["trial_seed"] in trials]
         chosen = {rule: records.accuracies(found, rule) for rule in records.RULES}
         for algorithm in sorted({record["args"]["algorithm"] for record in found}):
             name = algorithm if len(folders) == 1 or sweep == "main" else f"{algorithm}, {sweep}"
+            if name in rows:
+                raise SystemExit(f"Two rows would be called {name!r}: rename the folder {folder}")
             of_it = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
             runs = [r for r in found if r["args"]["algorithm"] == algorithm]
             rows[name] = {"rules": of_it, "minutes": minutes(runs)}
+    cells = [cells for row in rows.values() for cells in row["rules"].values()]
+    for row in rows.values():
+        row["environments"] = sorted({env for of in cells for env in of.test_env})
     return rows
 
 
 def by_trial(rows, name, rule, column="accuracy"):
     """Return {trial seed: mean over the test environments, per cent} of a row."""
-    return records.by_trial(rows[name]["rules"][rule], column)
+    row = rows[name]
+    return records.by_trial(row["rules"][rule], row["environments"], column)
 
 
 def change(rows, name, baseline, rule, column="accuracy"):

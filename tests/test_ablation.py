@@ -32,6 +32,7 @@ def write(folder, targets, algorithm="CARFT", kl=None):
                 for step, more in ((0, {"context_kl": 9.0}), (5, {"context_kl": kl}))
             ]
             (job / "results.jsonl").write_text("".join(json.dumps(r) + "\n" for r in lines))
+            (job / "done").touch()
 
 
 def compare(*arguments):
@@ -58,6 +59,18 @@ def test_by_hand(tmp_path):
     assert row["context KL"] == 0.25
     assert list(table["last step"]) == pytest.approx([55, 75])
     assert (tmp_path / "t" / "curve.png").stat().st_size > 10_000
+
+
+def test_a_trial_that_is_not_finished_is_named_and_left_out(tmp_path):
+    write(tmp_path / "a", [0.5, 0.9])
+    (tmp_path / "a" / "CARFT-1-3" / "done").unlink()
+    records = tmp_path / "a" / "CARFT-1-3" / "results.jsonl"
+    records.write_text(records.read_text().splitlines(keepends=True)[0])
+    common = ("--reference", "x", "--trials", 2, "--output", tmp_path / "t")
+    done = compare("--settings", f"x={tmp_path}/a", *common)
+    assert "CARFT-1-3: not finished: its records end at step 0 of 5; left out" in done.stderr
+    table = pd.read_csv(tmp_path / "t" / "table.csv")
+    assert list(table.n) == [1] and list(table.average) == [50] and list(table["last step"]) == [50]
 
 
 def test_wrong_names_are_told(tmp_path):

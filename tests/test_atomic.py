@@ -1,6 +1,7 @@
 """atomic.py: the old file or the new one, and nothing beside it."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -36,3 +37,13 @@ def test_others_may_read_what_umask_lets(tmp_path):
 def test_a_missing_folder_is_told(tmp_path):
     with pytest.raises(FileNotFoundError):
         atomic.write(tmp_path / "no" / "a", "")
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    found = []
+    for text in ("first", "second", "third"):
+        (tmp_path / "a").write_text(text)
+        found.append(atomic.set_aside(tmp_path / "a"))
+    assert found == [str(tmp_path / name) for name in ("a.old", "a.old2", "a.old3")]
+    assert [Path(path).read_text() for path in found] == ["first", "second", "third"]
+    assert not (tmp_path / "a").exists()

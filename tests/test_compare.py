@@ -54,7 +54,7 @@ def record(algorithm, trial, env, step, validation, target, seconds):
     """Of three environments; validation and target in per cent."""
     outs = {f"env{i}_out_acc": (target if i == env else validation) / 100 for i in range(3)}
     args = {
-        **{"dataset": "DigitStyles", "algorithm": algorithm, "trial_seed": trial},
+        **{"dataset": "Toy", "algorithm": algorithm, "trial_seed": trial},
         **{"test_envs": [env], "hparams_seed": 0, "output_dir": f"{algorithm}{trial}{env}"},
     }
     values = {"step": step, "step_time": seconds, "hparams": {}, "args": args}
@@ -157,6 +157,24 @@ def test_leave_one_out_of_fewer_trials_says_so_and_its_runs_are_not_timed(tmp_pa
     assert found["minutes"].tolist() == [1.0]
 
 
+def test_what_is_not_finished_is_named_and_left_out(sweeps, capsys):
+    (sweeps / "main" / "7" / "done").unlink()  # CARFT, trial 1, environment 1
+    lines = (sweeps / "main" / "7" / "results.jsonl").read_text().splitlines(keepends=True)
+    (sweeps / "main" / "7" / "results.jsonl").write_text(lines[0])
+    found = compare.compare(compare.collect([sweeps / "main"], None), "CLIP_ERM")
+    assert "7: not finished: its records end at step 0 of 9; left out" in capsys.readouterr().err
+    assert found["algorithm"].tolist() == ["CARFT", "CLIP_ERM"] and found["n"].tolist() == [1, 2]
+    assert found["oracle − CLIP_ERM"].tolist() == ["+2.0", ""]
+
+
+def test_an_environment_that_no_trial_of_a_row_has_is_missed(sweeps):
+    for i in (5, 7):  # CARFT, environment 1
+        (sweeps / "main" / str(i) / "results.jsonl").unlink()
+    found = compare.compare(compare.collect([sweeps / "main"], None), "CLIP_ERM")
+    assert dict(zip(found["algorithm"], found["n"])) == {"CARFT": 0, "CLIP_ERM": 2}
+    assert found["training"].isna().tolist() == (found["algorithm"] == "CARFT").tolist()
+
+
 def test_only_some_trials(sweeps):
     rows = compare.collect([sweeps / "main"], [1])
     assert compare.compare(rows, "CLIP_ERM")["training"].tolist() == ["67.0", "65.0"]
@@ -174,8 +192,12 @@ def test_the_command_and_its_errors(sweeps, capsys):
     with pytest.raises(SystemExit, match="must be one of CARFT, CLIP_ERM; got 'ERM'"):
         compare.main([str(sweeps / "main"), "--baseline", "ERM"])
     (sweeps / "empty").mkdir()
-    with pytest.raises(SystemExit, match="must hold the runs of one data set"):
+    with pytest.raises(SystemExit, match="no finished run in .*empty"):
         compare.main([str(sweeps / "empty")])
+    with pytest.raises(SystemExit, match="no folder nowhere"):
+        compare.main(["nowhere"])
+    with pytest.raises(SystemExit, match="Two rows would be called 'CARFT, other'"):
+        compare.main([str(sweeps / name) for name in ("main", "other", "other")])
 
 
 def test_missing_times_are_missing_not_0():

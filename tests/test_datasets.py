@@ -59,7 +59,10 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
 def test_a_data_set_without_class_names():
     hparams = {}
     host_datasets.Debug28(None, [0], hparams)
-    assert datasets.describe(hparams).class_names is None
+    found = datasets.describe(hparams)
+    assert found.class_names is None
+    assert found.domains == tuple(map(str, host_datasets.Debug28.ENVIRONMENTS))
+    assert len(set(found.domains)) == 3
 
 
 @pytest.mark.parametrize("test_envs", [[3], [-1]])

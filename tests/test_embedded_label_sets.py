@@ -47,7 +47,7 @@ def test_a_split_of_a_split_has_the_rule_of_its_environment():
 @pytest.mark.parametrize("env, expected", [(Env, 0.5), (torch.utils.data.TensorDataset, 0.0)])
 def test_the_trainer_s_records_are_within_label_sets(env, expected):
     split = misc.Split(env(LOGITS, LABELS), [0, 1, 2, 3])
-    splits = SimpleNamespace(evaluated=[("env0_in", split, None)])
+    splits = SimpleNamespace(evaluated=[("env0_in", split)])
     found = training.evaluate(
         Net(), SimpleNamespace(seed=0), SimpleNamespace(N_WORKERS=0), splits, step=0
     )

@@ -138,7 +138,7 @@ def test_splits_follow_from_the_trial_seed(tmp_path):
     arguments = train.parse_args(flags(tmp_path, trial_seed=4, test_envs=1))
     hparams = train.choose_hparams(arguments)
     _, splits, _ = train.build(arguments, hparams)
-    parts = {name: part.keys for name, part, _ in splits.evaluated}
+    parts = {name: part.keys for name, part in splits.evaluated}
     assert list(parts) == ["env0_in", "env1_in", "env2_in", "env0_out", "env1_out", "env2_out"]
     for env in range(3):
         keys = list(range(24))
@@ -281,13 +281,16 @@ def test_two_processes_do_not_share_a_folder(tmp_path, capsys):
     RunFolder(tmp_path).lock()
 
 
-def test_class_balance_reaches_training(tmp_path, monkeypatch):
+def test_class_balance_reaches_training_and_no_accuracy(tmp_path, monkeypatch):
     drawn = []
 
     class Watching(embedded_toy.Toy):
         def update(self, minibatches, unlabeled=None):
             drawn.extend(int(label) for _, y in minibatches for label in y)
             return super().update(minibatches)
+
+        def predict(self, x):  # class 0, always
+            return torch.tensor([1.0, 0.0]).expand(len(x), 2)
 
     class Unbalanced(embedded_toy.Noisy):
         def __init__(self, *args):
@@ -302,6 +305,12 @@ def test_class_balance_reaches_training(tmp_path, monkeypatch):
     train.main(flags(tmp_path, steps=60, trial_seed=1, checkpoint_freq=59, **given))
     # 960 draws, half of each class: standard deviation 1.6 %; unbalanced it would be 1/6
     assert 0.42 < np.mean(drawn) < 0.58
+    # Of 24 images 20 are of class 0; the splits of an environment have them all between them.
+    record = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
+    out = int(24 * 0.2)
+    for i in range(3):
+        right = record[f"env{i}_in_acc"] * (24 - out) + record[f"env{i}_out_acc"] * out
+        assert right == pytest.approx(20)
 
 
 @pytest.mark.parametrize(

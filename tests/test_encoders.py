@@ -40,15 +40,17 @@ def test_the_padding_behind_the_longest_text_is_not_encoded(loaded, monkeypatch)
 
 
 def test_precision_by_device(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (8, 0))
     dtype = encoders.autocast_dtype
     assert dtype("auto", "cpu") is None
     assert dtype("auto", "cuda") is torch.bfloat16
     assert dtype("fp32", "cuda") is None
     assert dtype("fp16", "cuda") is torch.float16
     assert dtype("bf16", "cpu") is torch.bfloat16
-    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: False)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda device: (7, 5))  # a T4
     assert dtype("auto", "cuda") is torch.float16
+    monkeypatch.setattr("torch.version.hip", "6.2")  # AMD numbers its GPUs otherwise
+    assert dtype("auto", "cuda") is torch.bfloat16
     with pytest.raises(ValueError, match="fp16' needs a GPU"):
         dtype("fp16", "cpu")
 

@@ -239,6 +239,23 @@ def test_several_records_as_one_table(tmp_path):
     assert pd.read_csv(f"{tmp_path}/t.csv").columns.tolist() == ["algorithm", "alpha", "n", "V2"]
 
 
+def test_a_perfect_reference_has_no_robustness_and_loses_nothing(capsys):
+    rows = [
+        {"environment": name, "split": "all", "alpha": alpha, "top1": top1}
+        for alpha, name, top1 in ((0, "R", 0.5), (0, "S", 0.4), (1, "R", 1.0), (1, "S", 0.6))
+    ]
+    evaluation_report.add_robustness(rows, {"S": (1.0, 0.0)}, "R")
+    assert rows[1]["effective_robustness"] == pytest.approx(-0.1)  # the line is x = y
+    assert "effective_robustness" not in rows[3]
+    assert "accuracy on R at α = 1 is 1" in capsys.readouterr().err
+
+
+def test_the_reference_must_be_among_what_is_evaluated(trained):
+    words = ["--run", trained("CARFT"), "--environments", "S", "--reference", "A"]
+    with pytest.raises(SystemExit, match="Unknown reference among what is evaluated 'A'"):
+        evaluate.main(words)
+
+
 WRONG = {
     "no model": (["--suite", "imagenet"], "one of the arguments --run --zero_shot"),
     "no data": (["--zero_shot"], "--zero_shot needs --suite, --dataset or --folder"),

@@ -76,6 +76,16 @@ def test_other_algorithms_keep_their_hparams_and_default_sweeps_stay(install, re
     assert with_us == without and len(with_us) > 1000
 
 
+def test_random_hparams_of_ours_are_plain_values(install, real_host):
+    code = (
+        "import json; from domainbed import hparams_registry as h;"
+        "print(json.dumps([type(v).__name__ for n in ('CARFT', 'CLIP_ERM') for s in range(9)"
+        " for v in h.random_hparams(n, 'PACS', s).values()]))"
+    )
+    types = json.loads(install.run(f'python -c "{code}"', real_host).stdout)
+    assert set(types) == {"bool", "float", "int", "str"}
+
+
 def test_doctor_finds_the_host_well(install, real_host):
     out = install.run("python -m domainbed_carft.doctor", real_host).stdout
     assert f"Host: domainbed at {real_host / 'domainbed'}" in out

@@ -135,6 +135,39 @@ def test_digitstyles_knows_its_contexts(tmp_path):
     assert not (tmp_path / "CARFT-0" / "probe" / "context_distribution.png").exists()
 
 
+def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_path, capsys):
+    for name in ("CARFT-0", "CLIP_ERM-0"):
+        (tmp_path / name).mkdir()
+        for file in ("model.pkl", "results.jsonl"):
+            (tmp_path / name / file).write_bytes((pacs / name / file).read_bytes())
+    other = torch.load(pacs / "CARFT-0" / "model.pkl")
+    other["args"]["algorithm"] = "ERM"
+    for name in ("erm", "broken"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.jsonl").write_bytes(
+            (pacs / "CARFT-0/results.jsonl").read_bytes()
+        )
+    torch.save(other, tmp_path / "erm" / "model.pkl")
+    (tmp_path / "broken" / "model.pkl").write_text("none")
+    with pytest.raises(
+        SystemExit, match="Not in them, as they cannot be opened:\n.*broken/model.pkl"
+    ):
+        probe.main(["--input_dir", str(tmp_path)])
+    assert "1 runs of other algorithms are left out" in capsys.readouterr().err
+    cells = pd.read_csv(tmp_path / "probe" / "recognition.csv")
+    assert set(cells.algorithm) == {"CARFT", "CLIP_ERM"}
+    assert (tmp_path / "probe" / "context_distribution.png").exists()
+    with pytest.raises(SystemExit, match="2"):
+        probe.main(["--input_dir", str(tmp_path / "erm")])
+    assert "model of ERM" in capsys.readouterr().err
+
+
+def test_zero_shot_clip_alone_has_tables_and_no_plots(pacs, tmp_path):
+    probe.main(["--input_dir", str(pacs / "CLIP_ZeroShot-0"), "--output_dir", str(tmp_path)])
+    assert len(pd.read_csv(tmp_path / "summary.csv")) == 2
+    assert not list(tmp_path.glob("*.png"))
+
+
 @pytest.mark.parametrize("what", ["missing", "empty"])
 def test_nothing_to_probe_is_told(what, tmp_path, capsys):
     folder = tmp_path / what

@@ -46,7 +46,9 @@ FAKE = {
     """,
     "hparams_registry.py": """
         def _hparams(algorithm, dataset, random_seed):
-            return {"lr": (5e-5, 1e-4), "batch_size": (32, 8), "resnet18": (False, False)}
+            import numpy as np
+            dropout = np.float64(0.1)
+            return {"lr": (5e-5, 1e-4), "batch_size": (32, 8), "vit_dropout": (0.0, dropout)}
         def default_hparams(algorithm, dataset):
             return {k: v[0] for k, v in _hparams(algorithm, dataset, 0).items()}
         def random_hparams(algorithm, dataset, seed):
@@ -114,13 +116,17 @@ def test_other_algorithms_keep_their_hparams_and_ours_get_theirs(fake):
         from domainbed import algorithms, hparams_registry
         print(hparams_registry.default_hparams("ERM", "PACS"))
         ours = hparams_registry.default_hparams("CARFT", "PACS")
-        print(ours["lr"], ours["batch_size"], ours["resnet18"], ours["carft_lambda"])
+        print(ours["lr"], ours["batch_size"], ours["vit_dropout"], ours["carft_lambda"])
+        for name in ("ERM", "CARFT"):
+            print(type(hparams_registry.random_hparams(name, "PACS", 1)["vit_dropout"]).__name__)
         """,
         fake,
     )
     assert run.stdout.splitlines() == [
-        "{'lr': 5e-05, 'batch_size': 32, 'resnet18': False}",
-        "5e-06 32 False 1.0",
+        "{'lr': 5e-05, 'batch_size': 32, 'vit_dropout': 0.0}",
+        "5e-06 32 0.0 1.0",
+        "float64",
+        "float",
     ], run.stderr
 
 
@@ -283,12 +289,13 @@ def test_the_layers_import_downwards_only():
         assert not host or file.stem in uses_host, f"{file.name} imports domainbed"
 
 
-def test_the_embedded_host_is_self_contained_but_for_names_and_launchers():
+def test_the_embedded_host_is_self_contained_but_for_names_launchers_and_files():
     folder = Path(domainbed_carft.__file__).parent / "embedded"
     text = "\n".join(f.read_text() for f in folder.rglob("*.py"))
     assert "from domainbed " not in text and "import domainbed\n" not in text
     ours = set(re.findall(r"^from domainbed_carft.*$", text, re.M))
     assert ours == {
+        "from domainbed_carft import atomic",
         "from domainbed_carft import launchers",
         "from domainbed_carft.names import unknown",
     }

@@ -85,6 +85,9 @@ def test_lambdas(tmp_path):
         made = run(0, target, 0, "CARFT", hparams=json.dumps({"carft_lambda": value}))
         made["hparams"] = {"carft_lambda": value}
         write(tmp_path, str(value), [made])
+    for name in ("CARFT+WiSE", "CLIP_ERM"):  # have the knob in their records, and no λ
+        other = run(0, 0.9, 0, name, hparams=json.dumps({"carft_lambda": 1.0}))
+        write(tmp_path, name, [{**other, "hparams": {"carft_lambda": 1.0}}])
     sweep = soundness.read(tmp_path, KNOWN)
     (axes,) = report_plots.lambdas(sweep, "Debug28").axes
     target, source = axes.lines

@@ -153,7 +153,10 @@ def with_average(rule):
     """What CAR-FT adds to plain fine-tuning where both are evaluated as their `ema`."""
     folder = results.newest() / "baselines" / "records" / "average_ema"
     cells = records.accuracies(records.load(folder), rule)
-    of = {name: records.by_trial(cells[cells.algorithm == name]) for name in set(cells.algorithm)}
+    of = {
+        name: records.by_trial(cells[cells.algorithm == name], range(4))
+        for name in set(cells.algorithm)
+    }
     return results.interval_text(of["CARFT"] - of["CLIP_ERM"])
 
 

@@ -3,6 +3,8 @@
 import json
 import shutil
 
+import clip
+import numpy as np
 import pytest
 import torch
 from domainbed.lib import misc
@@ -45,6 +47,16 @@ def test_model_pkl_is_of_the_last_step(folder, tmp_path):
     assert runs.models(tmp_path) == {2: str(tmp_path / "model.pkl")}
 
 
+def test_half_a_line_is_passed_over_and_no_record_is_told(folder, tmp_path):
+    shutil.copy(folder / "model.pkl", tmp_path)
+    text = (folder / "results.jsonl").read_text()
+    (tmp_path / "results.jsonl").write_text(text + text[:50])
+    assert list(runs.models(tmp_path)) == [2]
+    (tmp_path / "results.jsonl").unlink()
+    with pytest.raises(ValueError, match="has no results.jsonl beside it"):
+        runs.models(tmp_path)
+
+
 def test_the_target_has_the_accuracy_of_the_record(folder):
     run = runs.load(folder)
     parts = runs.splits(run)
@@ -54,11 +66,13 @@ def test_the_target_has_the_accuracy_of_the_record(folder):
             assert accuracy(run.algorithm, parts[split]) == record(folder, step)[f"{split}_acc"]
 
 
-def test_zero_shot_is_what_training_began_with(folder):
+def test_zero_shot_is_what_training_began_with(folder, tiny_clip):
     run = runs.load(folder)
-    frozen = run.algorithm.frozen._held[0].visual.state_dict()
-    for name, value in run.zero_shot.encoder.visual.state_dict().items():
-        assert torch.equal(value, frozen[name])
+    visual = clip.load(tiny_clip, device="cpu")[0].visual.state_dict()
+    found = run.zero_shot.encoder.visual.state_dict()
+    assert found.keys() == visual.keys()
+    for name, value in found.items():
+        assert torch.equal(value, visual[name].float())
     moved = run.zero_shot.head.weight - run.algorithm.head.weight
     assert moved.abs().max() > 0
 
@@ -67,11 +81,22 @@ def test_splits_are_the_contract_s(folder):
     parts = runs.splits(runs.load(folder))
     assert sorted(parts) == sorted(f"env{i}_{s}" for i in range(4) for s in ("in", "out"))
     keys = [int(k) for k in parts["env2_out"].keys]
-    import numpy as np
-
     order = list(range(12))
     np.random.RandomState(misc.seed_hash(7, 2)).shuffle(order)
     assert keys == order[:2]  # int(12 * 0.2)
+
+
+def test_splits_leave_out_what_was_kept_for_adaptation(folder):
+    run = runs.load(folder)
+    whole = runs.splits(run)
+    run.args["uda_holdout_fraction"] = 0.5
+    parts = runs.splits(run)
+    of = {name: sorted(map(len, (whole[name], parts[name]))) for name in parts}
+    assert of.pop("env1_in") == [5, 10]  # the test environment's: 12 − int(12 * 0.2), half of it
+    assert all(a == b for a, b in of.values())
+    order = list(range(10))
+    np.random.RandomState(misc.seed_hash(7, 1)).shuffle(order)
+    assert list(parts["env1_in"].keys) == order[5:]
 
 
 def test_nothing_is_augmented(folder):

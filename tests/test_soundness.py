@@ -105,6 +105,18 @@ def test_the_end_of_a_run_without_steps(done, sound, tmp_path):
     assert len(soundness.read(tmp_path, KNOWN).sound) == sound
 
 
+def test_a_longer_run_by_steps_does_not_make_the_others_short(tmp_path):
+    short = make_sweep(tmp_path, algorithms=("A",), trials=1)
+    for _, folder in short:
+        text = (folder / "results.jsonl").read_text().replace('"steps": 201', '"steps": null')
+        (folder / "results.jsonl").write_text(text)
+    make_sweep(tmp_path, algorithms=("A",), trials=1, steps=(0, 200, 400))
+    sweep = soundness.read(tmp_path, KNOWN)
+    assert len(sweep.sound) == 2 * len(short)
+    names = {record["args"]["algorithm"] for record in sweep.records}
+    assert names == {"A [steps=None]", "A [steps=401]"}
+
+
 def test_wrong_folders(tmp_path):
     folder = make_sweep(tmp_path, trials=1)[0][1]
     with pytest.raises(ValueError, match="is the folder of one run"):

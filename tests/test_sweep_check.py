@@ -69,6 +69,13 @@ def test_failed(runs, tmp_path):
     assert state_of(tmp_path, runs[0][1]) == ("failed", "RuntimeError: CUDA out of memory")
 
 
+def test_an_error_of_an_earlier_try_is_not_this_one_s(runs, tmp_path):
+    cut(runs[0][1])
+    (runs[0][1] / "err.txt").write_text(TRACE)
+    os.utime(runs[0][1] / "err.txt", (1, 1))
+    assert state_of(tmp_path, runs[0][1])[0] == "running"
+
+
 def test_a_warning_in_err_txt_is_no_failure(runs, tmp_path):
     cut(runs[0][1], age=3 * 3600)
     (runs[0][1] / "err.txt").write_text("UserWarning: something\n")

@@ -52,10 +52,11 @@ def versus(found, rule="training"):
     averages, rows = {}, []
     for name in ordered(cells.algorithm.unique()):
         part = cells[cells.algorithm == name]
-        averages[name] = records.by_trial(part)
+        averages[name] = records.by_trial(part, range(len(ENVIRONMENTS)))
         row = {"algorithm": name, "n": len(averages[name])}
         if rule == "training":
-            row["source validation"] = mean_text(records.by_trial(part, "validation"))
+            validation = records.by_trial(part, range(len(ENVIRONMENTS)), "validation")
+            row["source validation"] = mean_text(validation)
         for env, label in enumerate(ENVIRONMENTS):
             row[label] = mean_text(100 * part[part.test_env == env].accuracy)
         rows.append({**row, "average": mean_text(averages[name])})

@@ -11,14 +11,16 @@ import time
 
 import torch
 
+from domainbed_carft import atomic
+
 try:
     import fcntl
 except ImportError:  # no such locks on Windows
     fcntl = None
 
 STATE, RECORDS, DONE, LOCK = "checkpoint.pt", "results.jsonl", "done", "lock"
-# Arguments that do not change what a run computes.
-FREE = ("output_dir", "eval_splits")
+# Arguments that may differ when a run goes on.
+FREE = ("output_dir", "data_dir", "eval_splits")
 
 
 class Held(Exception):
@@ -100,8 +102,7 @@ class RunFolder:
                 )
                 state, self.records = None, []
         if state is None and os.path.exists(self.file(RECORDS)):
-            old = self.file(RECORDS + ".old")
-            os.replace(self.file(RECORDS), old)
+            old = atomic.set_aside(self.file(RECORDS))
             print(f"Records of a run that cannot be resumed are now in {old}", file=sys.stderr)
         if state is not None:
             self._write_records()

@@ -10,8 +10,8 @@ FEW_IMAGES = 512  # fewer are read sooner than worker processes start
 class Splits:
     """The environments' ``in`` (training), ``out`` (validation) and ``uda`` (unused) parts."""
 
-    def __init__(self, args, dataset, balanced):
-        self.train, self.evaluated = {}, []  # {env: split}, [(name, split, weights)]
+    def __init__(self, args, dataset):
+        self.train, self.evaluated = {}, []  # {env: split}, [(name, split)]
         smallest = float("inf")
         ins, outs, udas = [], [], []
         for i, env in enumerate(dataset):
@@ -38,12 +38,7 @@ class Splits:
         for kind, parts in (("in", ins), ("out", outs), ("uda", udas)):
             for i, part in enumerate(parts):  # DomainBed numbers the uda parts by themselves
                 if not needed or kind == "out" or (kind == "in" and i in args.test_envs):
-                    self.evaluated.append((f"env{i}_{kind}", part, weights_of(part, balanced)))
-
-
-def weights_of(split, balanced):
-    """Return the weights of a split's items, or None."""
-    return misc.make_weights_for_balanced_classes(split) if balanced else None
+                    self.evaluated.append((f"env{i}_{kind}", part))
 
 
 def workers_for(dataset, n_images, at_once=1):
@@ -57,12 +52,16 @@ def workers_for(dataset, n_images, at_once=1):
 
 
 def training_batches(start, n_steps, args, hparams, dataset, splits):
-    """Return an iterator over the steps' minibatches, [(x, y)] in the order of environments."""
+    """Return an iterator over the steps' minibatches, [(x, y)] in the order of environments.
+
+    `class_balanced` balances what is drawn; accuracies count every image once, as DomainBed's do.
+    """
+    balance = misc.make_weights_for_balanced_classes
     n_images = (n_steps - start) * hparams["batch_size"]
     loaders = [
         fast_data_loader.InfiniteDataLoader(
             dataset=split,
-            weights=weights_of(split, hparams["class_balanced"]),
+            weights=balance(split) if hparams["class_balanced"] else None,
             batch_size=hparams["batch_size"],
             num_workers=workers_for(dataset, n_images, at_once=len(splits.train)),
             seed=misc.seed_hash(args.seed, "train", i),

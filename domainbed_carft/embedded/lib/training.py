@@ -74,19 +74,19 @@ def train(args, hparams, hparams_before, built, folder, state):
 def evaluate(algorithm, args, dataset, splits, step):
     """Return {env{i}_{split}_acc: accuracy}."""
     loaders = [
-        (name, part, weights, fast_data_loader.FastDataLoader(part, EVAL_BATCH, workers))
-        for name, part, weights in splits.evaluated
+        (name, part, fast_data_loader.FastDataLoader(part, EVAL_BATCH, workers))
+        for name, part in splits.evaluated
         for workers in [workers_for(dataset, len(part))]
     ]
     accuracies = {}
     total = sum(len(loader) for *_, loader in loaders)
     settings = {"desc": "evaluating", "unit": "batch", "leave": False, "delay": 1}
     with tqdm(total=total, **settings, **bar_settings()) as bar:
-        for name, part, weights, loader in loaders:
+        for name, part, loader in loaders:
             loader.seed = misc.seed_hash(args.seed, name, step)
             counted = _counted(loader, bar)
             rule = label_sets.rule_of(part)
-            accuracies[f"{name}_acc"] = misc.accuracy(algorithm, counted, weights, DEVICE, rule)
+            accuracies[f"{name}_acc"] = misc.accuracy(algorithm, counted, None, DEVICE, rule)
     return accuracies
 
 

@@ -98,7 +98,7 @@ def build(args, hparams):
             f"--test_envs must be some, not all, of 0 to {len(dataset) - 1} for {args.dataset}, "
             f"got {args.test_envs}"
         )
-    splits = Splits(args, dataset, hparams["class_balanced"])
+    splits = Splits(args, dataset)
     training_batches(0, 1, args, hparams, dataset, splits)  # a batch too large is told early
     algorithm = algorithms.get_algorithm_class(args.algorithm)(
         dataset.input_shape, dataset.num_classes, len(dataset) - len(args.test_envs), hparams

@@ -163,16 +163,19 @@ def index():
     for file in sorted(ROOT.glob("results/*/provenance.json")):
         for part, about in json.loads(file.read_text())["parts"].items():
             where = f"{file.parent.name}/{part}"
+            wise = len(list(Path(file.parent, part, "records").rglob(f"*{wise_ft.WISE}")))
+            runs = f"{about['runs'] - wise}, and {wise} of WiSE-FT" if wise else about["runs"]
             lines.append(
                 f"| {file.parent.name} | [{part}]({where}) | {about['question']} | "
-                f"`{about['command']}` | {about['commit']} | {about['runs']} | {about['n']} |"
+                f"`{about['command']}` | {about['commit']} | {runs} | {about['n']} |"
             )
     lines += [
         "",
         "`provenance.json` has versions, machine and seeds. `tables.txt` is what `collect_results`",
         "prints of `records/`; `versus_RULE.*` the same accuracies by one rule of selection",
         "(`training`-domain validation, `leave-one-out`, `oracle`) with paired differences from",
-        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps;",
+        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps",
+        "([columns](../docs/how_to_read_the_numbers.md#several-sweeps-in-one-table));",
         "`probe/` what `python -m domainbed_carft.probe` writes.",
         "± is DomainBed's standard error over trials; intervals are Student's, 95 %, over trials.",
         "",

@@ -9,7 +9,7 @@ import pandas as pd
 
 from . import metrics
 from .names import unknown
-from .stats import mean_and_error
+from .stats import mean_text
 
 
 def label(row):
@@ -103,16 +103,11 @@ def compare(paths):
     return pd.DataFrame(
         [
             {"algorithm": algorithm, "alpha": alpha, "n": max(map(len, found.values()))}
-            | {name: _cell(values) for name, values in found.items()}
+            | {name: mean_text(values) for name, values in found.items()}
             for (algorithm, alpha), found in cells.items()
         ],
         columns=["algorithm", "alpha", "n", *columns],
     )
-
-
-def _cell(values):
-    mean, error = mean_and_error(values)
-    return f"{mean:.1f} ± {error:.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
 def scatter(record, lines, points, path):

@@ -4,11 +4,12 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shlex
 from dataclasses import dataclass
 
 from .embedded.lib import misc
+from .plots import WISE
+from .record_line import ACCURACY
 from .records import Job
 from .run_state import state
 
@@ -17,8 +18,6 @@ FLAGS = {
     **{"data_dir": None, "holdout_fraction": 0.2, "task": "domain_generalization"},
     **{"steps": None, "hparams": None, "eval_splits": None},
 }
-
-WISE = "+WiSE"  # rows of wise_ft, which no sweep launches
 
 
 @dataclass(frozen=True)
@@ -76,8 +75,8 @@ def environments(sweep, dataset, known=None):
         int(match[1])
         for job in of
         for key in (job.records[0] if job.records else ())
-        for match in [re.fullmatch(r"env(\d{1,3})_out_acc", key)]
-        if match
+        for match in [ACCURACY.fullmatch(key)]
+        if match and match[2] == "out"
     ]
     return [f"env{i}" for i in range(max(indices, default=-1) + 1)]
 

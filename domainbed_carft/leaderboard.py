@@ -17,7 +17,7 @@ from . import grid, plots, soundness, tables
 from .names import unknown
 from .records import grouped
 from .register import known_datasets
-from .stats import mean_and_error
+from .stats import mean_and_error, mean_text
 from .summary import Table, summarise, trials
 
 PUBLISHED = Path(__file__).parent / "assets" / "published.csv"
@@ -110,7 +110,7 @@ def own_rows(sweep, known):
                 on_board = {} if shipped else {n: c for n, c in of.items() if n in DATASETS}
                 for name, cell in of.items():
                     if name not in on_board:
-                        about = {"data set": name, "accuracy": _mean(cell)}
+                        about = {"data set": name, "accuracy": mean_text(cell)}
                         about.update(n=len(cell), rule=rule, backbone=backbone)
                         others.append({"method": algorithm, **about})
                 if on_board:
@@ -236,11 +236,6 @@ def _caveat(row):
 
 def _letter(i):
     return chr(ord("A") + i) if i < 26 else f"A{i - 25}"
-
-
-def _mean(cell):
-    mean, error = mean_and_error(cell)
-    return f"{mean:.1f}" + (f" ± {error:.1f}" if len(cell) > 1 else "")
 
 
 def _short(source):

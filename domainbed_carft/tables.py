@@ -8,10 +8,10 @@ from .names import unknown
 FORMATS = ("txt", "md", "tex", "csv")
 
 
-def render(frame, form, decimals=1):
+def render(frame, form):
     """Return a DataFrame as a text in one of FORMATS, without its index.
 
-    Numbers get `decimals` digits, but for CSV, which keeps them whole. Missing cells are "" in
+    Numbers get one decimal, but for CSV, which keeps them whole. Missing cells are "" in
     CSV, else "X", as in DomainBed's tables.
 
     Raises:
@@ -21,7 +21,7 @@ def render(frame, form, decimals=1):
         return frame.to_csv(index=False)
     if form not in FORMATS:
         raise ValueError(unknown("table format", form, FORMATS))
-    cells = frame.map(lambda value: _text(value, decimals))
+    cells = frame.map(_text)
     if form == "txt":
         return _aligned(frame, cells)
     if form == "md":
@@ -36,12 +36,12 @@ def render(frame, form, decimals=1):
     return latex.replace("±", r"$\pm$")
 
 
-def save(frame, folder, name, decimals=1, csv=None):
+def save(frame, folder, name, csv=None):
     """Write folder/name.txt, .md, .tex and .csv; for CSV, `csv` may be the same in numbers."""
     os.makedirs(folder, exist_ok=True)
     for form in FORMATS:
         source = csv if form == "csv" and csv is not None else frame
-        atomic.write(os.path.join(folder, f"{name}.{form}"), render(source, form, decimals))
+        atomic.write(os.path.join(folder, f"{name}.{form}"), render(source, form))
 
 
 def _aligned(frame, cells):
@@ -55,10 +55,10 @@ def _aligned(frame, cells):
     return "".join("  ".join(row).rstrip() + "\n" for row in zip(*columns))
 
 
-def _text(value, decimals):
+def _text(value):
     if value is None or value != value:
         return "X"
     if isinstance(value, float):
-        text = f"{value:.{decimals}f}"
+        text = f"{value:.1f}"
         return text.removeprefix("-") if float(text) == 0 else text  # no "-0.0"
     return str(value)

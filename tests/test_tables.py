@@ -32,8 +32,8 @@ def test_markdown():
 
 
 def test_latex_is_escaped():
-    text = tables.render(FRAME, "tex", decimals=2)
-    assert r"CLIP\_ERM & 5 & 81.26 & 5 \% \\" in text
+    text = tables.render(FRAME, "tex")
+    assert r"CLIP\_ERM & 5 & 81.3 & 5 \% \\" in text
     assert r"note\_1" in text and r"\toprule" in text
 
 

@@ -102,7 +102,7 @@ def test_the_table_by_hand(sweeps):
     assert frame["oracle − CLIP_ERM"].tolist() == differences.tolist()
     assert frame["leave-one-out − CLIP_ERM"].fillna("X").tolist() == ["X", "", "X"]
     assert frame["validation − CLIP_ERM"].tolist() == ["+2.0 [+2.0, +2.0]", "", "-10.0"]
-    assert frame["at step 0"].tolist() == ["0 of 4", "0 of 4", "0 of 3"]
+    assert frame["training at step 0"].tolist() == ["0 of 4", "0 of 4", "0 of 2"]
     # a step of 1 s and nine of 2 s; ten of 1 s
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
@@ -139,7 +139,8 @@ def test_cells_at_step_0_are_counted(tmp_path):
     rows = [run(0, 90), run(1, 70)]
     write(tmp_path / "main", rows)
     found = compare.compare(compare.collect([tmp_path / "main"], None), "CLIP_ERM")
-    assert found["at step 0"].tolist() == ["1 of 2"] and found["training"].tolist() == ["50.0"]
+    assert found["training at step 0"].tolist() == ["1 of 2"]
+    assert found["training"].tolist() == ["50.0"] and found["leave-one-out at step 0"].isna().all()
 
 
 def test_leave_one_out_of_fewer_trials_says_so_and_its_runs_are_not_timed(tmp_path):
@@ -154,6 +155,7 @@ def test_leave_one_out_of_fewer_trials_says_so_and_its_runs_are_not_timed(tmp_pa
     found = compare.compare(compare.collect([tmp_path / "main"], None), "CLIP_ERM")
     assert found["n"].tolist() == [2] and found["training"].tolist() == ["60.5 ± 0.4"]
     assert found["leave-one-out"].tolist() == ["60.0 (n = 1)"]
+    assert found["leave-one-out at step 0"].tolist() == ["3 of 3"]
     assert found["minutes"].tolist() == [1.0]
 
 

@@ -1,0 +1,233 @@
+"""README.md and docs/: every figure stated of our results is that of the tables and records."""
+
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tools"))
+
+import results  # noqa: E402
+from domainbed_carft import records, stats  # noqa: E402
+from domainbed_carft.plots import WISE  # noqa: E402
+from domainbed_carft.stats import interval_text  # noqa: E402
+
+HERE = results.newest()
+STYLES = range(4)
+
+
+def text_of(name):
+    return " ".join((ROOT / name).read_text(encoding="utf-8").split())
+
+
+README, FINDINGS = text_of("README.md"), text_of("docs/findings.md")
+
+
+def table(name):
+    return pd.read_csv(HERE / name, index_col=0)
+
+
+def cells(part, rule="training"):
+    return records.accuracies(records.load(HERE / part), rule)
+
+
+def averages(part, rule="training"):
+    """{algorithm: average over the styles, per trial, in per cent}."""
+    found = cells(part, rule)
+    return {name: records.by_trial(of, STYLES) for name, of in found.groupby("algorithm")}
+
+
+@pytest.fixture(scope="module")
+def methods():
+    """The table of all methods."""
+    return table("baselines/compare.csv")
+
+
+def test_the_first_trial_is_make_demo_s():
+    found = cells("main/records")
+    first = found[found.trial_seed == 0]
+    means = 100 * first.groupby("algorithm").accuracy.mean()
+    said = "(averages {CLIP_ZeroShot:.1f}, {CLIP_ERM:.1f} and {CARFT:.1f} %;"
+    assert said.format(**means) in README
+    assert (first[first.algorithm == "CARFT"].step == 0).sum() == 1  # "took step 0 once"
+
+
+def test_context_awareness():
+    probe = pd.read_csv(HERE / "main" / "probe" / "summary.csv")
+    target = probe[probe.role == "target"].set_index(["algorithm", "context"])
+    erm, carft = target.loc["CLIP_ERM"], target.loc["CARFT"]
+    assert len(erm) == len(carft) == 7
+    for group in ("background", "source"):
+        row = erm.loc[group]
+        assert f"{-row.change:.1f} points (" in FINDINGS
+        assert f"({row['zero-shot %']:.1f} to {row['fine-tuned %']:.1f} %)" in FINDINGS
+    lost = -carft.change
+    assert f"(background {lost.background:.1f}, style {lost.source:.1f})" in FINDINGS
+    assert f"it loses {lost.min():.1f} to {lost.max():.1f} points (" in FINDINGS
+    assert f"With `CARFT` it is {lost.min():.1f} to {lost.max():.1f}." in README
+    lost = f"{-erm.change.max():.1f} to {-erm.change.min():.1f} points less often than"
+    assert f"seven kinds of context {lost} zero-shot CLIP" in FINDINGS
+    assert f"are recognised {lost} by zero-shot CLIP" in README
+    assert f"is {carft.KL.iloc[0]:.2f} instead of {erm.KL.iloc[0]:.2f} nats" in FINDINGS
+
+
+def test_six_of_seven_contexts_are_kept_better_and_in_tilt_no_difference_is_shown():
+    found = pd.read_csv(HERE / "main" / "probe" / "recognition.csv")
+    found = found[found.role == "target"].groupby(["group", "algorithm", "trial_seed"])
+    accuracy = found.fine_tuned.mean().unstack("algorithm")
+    ahead = accuracy.CARFT - accuracy.CLIP_ERM
+    _, low, high = stats.interval(ahead.tilt)
+    assert low < 0 < high
+    assert (ahead.groupby("group").mean().drop("tilt") > 0).sum() == 6
+
+
+def test_style_by_style():
+    for rule in ("training", "oracle"):
+        found = cells("main/records", rule)
+        clear = []
+        for env, style in enumerate(results.ENVIRONMENTS):
+            part = found[found.test_env == env].pivot(index="trial_seed", columns="algorithm")
+            change = 100 * (part.accuracy.CARFT - part.accuracy.CLIP_ERM)
+            if stats.interval(change)[1] > 0:
+                clear.append(style)
+                assert rule == "oracle" or f"{style}, {interval_text(change)}" in FINDINGS
+        assert clear == (["sign", "sketch"] if rule == "training" else list(results.ENVIRONMENTS))
+    last = table("main/versus_oracle.csv").loc["CARFT"].iloc[-1]
+    assert f"last step of every run: {last};" in FINDINGS
+
+
+def test_validation_is_the_best_of_noisy_ones():
+    found = records.load(HERE / "main" / "records")
+    found = [record for record in found if record["args"]["algorithm"] == "CLIP_ZeroShot"]
+    chosen = 100 * records.accuracies(found).validation.mean()
+    all_of_them = 100 * statistics.mean(
+        record[f"env{i}_out_acc"]
+        for record in found
+        for i in {*STYLES} - {*record["args"]["test_envs"]}
+    )
+    said = f"has {chosen:.1f} % where the mean of its records is {all_of_them:.1f}."
+    assert said in text_of("docs/how_to_read_the_numbers.md")
+
+
+def test_strength():
+    row = table("ablation_lambda/table.csv").loc[30]
+    change = f"{row.change:+.1f} [{row['95 % low']:+.1f}, {row['95 % high']:+.1f}]"
+    assert f"(λ = 30: {change} over `CLIP_ERM`, n = {row.n:g};" in FINDINGS
+    behind = []
+    for rule in ("training", "oracle"):
+        strong = averages("ablation_lambda/records/30", rule)["CARFT"]
+        distill = averages("baselines/records/main", rule)["CLIP_Distill"]
+        behind.append(interval_text((distill - strong).dropna()))
+    assert "`CARFT` at λ = 30: {} (last step {}, n = 3)".format(*behind) in FINDINGS
+    strong = averages("ablation_lambda/records/30")["CARFT"]
+    assert len(strong) == 3
+    assert f"as far as `CLIP_Distill` ({strong.mean():.1f} %, n = 3)" in README
+
+
+def test_the_random_search():
+    training, oracle = (table(f"hparams/versus_{rule}.csv") for rule in ("training", "oracle"))
+    rise = training.average.str.split().str[0]
+    change = training.loc["CARFT"].iloc[-1]
+    said = f"`CLIP_ERM` rises to {rise.CLIP_ERM} %, too, and no gain is shown ({change}, n = 3)"
+    assert said in README
+    said = f"`CLIP_ERM` rises to {rise.CLIP_ERM} %, `CARFT` to {rise.CARFT} %, {change}"
+    assert said in FINDINGS
+    assert f"by oracle (last step) {oracle.loc['CARFT'].iloc[-1]}" in FINDINGS
+
+
+def test_the_learning_rates_that_the_search_chose():
+    found = records.load(HERE / "hparams" / "records")
+    rates = {
+        (r["args"]["trial_seed"], r["args"]["hparams_seed"]): r["hparams"]["lr"] for r in found
+    }
+    # "five of the six random draws"
+    assert sum(rate < 3e-4 for (_, seed), rate in rates.items() if seed) == 5 and len(rates) == 9
+    lower = {"CLIP_ERM": 0, "CARFT": 0}
+    for row in records.accuracies(found).itertuples():
+        lower[row.algorithm] += rates[row.trial_seed, row.hparams_seed] < 3e-4
+    said = "for `CLIP_ERM` in {CLIP_ERM} of 12 cells, for `CARFT` in {CARFT}."
+    assert said.format(**lower) in FINDINGS
+
+
+def test_length_and_learning_rate():
+    found = table("ablation_length/table.csv").pivot(columns="algorithm")
+    ahead = found["last step"].CARFT - found["last step"].CLIP_ERM
+    points = [f"{ahead[f'201 steps, lr {lr}']:.1f}" for lr in ("1e-4", "3e-4", "1e-3")]
+    assert "{} points at lr 1e-4, {} at 3e-4, {} at 1e-3".format(*points) in FINDINGS
+    assert (found.average.CARFT < found.average.CLIP_ERM).sum() == 1  # "in one of five settings"
+    assert len(found) == 5
+
+
+def test_all_methods(methods):
+    gain = methods["training − CLIP_ERM"]
+    own = methods[~methods.index.str.endswith(WISE)]
+    assert set(own.n) == {5}
+    for name in ("LipsumFT", "Distill", "CLIPood", "MIRO"):
+        assert f"`CLIP_{name}` {gain[f'CLIP_{name}']}" in FINDINGS
+    assert f"ahead of `CARFT`, {gain.CARFT};" in FINDINGS
+    for name in ("CLIP_L2SP", "CLIP_LP", "CLIP_FLYP"):  # "no gain"
+        assert float(gain[name].partition("[")[2].partition(",")[0]) <= 0
+    flyp = methods.loc["CLIP_FLYP", "oracle − CLIP_ERM"]
+    assert f"`CLIP_FLYP` none, and at the last step a loss ({flyp})" in FINDINGS
+    assert f"loses {gain.CLIP_LPFT[1:4]}. None" in FINDINGS
+    assert f"zero-shot CLIP, {gain.CLIP_ZeroShot}." in FINDINGS
+    target = methods.training.str.split().str[0].astype(float)
+    assert target.max() == target.CLIP_ZeroShot  # "ahead of or level with everything"
+    assert target[own.index.drop("CLIP_ZeroShot")].idxmax() == "CLIP_LipsumFT"
+    assert list(methods.index[:2]) == ["CLIP_CLIPood", "CLIP_MIRO"]  # by validation
+    assert own.index[-1] == "CLIP_ZeroShot"
+    gains = [gain[name].split()[0] for name in ("CLIP_LipsumFT", "CLIP_Distill", "CARFT")]
+    said = (
+        "`CLIP_LipsumFT` ({}) and `CLIP_Distill` ({}) gain more over `CLIP_ERM` than `CARFT` ({})"
+    )
+    assert said.format(*gains) in README
+
+
+def test_averages_and_wise_ft(methods):
+    adds, tops = [], []
+    for rule in ("training", "oracle"):
+        main = averages("baselines/records/main", rule)
+        for kind in ("ema", "beta"):
+            of = averages(f"baselines/records/average_{kind}", rule)
+            tops.append(interval_text(of["CARFT"] - of["CLIP_ERM"]))
+            if rule == "training":
+                adds += [interval_text(of[name] - main[name]) for name in ("CLIP_ERM", "CARFT")]
+    said = "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`, `beta` {} and {}."
+    assert said.format(*adds) in FINDINGS
+    said = "with `ema`, {0} (last step {2}), with `beta` {1} (last step {3})"
+    assert said.format(*tops) in FINDINGS
+    gain = methods["training − CLIP_ERM"]
+    said = f"`CLIP_ERM+WiSE` {gain['CLIP_ERM+WiSE']}, `CARFT+WiSE` {gain['CARFT+WiSE']}."
+    assert said in FINDINGS
+    reached = [
+        methods.training[f"{name}, average_ema"].split()[0] for name in ("CLIP_ERM", "CARFT")
+    ]
+    assert "average `CLIP_ERM` reaches {} %, `CARFT` {} % (".format(*reached) in README
+
+
+def test_leave_one_domain_out(methods):
+    found = methods["leave-one-out"].dropna().str.split()
+    assert set(found.index) == {name for name in methods.index if not name.endswith(WISE)}
+    start = found.index.drop(["CLIP_LP", "CLIP_LPFT", "CLIP_ZeroShot"])
+    counts = methods.loc[start, "leave-one-out at step 0"].str.extract(r"(\d+) of (\d+)")
+    first, total = counts.astype(int).sum()
+    n = total // (4 * len(start))
+    assert f"selection (n = {n}) sees" in FINDINGS
+    assert re.fullmatch(r".*\(n = (\d)\)", methods.loc["CARFT", "leave-one-out"])[1] == str(n)
+    assert f"in {first} of {total} cells of the rows that start there" in FINDINGS
+    assert f"have {found[start].min()[0]} to {found[start].max()[0]} %," in FINDINGS
+    said = "`CLIP_LP` ({}) and `CLIP_LPFT` ({}) start"
+    assert said.format(found["CLIP_LP"][0], found["CLIP_LPFT"][0]) in FINDINGS
+
+
+def test_the_better_car_ft():
+    found = table("carft_plus/confirm.csv")
+    assert set(found.n) == {5}
+    gains = [found.loc["CARFT, ema", f"{rule} − CARFT"] for rule in ("training", "oracle")]
+    said = "{} points over `CARFT` by training-domain validation, {} at the last step"
+    assert said.format(*gains) in FINDINGS
+    assert f"gains {gains[0]} points over `CARFT`, confirmed on five trials" in README

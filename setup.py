@@ -82,11 +82,11 @@ setup(
         "setuptools>=65,<82",
         "open-clip-torch>=2.24",
         "numpy>=1.22",
-        "pandas>=1.5",
+        "pandas>=2.1",
         "pillow>=9",
         "tqdm>=4.60",
         # tables and plots; imported only by the commands that make them
-        "matplotlib>=3.6",
+        "matplotlib>=3.7",
         "scipy>=1.9",
         "jinja2>=3",
         "tabulate>=0.9",

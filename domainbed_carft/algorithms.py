@@ -275,6 +275,12 @@ def _check_knobs(algorithm, hparams, data):
     """Check the knobs; where a train command gives some, refuse unknown names, note idle ones."""
     typed = provenance.trainer_argument("hparams") and algorithm in ALGORITHMS
     check(algorithm, hparams, host_knobs(data.name if data else "PACS") if typed else None)
+    asked = hparams["clip_cache"] or hparams["clip_transform"] != "host"
+    if asked and data and not data.is_fitted:
+        raise ValueError(
+            "clip_transform must be 'host' and clip_cache empty for data sets that have their "
+            f"images in another form than files of ours or an image folder's, as {data.name} has"
+        )
     unused = without_effect(algorithm, hparams) if typed else []
     if unused:
         print(f"NOTE: without effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)

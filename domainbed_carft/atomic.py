@@ -1,8 +1,14 @@
-"""Files that are whole or not there, and none that is lost."""
+"""Files that are whole or not there, made by one process, and none that is lost."""
 
 import contextlib
 import itertools
 import os
+import sys
+
+try:
+    import fcntl
+except ImportError:  # no such locks on Windows
+    fcntl = None
 
 
 def write(path, content):
@@ -29,3 +35,22 @@ def set_aside(path):
     target = next(name for name in names if not os.path.lexists(name))
     os.rename(path, target)
     return target
+
+
+@contextlib.contextmanager
+def alone(path):
+    """Wait until no other process makes the file; a killed process holds nothing.
+
+    Raises:
+        OSError: the lock beside the file cannot be written.
+    """
+    if fcntl is None:
+        yield
+        return
+    with open(f"{path}.lock", "a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Waiting for another process that makes {path}", file=sys.stderr)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -3,6 +3,7 @@
 The only file that loads models of ``clip`` or ``open_clip``; both are imported when first needed.
 """
 
+import contextlib
 import hashlib
 import os
 import warnings
@@ -14,12 +15,12 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from . import atomic
 from .encoders import encode_text
-from .names import unknown
+from .names import is_weights_file, unknown
 from .preprocess import CLIP_MEAN, CLIP_STD
 
 EMBEDDED = Path(__file__).parent / "assets" / "digitclip.pt"
-FILE_ENDINGS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 
 
 @dataclass
@@ -62,7 +63,7 @@ def _load_openai(name):
     else:
         path = os.path.expanduser(name)
         if not os.path.isfile(path):
-            if name.endswith(FILE_ENDINGS) or name.startswith((".", "/", "~")):
+            if is_weights_file(name):
                 raise FileNotFoundError(
                     f"No weights file {path} (clip_backbone). It takes a file in OpenAI's format, "
                     f"or one of {', '.join(_names(clip))}."
@@ -78,6 +79,8 @@ def _load_openai(name):
             f"{str(e).splitlines()[0] if str(e) else 'no further reason'}"
         ) from e
     model = model.float()
+    if name != "embedded" and name not in clip.available_models():
+        _restore_precision(model, path)
     return Backbone(
         visual=model.visual,
         text=model,
@@ -88,6 +91,15 @@ def _load_openai(name):
         std=CLIP_STD,
         short_texts=_takes_short_texts(model),
     )
+
+
+def _restore_precision(model, path):
+    """Take the values of a user's file as they are: clip.load has rounded them to fp16."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # a JIT archive, as OpenAI's, whose values are fp16
+        return
+    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
 
 
 @torch.no_grad()
@@ -121,7 +133,12 @@ def _openai_file(clip, name):
     url = clip.clip._MODELS[name]
     folder = Path("~/.cache/clip").expanduser()
     try:
-        return clip.clip._download(url, str(folder))
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that is read-only, but has the file
+                folder.mkdir(parents=True, exist_ok=True)
+                # clip writes to the file itself: jobs of a sweep must not do so side by side
+                stack.enter_context(atomic.alone(folder / os.path.basename(url)))
+            return clip.clip._download(url, str(folder))
     except (OSError, RuntimeError) as e:  # no network, no right to write, a broken download
         raise FileNotFoundError(
             f"The weights of {name} are not at {folder / os.path.basename(url)} and could not be "
@@ -134,6 +151,7 @@ def _load_open_clip(name):
     import open_clip
 
     model_name, _, tag = name.partition("/")
+    tag = os.path.expanduser(tag)
     if model_name not in open_clip.list_models():
         raise ValueError(unknown("open_clip model", model_name, open_clip.list_models()))
     tags = open_clip.list_pretrained_tags_by_model(model_name)
@@ -148,6 +166,11 @@ def _load_open_clip(name):
             f"open_clip.create_model({model_name!r}, pretrained={tag!r}), or give a file: "
             f"clip_backbone=open_clip:{model_name}/PATH"
         ) from e
+    if getattr(model.visual, "output_tokens", False):
+        raise ValueError(
+            f"open_clip's {model_name} gives tokens beside its features, as CoCa does: it cannot "
+            "be a clip_backbone"
+        )
     size = model.visual.image_size
     return Backbone(
         visual=model.visual.eval(),

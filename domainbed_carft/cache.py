@@ -15,12 +15,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from . import images
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows: jobs may then build the same file side by side
-    fcntl = None
+from . import atomic, images, workers
 
 
 class Cached(torch.utils.data.Dataset):
@@ -103,7 +98,7 @@ def _built(env, square, kind, size, folder):
         return file
     try:
         os.makedirs(folder, exist_ok=True)
-        with _alone(file):
+        with atomic.alone(file):
             if not os.path.exists(file):
                 _build(env, square, size, file)
     except OSError as error:
@@ -116,15 +111,15 @@ def _build(env, square, size, file):
     print(f"Caching {n} images in {file}: {n * size * size * 3 / 1e9:.1f} GB", file=sys.stderr)
     folder, name = os.path.split(file)
     for left in os.listdir(folder):  # of a build that was killed; nobody else builds this file now
-        if fcntl and left.startswith(f"{name}.") and left.endswith(".part"):
+        if atomic.fcntl and left.startswith(f"{name}.") and left.endswith(".part"):
             os.remove(os.path.join(folder, left))
     part = f"{file}.{socket.gethostname()}-{os.getpid()}.part"  # readable by whom umask lets
+    asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
     try:
-        workers = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
         loader = torch.utils.data.DataLoader(
             _Squares(env, square),
             batch_size=None,  # one array at a time, in order
-            num_workers=workers if n > 512 else 0,
+            **workers.forked(asked if n >= workers.FEW_IMAGES else 0),
             generator=torch.Generator(),  # else it would draw from the process's own
         )
         header = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)}
@@ -136,18 +131,3 @@ def _build(env, square, size, file):
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
-
-
-@contextlib.contextmanager
-def _alone(file):
-    """Wait until no other process builds the file; a killed process holds nothing."""
-    if fcntl is None:
-        yield
-        return
-    with open(f"{file}.lock", "a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"Waiting for another process that builds {file}", file=sys.stderr)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -9,6 +9,7 @@ import functools
 import inspect
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,6 +112,7 @@ class Description:
     train_domains: tuple  # of them, those that are trained on
     n_steps: int
     prompt: str = "{}"  # what stands for the class in templates: "{}, a type of flower"
+    is_fitted: bool = False  # it heeds clip_transform and clip_cache
 
 
 def note_construction(base):
@@ -169,6 +171,7 @@ def describe(hparams):
         train_domains=tuple(domain for i, domain in enumerate(domains) if i not in test_envs),
         n_steps=dataset.N_STEPS,
         prompt=getattr(dataset, "PROMPT", "{}"),
+        is_fitted=getattr(dataset, "is_fitted", False),
     )
 
 
@@ -198,10 +201,23 @@ def check_folder_first(cls):
     def __init__(self, root, test_envs, augment, hparams):
         check_image_folder(root, test_envs, len(self.ENVIRONMENTS or ()))
         init(self, root, test_envs, augment, hparams)
+        _leave_out_hidden(self)
         if hparams.get("clip_transform", "host") != "host" or hparams.get("clip_cache"):
             images.fit(self, test_envs, hparams, augment)
 
     cls.__init__ = __init__
+
+
+def _leave_out_hidden(dataset):
+    """Leave out macOS's ._ files, which have the names of images and are none."""
+    for env in getattr(dataset, "datasets", ()):
+        samples = getattr(env, "samples", ())
+        kept = [s for s in samples if not os.path.basename(s[0]).startswith("._")]
+        if len(kept) < len(samples):
+            env.samples = env.imgs = kept
+            env.targets = [label for _, label in kept]
+            n = len(samples) - len(kept)
+            print(f"{n} files ._* of {env.root} are left out: no images", file=sys.stderr)
 
 
 def check_image_folder(root, test_envs=(), n_expected=0):
@@ -238,6 +254,20 @@ def check_image_folder(root, test_envs=(), n_expected=0):
                 f"Every domain of {root} must have the same class folders: "
                 f"{domain} lacks {', '.join(lacking[:10])}{' ...' if len(lacking) > 10 else ''}"
             )
+
+
+def check_test_envs(cls, test_envs):
+    """Refuse to train on what is made to test on: all of a data set's TEST_ENVS are left out.
+
+    Raises:
+        ValueError: one of them is not among test_envs.
+    """
+    if not {*cls.TEST_ENVS} <= {*test_envs}:
+        words = " ".join(map(str, cls.TEST_ENVS))
+        raise ValueError(
+            f"{cls.__name__} is trained on its environment {cls.ENVIRONMENTS[0]}, and tested on "
+            f"the others: give --test_envs {words}, got {' '.join(map(str, test_envs)) or 'none'}"
+        )
 
 
 def check_batch_first(cls):

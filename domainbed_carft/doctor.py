@@ -69,7 +69,10 @@ def check_installation():
     if not armed:
         print("  domainbed.scripts.* as typed know nothing of us; domainbed_carft.* commands do.")
 
-    kind, where = register.find_host()
+    try:
+        kind, where = register.find_host()
+    except RuntimeError as error:
+        raise SystemExit(f"doctor: error: {error}") from None
     commit = provenance.commit_of(where)
     print(f"Host: {kind} at {where}{f', commit {commit}' if commit else ''}")
     try:

@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
-from . import __version__, atomic, evaluation, evaluation_report, tables
+from . import __version__, atomic, evaluation, evaluation_report, tables, workers
 from .names import unknown
 from .register import find_host, register
 
@@ -205,18 +205,18 @@ def run_all(subject, args):
     from tqdm import tqdm
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    workers = args.workers
-    if workers is None:
-        workers = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(8, os.cpu_count() or 1))
+    n_workers = args.workers
+    if n_workers is None:
+        n_workers = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(8, os.cpu_count() or 1))
     total = len(subject.states) * sum(len(part.data) for part in subject.parts)
     algorithm, rows = subject.algorithm.to(device), []
     with tqdm(total=total, desc="evaluating", unit="image", mininterval=0.5) as bar:
         for alpha, state in subject.states.items():
             algorithm.load_state_dict(state())
             for part in subject.parts:
-                few = len(part.data) < 512  # read sooner than processes start
+                few = len(part.data) < workers.FEW_IMAGES
                 found = evaluation.measure(
-                    algorithm, part, args.batch_size, 0 if few else workers, bar.update
+                    algorithm, part, args.batch_size, 0 if few else n_workers, bar.update
                 )
                 place = {"environment": part.environment, "split": part.split}
                 rows.append({"alpha": alpha, **place, **found})

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from . import metrics
+from . import metrics, workers
 from .embedded.lib.label_sets import Rule
 
 
@@ -59,7 +59,7 @@ def part_of(environment, split, data, env, model_classes):
 
 
 @torch.no_grad()
-def measure(algorithm, part, batch_size=64, workers=0, on_batch=lambda n: None):
+def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None):
     """Return {"images", "classes", "top1", "per_class", "ece"} of a model on a Part.
 
     Accuracies are shares. The confidence of a prediction is its probability among the labels that
@@ -73,7 +73,9 @@ def measure(algorithm, part, batch_size=64, workers=0, on_batch=lambda n: None):
     device = next(algorithm.parameters()).device
     algorithm.eval()
     right, labels, confidence = [], [], []
-    loader = DataLoader(part.data, batch_size, num_workers=workers, pin_memory=device.type != "cpu")
+    loader = DataLoader(
+        part.data, batch_size, pin_memory=device.type != "cpu", **workers.forked(n_workers)
+    )
     for x, y in loader:
         if part.labels is not None:
             y = torch.as_tensor(part.labels)[y]

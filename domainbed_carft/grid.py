@@ -127,14 +127,13 @@ def commands(sweep, lacking):
     )
     if not by_sweep:
         return lines + [_train_command(sweep, lack) for lack in idle]
-    unfinished = [lack for lack in idle if lack.job and lack.job.records and not lack.job.done]
-    stuck = any(not os.path.exists(os.path.join(lack.job.path, "lock")) for lack in unfinished)
-    for flags in _sweep_flags(sweep, idle):
-        if stuck:
-            lines.append("# DomainBed cannot resume: this deletes the folders of unfinished runs")
-            lines.append(f"python -m domainbed_carft.sweep delete_incomplete {flags}")
-        lines.append(f"python -m domainbed_carft.sweep launch {flags}")
-    return lines
+    unfinished = [lack.job for lack in idle if lack.job and lack.job.records and not lack.job.done]
+    stuck = [job for job in unfinished if not os.path.exists(os.path.join(job.path, "lock"))]
+    if stuck:  # not sweep delete_incomplete, which would delete running jobs' folders, too
+        lines.append("# DomainBed cannot resume these: delete what they left, to start them anew")
+        lines.append(shlex.join(["rm", "-r", *sorted({job.path for job in stuck})]))
+    launch = "python -m domainbed_carft.sweep launch"
+    return lines + [f"{launch} {flags}" for flags in _sweep_flags(sweep, idle)]
 
 
 def _sweep_flags(sweep, lacking):

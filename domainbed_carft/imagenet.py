@@ -12,6 +12,7 @@ import re
 from domainbed.datasets import MultipleDomainDataset
 
 from . import images
+from .datasets import check_test_envs
 
 K = 1000
 # Where each lies below --data_dir: as its archive unpacks, but for the first, which the user sorts.
@@ -196,6 +197,7 @@ class _FineTuned(MultipleDomainDataset):
         super().__init__()
         if root is None:
             raise ValueError(f"{type(self).__name__} needs --data_dir, which holds imagenet/ etc.")
+        check_test_envs(type(self), test_envs)
         self.datasets = self.environments(root)
         self.num_classes = K
         images.fit(self, test_envs, hparams)
@@ -208,6 +210,7 @@ class ImageNetShift(_FineTuned):
     """
 
     ENVIRONMENTS = tuple(PLACES)
+    TEST_ENVS = tuple(range(1, len(PLACES)))
     PART = "train"
 
     def environments(self, root):
@@ -222,6 +225,7 @@ class ImageNet(_FineTuned):
     """ImageNet's training and validation images, the latter as test environment 1."""
 
     ENVIRONMENTS = ("train", "test")
+    TEST_ENVS = (1,)
 
     def environments(self, root):
         """Return the Images of each environment."""

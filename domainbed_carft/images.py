@@ -147,7 +147,10 @@ def fit(dataset, test_envs, hparams, augment=True):
     square, random, finish = transforms(kind)
     size = parse(kind)[1]
     dataset.input_shape = (3, size, size)
+    dataset.is_fitted = True
     for i, env in enumerate(dataset.datasets):
+        if hasattr(env, "loader"):  # ImageFolder's would make greys of 16 bits white
+            env.loader = read
         augmented = augment and hparams.get("data_augmentation", True) and i not in test_envs
         if hparams.get("clip_cache"):
             from .cache import Cached

@@ -71,7 +71,8 @@ def _run(commands, slots):
         print(f"exit code {code}: {command}", file=sys.stderr)
     if failed:
         raise SystemExit(
-            f"{len(failed)} of {len(commands)} jobs failed; each says why in err.txt in its folder."
+            f"{len(failed)} of {len(commands)} jobs failed; each says why above, or in err.txt in "
+            "its folder."
         )
 
 

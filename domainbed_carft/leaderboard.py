@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from . import grid, plots, soundness, tables
-from .names import unknown
+from .names import is_weights_file, unknown
 from .records import grouped
 from .register import known_datasets
 from .stats import mean_and_error, mean_text
@@ -102,7 +102,8 @@ def own_rows(sweep, known):
             cells = {name: list(of.values()) for name, of in found.items()}
             for backbone, pretraining in dict.fromkeys(filter(None, encoders.values())):
                 row = {"method": algorithm, "backbone": backbone, "pretraining": pretraining}
-                row.update(rule=rule, source=f"your sweep {sweep.path}", own=True, protocol="")
+                row.update(rule=rule, source=f"your sweep {sweep.path}", own=True)
+                row.update(protocol=own_protocol(sweep, algorithm, known))
                 of = {
                     n: c for n, c in cells.items() if c and encoders[n] == (backbone, pretraining)
                 }
@@ -118,9 +119,29 @@ def own_rows(sweep, known):
                     row.update(means, n=min(map(len, on_board.values())))
                     row["avg"] = float(np.mean(list(means.values()))) if len(means) == 5 else np.nan
                     missing = any((name, algorithm) in lacking for name in on_board)
-                    row["caveat"] = "runs are missing: see the report" if missing else ""
+                    found = ["runs are missing: see the report"] * missing
+                    found += [f"not DomainBed's protocol: {row['protocol']}"] * bool(
+                        row["protocol"]
+                    )
+                    row["caveat"] = "; ".join(found)
                     ranked.append(row)
     return ranked, others
+
+
+def own_protocol(sweep, algorithm, known):
+    """Return in what the runs of an algorithm are not DomainBed's own, "" where they are."""
+    found = set()
+    for job in sweep.sound:
+        if job.args["algorithm"] == algorithm:
+            usual = {"holdout_fraction": 0.2, "uda_holdout_fraction": 0}
+            usual["steps"] = known.get(job.args["dataset"], ((), None))[1]
+            given = {name: job.args.get(name) for name in usual}
+            found |= {
+                f"--{name} {value}"
+                for name, value in given.items()
+                if value not in (None, usual[name])
+            }
+    return ", ".join(sorted(found))
 
 
 def encoder_of(sweep, dataset, algorithm):
@@ -136,7 +157,7 @@ def encoder_of(sweep, dataset, algorithm):
     if name and name.startswith("open_clip:"):
         model, _, tag = name.removeprefix("open_clip:").partition("/")
         return model, f"open_clip {os.path.basename(tag)}"
-    if name and (name.startswith((".", "/", "~")) or name.endswith((".pt", ".pth", ".bin"))):
+    if name and is_weights_file(name):
         return os.path.basename(name), "a file"
     if name:
         return name, PRETRAINING
@@ -176,7 +197,7 @@ def compact(table):
     numbers = {source: f"[{i}]" for i, source in enumerate(dict.fromkeys(frame.source), 1)}
     frame["source"] = frame.source.map(numbers)
     words = {"rule": "rule", "20 %": "split", "splits": "splits", "CONFLICT": "conflict"}
-    words.update({"without": "sets", "runs are missing": "runs"})
+    words |= {"without": "sets", "runs are missing": "runs", "not DomainBed's": "flags"}
     frame["caveat"] = [
         ", ".join(short for long, short in words.items() if long in caveat) or "-"
         for caveat in frame.caveat
@@ -190,7 +211,7 @@ def compact(table):
             "Caveats: rule, the selection rule is not stated; split, the target is measured on "
             "another split than DomainBed's; splits, perhaps other splits; sets, data sets are "
             "missing; conflict, another source has other numbers for the same method; runs, the "
-            "sweep has gaps. In full in the CSV.",
+            "sweep has gaps; flags, it had other ones than DomainBed's. In full in the CSV.",
             *(f"{number} {source}" for source, number in numbers.items()),
         ]
     )

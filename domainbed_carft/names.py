@@ -1,7 +1,8 @@
-"""The answer to a wrong name, the same everywhere."""
+"""The answer to a wrong name, the same everywhere, and which names are files."""
 
 import difflib
 
+WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # endings of files
 OWN_DATA_SETS = "A folder DOMAIN/CLASS/IMAGE becomes a data set by DOMAINBED_CARFT_DATASETS=FOLDER"
 
 
@@ -17,3 +18,8 @@ def unknown(what, name, known, near=None):
     hint = f": did you mean {' or '.join(found)}?" if found else "."
     message = f"Unknown {what} {name!r}{hint} Known: {', '.join(map(str, known)) or 'none'}"
     return f"{message}. {OWN_DATA_SETS}" if what == "data set" else message
+
+
+def is_weights_file(name):
+    """Say whether a value of clip_backbone means a file, there or not."""
+    return name.startswith((".", "/", "~")) or name.endswith(WEIGHTS)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from . import backbones, probe_plots, prompt_cache, tables
+from . import backbones, probe_plots, prompt_cache, tables, workers
 from .losses import context_kl, context_probs
 from .prompts import build_prompts, prompt_weights
 from .register import register
@@ -80,9 +80,9 @@ class Prober:
 
     def features(self, algorithm, env, keys, desc):
         """Return f(x) (len(keys), D) of an environment's images, on the CPU."""
-        workers = 0 if hasattr(env, "contexts") else min(4, os.cpu_count() or 1)
+        n_workers = 0 if hasattr(env, "contexts") else min(4, os.cpu_count() or 1)
         loader = torch.utils.data.DataLoader(
-            torch.utils.data.Subset(env, keys), batch_size=BATCH, num_workers=workers
+            torch.utils.data.Subset(env, keys), batch_size=BATCH, **workers.forked(n_workers)
         )
         algorithm.to(self.device)
         with torch.no_grad():

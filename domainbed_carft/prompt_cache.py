@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -15,19 +16,20 @@ from .prompts import build_prompts, prompt_weights
 def cached_prompt_weights(backbone, templates, class_names):
     """Return (W_ctx, W_cls) for a backbone, from the cache on disk where they were made before.
 
-    The key is a hash of the text encoder's weights, the templates and the class names. Several
-    jobs may miss the cache at once: each computes, and the last rename wins, with the same
+    The key is a hash of the text encoder's layers and weights, the templates and the class names.
+    Several jobs may miss the cache at once: each computes, and the last rename wins, with the same
     content. A cache that cannot be read or written is said, and done without.
 
     The folder is $DOMAINBED_CARFT_CACHE, else ~/.cache/domainbed-carft/prompts.
     """
     file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
-    if file.is_file():
-        try:
-            saved = torch.load(file, map_location="cpu", weights_only=True)
-            return saved["W_ctx"], saved["W_cls"]
-        except Exception as e:  # whatever a damaged file does to torch.load
-            warnings.warn(f"Cached prompts {file} cannot be read ({e}); made anew.", stacklevel=2)
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return saved["W_ctx"], saved["W_cls"]
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except Exception as e:  # whatever a damaged file, or a forbidden one, does to torch.load
+        warnings.warn(f"Cached prompts {file} cannot be read ({e}); made anew.", stacklevel=2)
     T = backbones.encode_prompts(backbone, build_prompts(templates, class_names))
     W_ctx, W_cls = prompt_weights(T)
     try:
@@ -49,6 +51,8 @@ def cache_folder():
 def prompts_key(backbone, templates, class_names):
     """Return the hash under which the prompt weights of a text encoder are cached."""
     digest = hashlib.sha256()
+    # Models may have the same weights and other activations; addresses differ from run to run.
+    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.text)).encode())
     for name, tensor in sorted(backbone.text.state_dict().items()):
         if not name.startswith("visual."):
             digest.update(name.encode())

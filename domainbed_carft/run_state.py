@@ -10,6 +10,7 @@ from .embedded.lib.run_folder import is_held
 # A run without a lock (DomainBed has none) counts as running while its files change.
 PATIENCE = 15 * 60  # seconds; or this many times the training time between two records:
 RECORDS_MISSED = 10
+EARLY = 2 * 3600  # seconds, before the second record: a large data set is evaluated meanwhile
 FAILED = re.compile(r"^Traceback \(most recent call last\)|^\w*: error: |^\w*Error\b", re.M)
 
 
@@ -28,7 +29,8 @@ def state(job, now=None):
         with contextlib.suppress(FileNotFoundError):  # a running process renames its files
             changed[entry.name] = entry.stat(follow_symlinks=False).st_mtime
     idle = (now or time.time()) - max(changed.values(), default=0)
-    patience = PATIENCE
+    locked = os.path.exists(os.path.join(job.path, "lock"))
+    patience = PATIENCE if locked or len(job.records) > 1 else EARLY
     if len(job.records) > 1 and isinstance(job.records[-1].get("step_time"), float):
         between = job.records[1]["step"] - job.records[0]["step"]
         patience = max(PATIENCE, RECORDS_MISSED * between * job.records[-1]["step_time"])

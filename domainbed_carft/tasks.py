@@ -11,6 +11,7 @@ import numpy as np
 from domainbed.datasets import MultipleDomainDataset
 
 from . import images
+from .datasets import check_test_envs
 
 CALTECH_NAMES = {  # the other 94 are fine once "_" is a space
     "Faces": "off-center face",
@@ -39,6 +40,7 @@ class _Task(MultipleDomainDataset):
     """A train and a test environment, made by `parts`."""
 
     ENVIRONMENTS = ("train", "test")
+    TEST_ENVS = (1,)
     CHECKPOINT_FREQ = 500
     N_WORKERS = 8
     METRIC = "top1"  # the convention of the literature; or "per_class"
@@ -47,6 +49,7 @@ class _Task(MultipleDomainDataset):
 
     def __init__(self, root, test_envs, hparams):
         super().__init__()
+        check_test_envs(type(self), test_envs)
         name = type(self).__name__
         place = os.path.join(root or "", self.PLACE)
         hint = f"docs/datasets.md says where {name} comes from and how it must lie there"
@@ -56,12 +59,7 @@ class _Task(MultipleDomainDataset):
             raise ValueError(f"No folder {place} (--data_dir must hold {self.PLACE}/): {hint}")
         try:
             parts = self.parts(root)
-        except (
-            RuntimeError,
-            OSError,
-            KeyError,
-            ValueError,
-        ) as error:  # torchvision's, on bad files
+        except Exception as error:  # whatever bad files do to torchvision, and to scipy
             raise ValueError(
                 f"{place} cannot be read as {name}: {type(error).__name__}: {error}. {hint}"
             ) from error

@@ -1,8 +1,10 @@
 """``python -m domainbed_carft.train``: DomainBed's train, with our algorithms and data sets."""
 
 import argparse
+import json
 import os
 import runpy
+import sys
 
 from . import atomic
 from .register import find_host, register
@@ -19,19 +21,48 @@ def main():
 def protect_records():
     """Keep DomainBed from appending a second run to the records of a first.
 
-    Duplicate steps make its tables wrong. A finished run is left alone (exit code 0); records of
-    an unfinished one, which DomainBed cannot resume, are moved to results.jsonl.old.
+    Duplicate steps make its tables wrong. A finished run is left alone (exit code 0, or 2 where
+    other arguments are given than it had); records of an unfinished one, which DomainBed cannot
+    resume, are moved to results.jsonl.old.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--output_dir", default="train_output")
-    folder = parser.parse_known_args()[0].output_dir
+    for flag in ("--dataset", "--algorithm", "--hparams"):
+        parser.add_argument(flag)
+    for flag in ("--trial_seed", "--hparams_seed", "--seed", "--steps"):
+        parser.add_argument(flag, type=int)
+    parser.add_argument("--test_envs", type=int, nargs="+")
+    given = vars(parser.parse_known_args()[0])
+    folder = given.pop("output_dir")
     records = os.path.join(folder, "results.jsonl")
     if os.path.exists(os.path.join(folder, "done")):
+        had = finished_args(records)
+        changed = [
+            f"{name}: was {had[name]!r}, now {value!r}"
+            for name, value in given.items()
+            if value is not None and value != had.get(name, value)
+        ]
+        if changed:
+            print(
+                f"train: error: {folder} holds a finished run of other arguments: "
+                f"{'; '.join(changed)}. Take another --output_dir.",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
         print(f"{folder} holds a finished run. Nothing to do; take another --output_dir.")
         raise SystemExit(0)
     if os.path.exists(records):
         old = atomic.set_aside(records)
         print(f"{folder} holds an unfinished run: its records are now in {old}")
+
+
+def finished_args(records):
+    """Return the arguments of a run's first record, {} where it cannot be read."""
+    try:
+        with open(records, encoding="utf-8") as lines:
+            return json.loads(lines.readline())["args"]
+    except (OSError, ValueError, KeyError):
+        return {}
 
 
 if __name__ == "__main__":

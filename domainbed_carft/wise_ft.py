@@ -27,14 +27,13 @@ import os
 import sys
 from pathlib import Path
 
-from . import atomic, plots, provenance
+from . import atomic, plots, provenance, workers
 from .hparams import ALGORITHMS
 from .plots import WISE
 from .register import find_host, register
 
 ALPHAS = [round(i / 10, 1) for i in range(11)]
 BATCH = 64  # as both hosts evaluate
-FEW_IMAGES = 512  # fewer are read sooner than worker processes start
 KEYS = ["dataset", "algorithm", "test_env", "trial_seed"]
 
 
@@ -106,8 +105,8 @@ def curve(run, alphas):
         part = parts[name]
         rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
         right = torch.zeros(len(alphas), dtype=torch.float64)
-        workers = run.dataset.N_WORKERS if len(part) >= FEW_IMAGES else 0
-        loader = torch.utils.data.DataLoader(part, BATCH, num_workers=workers)
+        n_workers = run.dataset.N_WORKERS if len(part) >= workers.FEW_IMAGES else 0
+        loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
         for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
             x = x.to(device)
             for i, alpha in enumerate(alphas):  # inside, so that an image is read once

@@ -5,6 +5,7 @@ import hashlib
 import json
 import shlex
 import sys
+from types import SimpleNamespace
 
 import pytest
 from domainbed import algorithms, command_launchers, datasets
@@ -57,8 +58,15 @@ def test_folders_are_those_of_domainbed(tmp_path, monkeypatch, capsys):
 
 
 def test_pairs_follow_their_first_environment():
-    assert sweep.all_test_envs(3, single=False) == [[0], [0, 1], [0, 2], [1], [1, 2], [2]]
-    assert sweep.all_test_envs(3, single=True) == [[0], [1], [2]]
+    def choices(single, **attributes):
+        return sweep.all_test_envs(SimpleNamespace(**attributes), single)
+
+    three = {"ENVIRONMENTS": ("a", "b", "c")}
+    assert choices(False, **three) == [[0], [0, 1], [0, 2], [1], [1, 2], [2]]
+    assert choices(True, **three) == [[0], [1], [2]]
+    two = {"ENVIRONMENTS": ("a", "b")}  # a pair of them would leave nothing to train on
+    assert choices(False, **two) == [[0], [1]]
+    assert choices(False, **two, TEST_ENVS=(1,)) == choices(True, **two, TEST_ENVS=(1,)) == [[1]]
 
 
 def args_of(*flags):

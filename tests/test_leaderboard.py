@@ -19,7 +19,8 @@ def five_data_sets(root, backbone="ViT-B/16", datasets=DATASETS):
     for name in datasets:
         n_envs = 6 if name == "DomainNet" else 4
         hparams = json.dumps({"clip_backbone": backbone})
-        make_sweep(root, name, n_envs, ("CARFT",), trials=2, hparams=hparams)
+        steps = (0, 2500, 5000)
+        make_sweep(root, name, n_envs, ("CARFT",), trials=2, hparams=hparams, steps=steps)
 
 
 def test_every_published_row_has_a_source_and_shares_in_per_cent():
@@ -95,6 +96,20 @@ def test_own_rows_are_placed_by_their_average(tmp_path, capsys):
     assert {"ViT-B/16"} == set(same.backbone) and {"training"} == set(same["rule"])
     out = capsys.readouterr().out
     assert "CARFT (yours)" in out and "in no ranking" not in out
+
+
+def test_a_shorter_run_is_in_no_group(tmp_path, capsys):
+    for name in DATASETS:
+        hparams = json.dumps({"clip_backbone": "ViT-B/16"})
+        make_sweep(
+            tmp_path / "s", name, 6 if name == "DomainNet" else 4, ("CARFT",), 1, hparams=hparams
+        )
+    main(["--input_dir", str(tmp_path / "s"), "--output_dir", str(tmp_path / "out")])
+    table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
+    own = table[table.own]
+    assert set(own.group) == {"?"}
+    assert set(own.caveat) == {"not DomainBed's protocol: --steps 201"}
+    assert " flags" in capsys.readouterr().out
 
 
 def test_four_data_sets_have_no_average(tmp_path):

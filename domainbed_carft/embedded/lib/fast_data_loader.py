@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
+from domainbed_carft import workers
+
 from . import misc
 
 
@@ -108,7 +110,7 @@ def _load(dataset, batches, num_workers):
         yield from DataLoader(
             _Seeded(dataset),
             batch_sampler=_Batches(batches),
-            num_workers=num_workers,
+            **workers.forked(num_workers),
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # else it would draw from the process's own
         )

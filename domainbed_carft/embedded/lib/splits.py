@@ -2,9 +2,9 @@
 
 import os
 
-from . import fast_data_loader, misc
+from domainbed_carft.workers import FEW_IMAGES
 
-FEW_IMAGES = 512  # fewer are read sooner than worker processes start
+from . import fast_data_loader, misc
 
 
 class Splits:

@@ -59,7 +59,7 @@ def train(args, hparams, hparams_before, built, folder, state):
                 header = sorted(record)
                 misc.print_row(header, colwidth=12)
             misc.print_row([record[name] for name in header], colwidth=12)
-            if args.save_model_every_checkpoint:
+            if args.save_model_every_checkpoint and not args.skip_model_save:
                 save_model(f"model_step{step}.pkl", args, hparams, built, folder)
             position = {"step": step + 1, "args": vars(args), "hparams": hparams_before}
             folder.save(

@@ -173,7 +173,12 @@ def main(argv=None):
         )
     stdout = sys.stdout
     results = os.path.join(args.input_dir, f"results.{'tex' if args.latex else 'txt'}")
-    sys.stdout = misc.Tee(results, "w")
+    try:
+        sys.stdout = misc.Tee(results, "w")
+    except OSError as error:  # another's sweep may be read
+        print(f"Printed only, {results} cannot be written: {error}", file=sys.stderr)
+        print_report(records, args.latex)
+        return
     try:
         print_report(records, args.latex)
     finally:

@@ -50,13 +50,18 @@ class Job:
         return " ".join(words)
 
 
-def all_test_envs(n_envs, single):
-    """Return the choices of test environments: each, and each with every later one."""
-    choices = []
+def all_test_envs(cls, single):
+    """Return the choices of test environments: each, and each with every later one.
+
+    Not all at once. Of data sets made of a training and a test part the latter only.
+    """
+    if hasattr(cls, "TEST_ENVS"):
+        return [list(cls.TEST_ENVS)]
+    n_envs, choices = len(cls.ENVIRONMENTS), []
     for i in range(n_envs):
         choices.append([i])
         choices += [] if single else [[i, j] for j in range(i + 1, n_envs)]
-    return choices
+    return [envs for envs in choices if len(envs) < n_envs]
 
 
 def make_args_list(args):
@@ -64,7 +69,7 @@ def make_args_list(args):
     runs = []
     for trial_seed in range(args.n_trials):
         for dataset in args.datasets:
-            choices = all_test_envs(datasets.num_environments(dataset), args.single_test_envs)
+            choices = all_test_envs(vars(datasets)[dataset], args.single_test_envs)
             for algorithm in args.algorithms:
                 for test_envs in choices:
                     for hparams_seed in range(args.n_hparams_from, args.n_hparams):

@@ -180,9 +180,12 @@ def run(args, folder):
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    folder = RunFolder(args.output_dir)
     try:
+        folder = RunFolder(args.output_dir)
         folder.lock()
+    except (Held, OSError) as error:
+        stop(error)
+    try:
         if folder.is_done:
             changed = differences(folder.finished_args() or {}, vars(args))
             if changed:
@@ -194,8 +197,6 @@ def main(argv=None):
             print(f"{args.output_dir} holds this run, finished. Nothing to do.")
         else:
             run(args, folder)
-    except Held as error:
-        stop(error)
     finally:
         folder.unlock()
 

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from types import SimpleNamespace
 
 import clip
 import pytest
@@ -24,6 +25,16 @@ def test_a_file_in_openai_s_format_loads_as_fp32_masters(loaded, tiny_clip):
     assert torch.equal(loaded.visual.proj, stored["visual.proj"].float())
     assert loaded.logit_scale == pytest.approx(1 / 0.07, rel=1e-3)  # CLIP's initial value
     assert loaded.resolution == 32
+
+
+def test_a_file_in_fp32_keeps_its_values(tmp_path, tiny_clip):
+    state = {k: v.float() + 1e-5 if v.dim() else v for k, v in torch.load(tiny_clip).items()}
+    torch.save(state, tmp_path / "mine.pt")
+    found = backbones.load(str(tmp_path / "mine.pt")).text.state_dict()
+    for name, value in found.items():
+        assert torch.equal(value, state[name].float())
+    proj = state["visual.proj"]
+    assert not torch.equal(proj, proj.half().float())  # clip.load alone would have rounded it
 
 
 def test_fp16_masters_lose_small_steps_and_ours_do_not(loaded):
@@ -122,7 +133,25 @@ def test_weights_that_cannot_be_downloaded(monkeypatch, tmp_path):
     assert "https://openaipublic.azureedge.net" in text and "no route to host" in text
 
 
+def test_jobs_do_not_download_side_by_side(monkeypatch, tmp_path, tiny_clip):
+    """clip writes to the file itself, and takes what another writes for broken."""
+    fcntl = pytest.importorskip("fcntl")
+    held = []
+
+    def download(url, root):
+        with open(f"{root}/ViT-B-16.pt.lock") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(root)
+        return tiny_clip
+
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(clip.clip, "_download", download)
+    backbones.load("ViT-B/16")
+    assert held == [f"{tmp_path}/.cache/clip"]
+
+
 def test_an_openai_name_is_found_where_clip_keeps_it(monkeypatch, tmp_path, tiny_clip):
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(clip.clip, "_download", lambda url, root: tiny_clip)
     assert backbones.load("ViT-B/16").resolution == 32
 
@@ -138,6 +167,15 @@ def test_open_clip_from_a_local_file(tiny_open_clip):
     assert torch.equal(encoded, model.encode_image(x))
     W_ctx, W_cls = prompt_cache.cached_prompt_weights(loaded, TEMPLATES, NAMES)
     assert W_ctx.shape == (2, 24) and W_cls.shape == (3, 24)
+
+
+def test_a_model_that_gives_tokens_is_refused(monkeypatch):
+    import open_clip
+
+    model = SimpleNamespace(visual=SimpleNamespace(output_tokens=True))
+    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: model)
+    with pytest.raises(ValueError, match="coca_ViT-B-32 gives tokens beside its features"):
+        backbones.load("open_clip:coca_ViT-B-32/laion2b_s13b_b90k")
 
 
 def test_the_hash_of_weights_sees_every_tower(tiny_clip):

@@ -84,6 +84,12 @@ def test_an_incomplete_set_and_stray_files(root, official, tmp_path):
     assert "1 files are left out, no images: " in finding.text and "notes.txt" in finding.text
 
 
+def test_terra_incognita_has_four_domains(tmp_path):
+    make_image_folder(tmp_path / "terra_incognita", domains=("location_38",))
+    found = states(tmp_path)["TerraIncognita"]
+    assert found.state == "wrong" and "must have 4 domain folders, has 1" in found.text
+
+
 def test_wrong_folders(root, official, tmp_path):
     make_image_folder(tmp_path / "PACS", domains=("art_painting", "cartoon", "photo"))
     shutil.copytree(root / "PACS", tmp_path / "VLCS")  # under another's name

@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 from conftest import CLASSES, DOMAINS, make_image_folder
+from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
-from domainbed import hparams_registry
 from domainbed.lib.fast_data_loader import InfiniteDataLoader
 
 from domainbed_carft import datasets
@@ -63,6 +63,23 @@ def test_a_data_set_without_class_names():
     assert found.class_names is None
     assert found.domains == tuple(map(str, host_datasets.Debug28.ENVIRONMENTS))
     assert len(set(found.domains)) == 3
+
+
+@pytest.mark.parametrize("knob", [{"clip_transform": "clip"}, {"clip_cache": "folder"}])
+def test_knobs_that_a_data_set_cannot_heed_are_refused(knob):
+    hparams = {**hparams_registry.default_hparams("CARFT", "DigitStyles"), **knob}
+    data = host_datasets.DigitStyles(None, [0], hparams)
+    with pytest.raises(ValueError, match="clip_transform must be 'host'.* as DigitStyles has"):
+        algorithms.CARFT(data.input_shape, 10, 3, hparams)
+
+
+def test_files_that_macos_hides_are_no_images(tmp_path, capsys):
+    make_image_folder(tmp_path / "PACS")
+    (tmp_path / "PACS" / "photo" / "dog" / "._0.png").write_bytes(b"\0\5\26\7")
+    dataset = build(str(tmp_path))[0]
+    assert [len(env) for env in dataset] == [12] * 4
+    assert dataset[2].targets == [label for _, label in dataset[2].samples]
+    assert "1 files ._* of" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("test_envs", [[3], [-1]])

@@ -185,3 +185,11 @@ def test_domainbed_prints_the_same_tables(real_host, tmp_path, capsys, latex):
     collect_results.main(flags)
     # DomainBed lists the algorithms that it does not know by folder order
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(theirs.splitlines())
+
+
+def test_a_folder_that_cannot_be_written_is_read(tmp_path, capsys):
+    small_sweep(tmp_path)
+    (tmp_path / "results.txt").mkdir()
+    collect_results.main(["--input_dir", str(tmp_path)])
+    said = capsys.readouterr()
+    assert "Printed only" in said.err and TABLE in said.out

@@ -343,3 +343,17 @@ def test_unfinished_algorithms_say_what_they_lack():
         base.update([])
     with pytest.raises(NotImplementedError, match="Algorithm not found: Nope"):
         algorithms.get_algorithm_class("Nope")
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(tmp_path / "file" / "run"))
+    assert stop.value.code == 2
+    assert "train: error: " in capsys.readouterr().err
+
+
+def test_no_model_at_all_where_saving_is_skipped(tmp_path):
+    switches = ["--skip_model_save", "--save_model_every_checkpoint"]
+    train.main([*flags(tmp_path, steps=3), *switches])
+    assert not list(tmp_path.glob("*.pkl"))

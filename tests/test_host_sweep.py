@@ -87,6 +87,8 @@ def test_a_run_again_adds_no_second_records(install, real_host, swept, tmp_path)
     shutil.copytree(job, tmp_path / "done")
     again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
     assert "finished run. Nothing to do" in install.run(again, real_host).stdout
+    other = install.run(f"{again} --algorithm ERM", real_host, check=False)
+    assert other.returncode == 2 and "now 'ERM'. Take another --output_dir" in other.stderr
     assert records(tmp_path / "done") == records(job)
     (tmp_path / "done" / "done").unlink()
     done = install.run(f"{again} --dataset PACS --algorithm CARFT", real_host, check=False)

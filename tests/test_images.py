@@ -124,6 +124,17 @@ def test_clip_at_another_size_reaches_the_data_set(data_dir):
     assert dataset.input_shape == dataset[0][0][0].shape == dataset[1][0][0].shape == (3, 336, 336)
 
 
+def test_greys_of_sixteen_bits_are_scaled_in_image_folders_too(tmp_path):
+    make_image_folder(tmp_path / "PACS")
+    grey = Image.fromarray(np.full((30, 30), 20000, np.uint16))
+    for path in (tmp_path / "PACS" / "photo" / "dog").iterdir():
+        grey.save(path)
+    expected = (20000 / 65535 - 0.485) / 0.229  # red, in ImageNet's normalisation
+    for folder in (None, tmp_path / "cache"):
+        x, _ = pacs(tmp_path, folder, kind="clip")[2][0]
+        assert x[0].mean().item() == pytest.approx(expected, abs=0.01)
+
+
 @pytest.mark.parametrize("kind", ["clp", "clip@", "host@336", "clip@0", 224])
 def test_a_wrong_clip_transform_is_told_before_any_image(kind, data_dir):
     with pytest.raises(ValueError, match="clip_transform must be 'host', 'clip' or 'clip@PIXELS'"):

@@ -1,5 +1,6 @@
 """prompt_cache.py: encoded once, told apart, and never in the way."""
 
+import copy
 import threading
 
 import pytest
@@ -34,6 +35,26 @@ def test_the_cache_key_tells_weights_templates_and_classes_apart(loaded, tmp_pat
         prompt_cache.prompts_key(other, TEMPLATES, NAMES),
     }
     assert len(keys) == 5
+
+
+def test_the_cache_key_tells_activations_apart(loaded):
+    """open_clip has models with the same weights, once with GELU and once with QuickGELU."""
+    other = copy.deepcopy(loaded)
+    other.text.transformer.resblocks[0].mlp.gelu = torch.nn.GELU()
+    keys = [prompt_cache.prompts_key(b, TEMPLATES, NAMES) for b in (loaded, other)]
+    assert keys[0] != keys[1]
+    assert keys[0] == prompt_cache.prompts_key(copy.deepcopy(loaded), TEMPLATES, NAMES)
+
+
+def test_a_cache_that_may_not_be_read_is_done_without(loaded, tmp_path, monkeypatch):
+    def forbidden(*args, **kwargs):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path))
+    monkeypatch.setattr(torch, "load", forbidden)
+    with pytest.warns(UserWarning, match="cannot be read .*Permission denied"):
+        W_ctx, _ = prompt_cache.cached_prompt_weights(loaded, TEMPLATES, NAMES)
+    assert W_ctx.shape == (2, 16)
 
 
 def test_a_damaged_cache_entry_is_made_anew(loaded, tmp_path, monkeypatch):

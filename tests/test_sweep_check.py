@@ -50,6 +50,14 @@ def test_dead(runs, tmp_path):
     assert name == "dead" and "3 hours" in detail
 
 
+def test_before_its_second_record_a_run_without_a_lock_may_take_its_time(runs, tmp_path):
+    cut(runs[0][1], age=3600)
+    assert state_of(tmp_path, runs[0][1])[0] == "running"
+    (runs[0][1] / "lock").touch()  # of the embedded host, which would hold it
+    os.utime(runs[0][1] / "lock", (0, 0))
+    assert state_of(tmp_path, runs[0][1])[0] == "dead"
+
+
 def test_a_lock_means_running_until_nothing_changes(runs, tmp_path):
     folder = runs[0][1]
     held = RunFolder(str(folder))

@@ -65,6 +65,15 @@ def build(name, root, **changes):
     return host_datasets.get_dataset_class(name)(root, [1], hparams), hparams
 
 
+@pytest.mark.parametrize("test_envs", [[], [0]])
+def test_nothing_is_trained_on_the_official_test_part(test_envs, root):
+    hparams = hparams_registry.default_hparams("CARFT", "DTD")
+    with pytest.raises(ValueError, match="trained on its environment train.* --test_envs 1, got"):
+        host_datasets.DTD(root, test_envs, hparams)
+    with pytest.raises(ValueError, match="environment ImageNet, .* --test_envs 1 2 3 4 5, got"):
+        host_datasets.ImageNetShift(root, test_envs, hparams)
+
+
 def test_every_task_has_a_miniature():
     assert set(EXPECTED) == set(miniatures.TASKS) == {cls.__name__ for cls in tasks.DATASETS}
 

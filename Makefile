@@ -24,7 +24,7 @@ results: $(VENV)/installed
 
 test: $(VENV)/installed
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # DomainBed's own imports come along, so that the tests on a checkout of it can run (they are
 # skipped where there is none).

@@ -92,7 +92,7 @@ setup(
         "tabulate>=0.9",
     ],
     extras_require={
-        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist>=3", "ruff>=0.5", "scikit-learn"],
+        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"],
         # What an unmodified DomainBed imports itself for train, sweep and collect_results.
         "domainbed": ["wilds>=2.0", "timm>=0.9"],
     },

@@ -150,7 +150,7 @@ def open_data(args, hparams, data_dir):
             if name not in known:
                 raise ValueError(unknown("environment", name, known))
         names = tuple(n for n in known if not args.environments or n in args.environments)
-        parts = {"ENVIRONMENTS": names, "PART": "val"}
+        parts = {"ENVIRONMENTS": names, "PART": "val", "TEST_ENVS": ()}  # nothing is trained
         cls = type("ImageNetSuite", (imagenet.ImageNetShift,), parts)
     elif args.folder:
         path = os.path.abspath(os.path.expanduser(args.folder))

@@ -26,6 +26,12 @@ CLASSES = ("dog", "giant_panda", "house")
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 
 
+def pytest_collection_modifyitems(items):
+    """Start with the files that use the real host: they take longest, each in one process."""
+    slow = {item.path for item in items if item.get_closest_marker("host")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def save_clip(path, vision_layers=2, seed=0):
     """Save a random CLIP in OpenAI's file format; vision_layers a tuple makes it a ResNet."""
     import clip.model

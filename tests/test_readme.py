@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from domainbed_carft import hparams
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
@@ -55,10 +57,8 @@ def test_make_targets_exist():
 def test_the_knob_table_is_complete_and_its_defaults_are_true():
     from domainbed import hparams_registry
 
-    from domainbed_carft import hparams
-
     section = README.split("## Knobs")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", section, re.M))
+    rows = dict(re.findall(r"^\| `([a-z]\w+)` \| ([^|]+) \|", section, re.M))
     assert set(rows) == set(hparams.CHECKS) - {"batch_size"}
     defaults = hparams_registry.default_hparams("CARFT", "PACS")
     for name in ("carft_lambda", "clip_warmup", "clip_grad_clip", "weight_decay", "clip_steps"):
@@ -66,6 +66,17 @@ def test_the_knob_table_is_complete_and_its_defaults_are_true():
     small = hparams_registry.default_hparams("CARFT", "DigitStyles")["lr"]
     written = [float(x) for x in re.findall(r"\d+e-\d", rows["lr"])]
     assert written == [defaults["lr"], 1e-5, small]
+
+
+def test_the_environment_variables_are_those_that_the_package_reads():
+    stated = set(re.findall(r"^\| `(DOMAINBED_CARFT_\w+)` \|", README, re.M))
+    package = Path(hparams.__file__).parent
+    read = {
+        name
+        for file in package.rglob("*.py")
+        for name in re.findall(r"\bDOMAINBED_CARFT_[A-Z_]+\b", file.read_text(encoding="utf-8"))
+    }
+    assert stated == read
 
 
 @pytest.mark.host

@@ -204,6 +204,12 @@ def test_doctor(tmp_path):
     assert done.returncode == 0
 
 
+def test_doctor_says_what_a_wrong_host_could_be(tmp_path):
+    done = command("doctor", cwd=tmp_path, DOMAINBED_CARFT_HOST="domainbed")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "DOMAINBED_CARFT_HOST can only be 'embedded', or unset: got 'domainbed'" in done.stderr
+
+
 def test_the_list_of_commands_has_all_of_them(tmp_path):
     words = [sys.executable, "-m", "domainbed_carft"]
     out = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True).stdout

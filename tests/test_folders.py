@@ -68,7 +68,7 @@ def test_a_sweep_its_children_and_tables_know_the_name(
 ):
     knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
     words = "launch --algorithms CLIP_ZeroShot --datasets Birds --single_test_envs --n_trials 1 "
-    words += "--n_hparams 1 --steps 1 --data_dir none --command_launcher local --output_dir out"
+    words += "--n_hparams 1 --steps 1 --command_launcher local --output_dir out"  # no --data_dir
     variable = {"DOMAINBED_CARFT_DATASETS": str(birds)}
     knobs = ["--hparams", json.dumps(knobs), "--skip_confirmation"]
     done = run("sweep", [*words.split(), *knobs], tmp_path, **variable)

@@ -1,6 +1,5 @@
 """README.md and docs/: every figure stated of our results is that of the tables and records."""
 
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -215,9 +214,9 @@ def test_leave_one_domain_out(methods):
     start = found.index.drop(["CLIP_LP", "CLIP_LPFT", "CLIP_ZeroShot"])
     counts = methods.loc[start, "leave-one-out at step 0"].str.extract(r"(\d+) of (\d+)")
     first, total = counts.astype(int).sum()
-    n = total // (4 * len(start))
-    assert f"selection (n = {n}) sees" in FINDINGS
-    assert re.fullmatch(r".*\(n = (\d)\)", methods.loc["CARFT", "leave-one-out"])[1] == str(n)
+    trials = methods.loc[start, "leave-one-out"].str.extract(r"\(n = (\d)\)")[0]
+    assert f"selection (n = {' or '.join(sorted(set(trials)))}) sees" in FINDINGS
+    assert total == 4 * trials.astype(int).sum()
     assert f"in {first} of {total} cells of the rows that start there" in FINDINGS
     assert f"have {found[start].min()[0]} to {found[start].max()[0]} %," in FINDINGS
     said = "`CLIP_LP` ({}) and `CLIP_LPFT` ({}) start"

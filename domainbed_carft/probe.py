@@ -280,7 +280,7 @@ def measure(found, data_dir=None):
                 of = trained.setdefault((*shared, *args["test_envs"]), {})
                 of.setdefault(args["algorithm"], path)
     if not cells:
-        raise other if others else ValueError(failed[0])
+        raise ValueError(failed[0]) if failed else other
     if others:
         print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
     pictured = _one_image(prober, trained.values(), data_dir)

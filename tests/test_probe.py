@@ -160,6 +160,11 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
     with pytest.raises(SystemExit, match="2"):
         probe.main(["--input_dir", str(tmp_path / "erm")])
     assert "model of ERM" in capsys.readouterr().err
+    for name in ("CARFT-0", "CLIP_ERM-0"):
+        (tmp_path / name / "model.pkl").unlink()
+    with pytest.raises(SystemExit, match="2"):
+        probe.main(["--input_dir", str(tmp_path)])
+    assert "is not a model of DomainBed's train" in capsys.readouterr().err  # not ERM's excuse
 
 
 def test_zero_shot_clip_alone_has_tables_and_no_plots(pacs, tmp_path):

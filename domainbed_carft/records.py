@@ -7,7 +7,6 @@ import math
 import os
 import re
 import stat
-import sys
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -95,14 +94,6 @@ def scan(input_dir):
     return sweep
 
 
-def load(input_dir):
-    """Return all records of a sweep that can be read, sound or not; others are named on stderr."""
-    sweep = scan(input_dir)
-    for problem in sweep.problems:
-        print(problem, file=sys.stderr)
-    return [record for job in sweep.jobs for record in job.records]
-
-
 def grouped(problems):
     """Return a sentence per problem; one for all where more than five say the same."""
     places = {}
@@ -133,7 +124,7 @@ def accuracies(records, rule="training"):
     """Return the accuracy that a selection rule gives each cell.
 
     Args:
-        records: of :func:`load`, or a Sweep's.
+        records: of soundness.load, or a Sweep's.
         rule: a key of RULES.
 
     Returns:

@@ -11,7 +11,6 @@ from pathlib import Path
 from conftest import make_image_folder, save_clip
 
 SOURCE = Path(__file__).parents[1]
-NAMES = ("CLIP_ZeroShot", "CLIP_ERM", "CARFT")
 
 
 class Environment:

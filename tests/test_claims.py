@@ -31,7 +31,7 @@ def table(name):
 
 
 def cells(part, rule="training"):
-    return records.accuracies(records.load(HERE / part), rule)
+    return records.accuracies(results.load(HERE / part), rule)
 
 
 def averages(part, rule="training"):
@@ -100,7 +100,7 @@ def test_style_by_style():
 
 
 def test_validation_is_the_best_of_noisy_ones():
-    found = records.load(HERE / "main" / "records")
+    found = results.load(HERE / "main" / "records")
     found = [record for record in found if record["args"]["algorithm"] == "CLIP_ZeroShot"]
     chosen = 100 * records.accuracies(found).validation.mean()
     all_of_them = 100 * statistics.mean(
@@ -139,7 +139,7 @@ def test_the_random_search():
 
 
 def test_the_learning_rates_that_the_search_chose():
-    found = records.load(HERE / "hparams" / "records")
+    found = results.load(HERE / "hparams" / "records")
     rates = {
         (r["args"]["trial_seed"], r["args"]["hparams_seed"]): r["hparams"]["lr"] for r in found
     }

@@ -7,8 +7,8 @@ pytestmark = pytest.mark.host
 
 
 BASELINES = (
-    *("CLIP_LP", "CLIP_LPFT", "CLIP_L2SP", "CLIP_Distill", "CLIP_LipsumFT", "CLIP_MIRO"),
-    *("CLIP_FLYP", "CLIP_CLIPood"),
+    *("CLIP_ERM", "CLIP_LP", "CLIP_LPFT", "CLIP_L2SP", "CLIP_Distill", "CLIP_LipsumFT"),
+    *("CLIP_MIRO", "CLIP_FLYP", "CLIP_CLIPood"),
 )
 
 

@@ -3,14 +3,15 @@
 import shutil
 
 import pytest
-from host_install import NAMES, jobs, records, status
+from host_install import jobs, records, status
 
 pytestmark = pytest.mark.host
+NAMES = ("CLIP_ZeroShot", "CARFT")
 
 
 @pytest.fixture(scope="module")
 def swept(install, real_host, tmp_path_factory):
-    """A sweep of our three algorithms on DigitStyles, as typed in the checkout."""
+    """A sweep of two of our algorithms on DigitStyles, as typed in the checkout."""
     folder = tmp_path_factory.mktemp("sweep")
     before = status(real_host)
     arguments = (
@@ -27,7 +28,7 @@ def swept(install, real_host, tmp_path_factory):
 
 
 def test_a_sweep_as_typed_finishes_all_jobs(swept):
-    assert len(jobs(swept[0])) == 12
+    assert len(jobs(swept[0])) == 8
     assert all((job / "done").exists() for job in jobs(swept[0]))
 
 
@@ -56,7 +57,7 @@ def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(install, real_host, swept
             **host,
         )
         rows.append({job.name: records(job)[0]["alpha_curve"] for job in jobs(output)})
-    assert rows[0] == rows[1] and len(rows[0]) == 8
+    assert rows[0] == rows[1] and len(rows[0]) == 4
     for job, curve in rows[0].items():  # the target's records, which are never augmented
         last = records(swept[0] / job.removesuffix("+WiSE"))[-1]
         for split in ("in", "out"):

@@ -54,11 +54,13 @@ def test_wrong_rule():
         records.accuracies(SWEEP, "oracl")
 
 
-def test_what_cannot_be_read_is_named(tmp_path, capsys):
+def test_what_cannot_be_read_is_named(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "results.jsonl").write_text(json.dumps(SWEEP[0]) + '\n{"step": 1')
-    assert records.load(tmp_path) == SWEEP[:1]
-    assert "line 2" in capsys.readouterr().err
+    sweep = records.scan(tmp_path)
+    assert sweep.records == SWEEP[:1]
+    (problem,) = sweep.problems
+    assert "line 2" in str(problem)
 
 
 def test_the_chosen_seed_and_how_many_there_were():
@@ -72,7 +74,7 @@ def test_arguments_and_knobs_are_kept_once_per_run(tmp_path):
     (tmp_path / "a").mkdir()
     lines = [json.dumps(record(step, [(0.1, 0.2)])) + "\n" for step in (5, 0)]
     (tmp_path / "a" / "results.jsonl").write_text("".join(lines))
-    first, second = records.load(tmp_path)
+    first, second = records.scan(tmp_path).records
     assert (first["step"], second["step"]) == (0, 5)  # by step
     assert first["args"] is second["args"] and first["hparams"] is second["hparams"]
 

@@ -152,7 +152,7 @@ def test_the_real_host_agrees():
     """Zero-shot to the digit; the others within the 95 % prediction interval of another trial."""
     folder = results.newest()
     ours, real = (
-        records.accuracies(records.load(folder / part / "records"))
+        records.accuracies(results.load(folder / part / "records"))
         for part in ("main", "real_host")
     )
     assert len(real) == 12

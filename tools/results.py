@@ -24,7 +24,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from domainbed_carft import records, tables, wise_ft
+from domainbed_carft import records, register, soundness, tables, wise_ft
 from domainbed_carft.stats import interval_text, mean_text
 from domainbed_carft.summary import ordered
 
@@ -65,6 +65,11 @@ def versus(found, rule="training"):
         text = "" if row["algorithm"] == "CLIP_ERM" else interval_text(change)
         row["− CLIP_ERM [95 % interval]"] = text
     return pd.DataFrame(rows)
+
+
+def load(sweep):
+    """Return the records of a sweep that count."""
+    return soundness.load(sweep, register.known_datasets())
 
 
 def copy_records(sweep, folder):
@@ -109,7 +114,7 @@ def add_sweep(sweep, folder):
 def make_tables(folder):
     """Write tables.txt as collect_results prints it, and versus_RULE.* of rules that have cells."""
     Path(folder, "tables.txt").write_text(collect(folder), encoding="utf-8")
-    found = records.load(Path(folder, "records"))
+    found = load(Path(folder, "records"))
     for rule in records.RULES:
         if len(records.accuracies(found, rule)):
             tables.save(versus(found, rule), folder, f"versus_{rule}")
@@ -135,12 +140,12 @@ def make_comparisons(folder):
     main = next(sweep for sweep in sweeps if sweep.name == "main")
     if folder.name == "baselines":
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
-        found = [r for r in records.load(main) if r["args"]["algorithm"].endswith(wise_ft.WISE)]
+        found = [r for r in load(main) if r["args"]["algorithm"].endswith(wise_ft.WISE)]
         curves = wise_ft.table(found)
         Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
         wise_ft.plot(curves, folder / "wise_ft.png")
         return
-    trials = {sweep: {r["args"]["trial_seed"] for r in records.load(sweep)} for sweep in sweeps}
+    trials = {sweep: {r["args"]["trial_seed"] for r in load(sweep)} for sweep in sweeps}
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))
     compare.save(searched, "CARFT", folder, "search")
     chosen = [sweep for sweep in sweeps if trials[sweep] >= set(CONFIRMATION)]
@@ -237,14 +242,14 @@ def make_part(part, sweep, folder):
     """Make the folder of a part; return (number of runs, script, records)."""
     if part in PARTS:
         runs = add_sweep(sweep, folder)
-        return runs, f"digitstyles_{part}.sh", records.load(folder / "records")
+        return runs, f"digitstyles_{part}.sh", load(folder / "records")
     if part in COMPARED:
         runs, script = add_settings(sweep, folder), f"digitstyles_{part}.sh"
         make_comparisons(folder)
     else:
         runs, script = add_ablation(sweep, folder), f"{part}.sh"
     settings = (folder / "records").iterdir()
-    return runs, script, [r for setting in settings for r in records.load(setting)]
+    return runs, script, [r for setting in settings for r in load(setting)]
 
 
 def given(args):

@@ -24,8 +24,8 @@ from .objectives import (
 )
 from .prompts import build_prompts, prompt_weights
 
-MIRO_VARIANCE = 0.1  # at the start, and the learning rate's factor: those of MIRO's authors
-MIRO_RATE = 10.0
+# MIRO's authors' choices: the variance at the start, the least one, the learning rate's factor
+MIRO_VARIANCE, MIRO_EPSILON, MIRO_RATE = 0.1, 1e-5, 10.0
 
 
 class _Probing(_CLIP):
@@ -167,7 +167,7 @@ class CLIP_MIRO(Guided):
         ]
         with torch.no_grad():  # to see how many channels there are
             self.frozen.copy.visual(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
-        raw = math.log(math.expm1(MIRO_VARIANCE))  # softplus of it is that variance
+        raw = math.log(math.expm1(MIRO_VARIANCE - MIRO_EPSILON))  # softplus's inverse
         self.variances = nn.ParameterList(
             nn.Parameter(torch.full(h0.shape[-1:], raw)) for h0 in self.taps[1].outputs
         )
@@ -183,7 +183,7 @@ class CLIP_MIRO(Guided):
         ce = F.cross_entropy(self.classify(self.encoder(images)), labels)
         self.frozen(images)
         bounds = [
-            information_bound(h, h0, F.softplus(raw) + 1e-6)
+            information_bound(h, h0, F.softplus(raw) + MIRO_EPSILON)
             for h, h0, raw in zip(*(tap.outputs for tap in self.taps), self.variances)
         ]
         bound = torch.stack(bounds).sum()

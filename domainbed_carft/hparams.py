@@ -49,7 +49,7 @@ OWN = {
         "lipsum_texts": (80, None),
         "lipsum_length": (8, None),
     },
-    "CLIP_MIRO": {"miro_lambda": (0.1, lambda r: 10 ** r.uniform(-3.0, 0.0))},
+    "CLIP_MIRO": {"miro_lambda": (1.0, lambda r: 10 ** r.uniform(-2.0, 1.0))},
     "CLIP_Distill": {
         "distill_lambda": (1.0, lambda r: 10 ** r.uniform(-1.0, 1.0)),
         "distill_temperature": (1.0, None),

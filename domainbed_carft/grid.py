@@ -106,10 +106,15 @@ def digest(args):
 
 def commands(sweep, lacking):
     """Return shell lines that fill what is lacking, and remarks (`# ...`) where more is needed."""
-    idle = [lack for lack in lacking if not lack.reason.startswith(("running", "hangs"))]
-    if not idle:
-        return []
+    alive = ("running", "hangs")
+    idle = [lack for lack in lacking if not lack.reason.startswith(alive)]
     lines = []
+    if len(idle) < len(lacking) and any(lack.reason.startswith("not started") for lack in idle):
+        # sweep makes all folders first
+        lines.append("# runs that are not started may be waiting for the others: ask again later")
+        idle = [lack for lack in idle if not lack.reason.startswith("not started")]
+    if not idle:
+        return lines
     if any(lack.algorithm.endswith(WISE) for lack in idle):
         lines.append(
             shlex.join(["python", "-m", "domainbed_carft.wise_ft", "--input_dir", sweep.path])
@@ -127,10 +132,10 @@ def commands(sweep, lacking):
     )
     if not by_sweep:
         return lines + [_train_command(sweep, lack) for lack in idle]
-    unfinished = [lack.job for lack in idle if lack.job and lack.job.records and not lack.job.done]
+    unfinished = [lack.job for lack in idle if lack.job and not lack.job.done]
     stuck = [job for job in unfinished if not os.path.exists(os.path.join(job.path, "lock"))]
     if stuck:  # not sweep delete_incomplete, which would delete running jobs' folders, too
-        lines.append("# DomainBed cannot resume these: delete what they left, to start them anew")
+        lines.append("# DomainBed starts no run that has a folder: delete these to start them anew")
         lines.append(shlex.join(["rm", "-r", *sorted({job.path for job in stuck})]))
     launch = "python -m domainbed_carft.sweep launch"
     return lines + [f"{launch} {flags}" for flags in _sweep_flags(sweep, idle)]

@@ -8,7 +8,8 @@ OUTPUT=${1:-$(basename "$0" .sh)}
 MAIN=${MAIN:-sweep_digitstyles_main}
 TRIALS=${TRIALS:-3}
 PYTHON=${PYTHON:-python}
-export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${JOBS:-2}
+export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1
+export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 if [ ! -d "$MAIN" ]; then
     echo "No folder $MAIN: run sweeps/digitstyles_main.sh first, or say MAIN=its output" >&2
     exit 1

@@ -13,7 +13,7 @@ TRIALS=${TRIALS:-5}
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "$0")" && pwd)
 export DOMAINBED_CARFT_HOST=embedded
-export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=1
 
 sweep() { # folder, hparams, algorithms
     "$PYTHON" -m domainbed_carft.sweep launch --algorithms $3 --datasets DigitStyles \
@@ -27,7 +27,7 @@ sweep main '{}' "CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill
 for KIND in ema beta swad; do
     sweep "average_$KIND" "{\"clip_average\": \"$KIND\"}" "CLIP_ERM CARFT"
 done
-OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
+"$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
 for FOLDER in main average_ema average_beta average_swad; do
     "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT/$FOLDER" > /dev/null
 done

@@ -17,7 +17,7 @@ OUTPUT=${1:-sweep_digitstyles_carft_plus}
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "$0")" && pwd)
 export DOMAINBED_CARFT_HOST=embedded
-export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
+export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=1
 
 declare -A KNOBS=(
     [main]='{}'
@@ -39,7 +39,7 @@ sweep() { # folder, trials, algorithms
 if [ -z "${CONFIRM:-}" ]; then
     for VARIANT in "${!KNOBS[@]}"; do sweep "$VARIANT" 3 CARFT; done
     sweep main 3 CLIP_ERM
-    OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
+    "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
     FOLDERS=("${!KNOBS[@]}")
     "$PYTHON" "$HERE/compare.py" "${FOLDERS[@]/#/$OUTPUT/}" --baseline CARFT --trials 0 1 2 \
         --save "$OUTPUT/search"

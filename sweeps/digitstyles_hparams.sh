@@ -12,7 +12,7 @@ OUTPUT=${1:-sweep_digitstyles_hparams}
 TRIALS=${TRIALS:-3}
 DRAWS=${DRAWS:-3}
 PYTHON=${PYTHON:-python}
-export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${JOBS:-2}
+export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 "$PYTHON" -m domainbed_carft.sweep launch --algorithms CLIP_ERM CARFT --datasets DigitStyles \
     ${SINGLE:+--single_test_envs} --n_trials "$TRIALS" --n_hparams "$DRAWS" --data_dir none \
     --output_dir "$OUTPUT" --eval_splits needed --command_launcher local --skip_confirmation

@@ -5,12 +5,12 @@
 #           shared, no GPU.
 # Output:   OUTPUT (default: sweep_digitstyles_main): records, the tables in results.txt, probe/.
 # Running it again goes on where it was stopped. Every job has one thread, so that its numbers do
-# not depend on the number of cores; JOBS run at a time.
+# not depend on the number of cores; DOMAINBED_CARFT_JOBS run at a time.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_main}
 TRIALS=${TRIALS:-5}
 PYTHON=${PYTHON:-python}
-export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${JOBS:-2}
+export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 "$PYTHON" -m domainbed_carft.sweep launch --algorithms CLIP_ZeroShot CLIP_ERM CARFT \
     --datasets DigitStyles --single_test_envs --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
     --output_dir "$OUTPUT" --eval_splits needed --command_launcher local --skip_confirmation

@@ -11,6 +11,6 @@ for algorithm in CLIP_ERM CARFT; do
     for env in 0 1 2 3; do
         echo "--algorithm $algorithm --test_envs $env --output_dir $OUTPUT/$algorithm-$env"
     done
-done | xargs -P "${JOBS:-2}" -L 1 "$PYTHON" -m domainbed_carft.train --dataset DigitStyles \
+done | xargs -P "${DOMAINBED_CARFT_JOBS:-2}" -L 1 "$PYTHON" -m domainbed_carft.train --dataset DigitStyles \
     --save_model_every_checkpoint --eval_splits needed
 "$PYTHON" -m domainbed_carft.probe --input_dir "$OUTPUT"

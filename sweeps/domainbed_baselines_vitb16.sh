@@ -9,13 +9,16 @@
 #           CLIP_LipsumFT 1.34; all eleven 10.6
 #
 #                            SEARCH=reduced     SEARCH=full         one run of CLIP_ERM
-#             PACS           16 GPU hours         810 GPU hours     0.13 h
-#             VLCS           16                   820               0.13
-#             OfficeHome     17                   860               0.13
-#             TerraIncognita 19                   950               0.15
-#             DomainNet      90                 6,320               0.46
-#             all            160                9,760
+#             PACS           16 GPU hours         670 GPU hours     0.13 h
+#             VLCS           16                   670               0.13
+#             OfficeHome     17                   720               0.13
+#             TerraIncognita 19                   800               0.15
+#             DomainNet      90                 5,960               0.46
+#             WiSE-FT        33                 2,880
+#             all           190                11,700
 #
+#           WiSE-FT: 11 values of alpha on all out splits and the target domains, of 10 methods, on
+#           one GPU. Random draws of smaller batches make full cheaper than that.
 #           reduced: what papers on CLIP do: one set of knobs per method (ours: the defaults), leave
 #           one domain out, 3 trials. full: DomainBed's protocol: 20 sets of knobs, pairs of test
 #           domains for leave-one-domain-out selection, 3 trials. GPU memory: 4 x 350 MB for weights,
@@ -29,10 +32,11 @@
 #           TerraIncognita DomainNet). Nobody has run this script yet.
 #
 #   [SEARCH=reduced|full] [DATASETS="PACS VLCS"] [LAUNCHER=multi_gpu] \
-#       sweeps/domainbed_baselines_vitb16.sh ./domainbed/data [OUTPUT]
+#       /path/to/domainbed_carft/sweeps/domainbed_baselines_vitb16.sh ./domainbed/data [OUTPUT]
 #
-# Run it in the root of a checkout of DomainBed. Running it again starts what was not started; with
-# DomainBed itself, jobs that were cut short need `sweep delete_incomplete` first.
+# Run it in the root of a checkout of DomainBed. Running it again starts what has no folder yet, or
+# on the embedded host what is not done. There are no tables before all runs are done: the check
+# before them names what is missing, and the commands that make it.
 set -eu
 DATA=${1:?usage: domainbed_baselines_vitb16.sh DATA_DIR [OUTPUT]}
 OUTPUT=${2:-sweep_domainbed_baselines_vitb16}
@@ -49,5 +53,6 @@ esac
     --algorithms CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill CLIP_FLYP CLIP_MIRO \
     CLIP_LipsumFT CLIP_CLIPood CARFT \
     --datasets $DATASETS $FLAGS --command_launcher "$LAUNCHER" --skip_confirmation
+"$PYTHON" -m domainbed_carft.doctor --sweep "$OUTPUT"
 "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT"
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"

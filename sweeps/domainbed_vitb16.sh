@@ -6,7 +6,9 @@
 #           test domains x 5,001 steps x 96 images and DomainNet's 6 x 5,001 x 160: 12.5 M images;
 #           at 125e12 FLOPs a second (40 % of an A100's bf16 peak) 2.9 hours plain, 3.9 CAR-FT.
 #           Evaluation of about 10 M images an algorithm and trial: 0.8 hours, of three algorithms
-#           2.4. 3 trials: 28 GPU hours.
+#           2.4. 3 trials: 28 GPU hours. That is if the loaders keep up, and evaluation then reads
+#           3,600 images a second: more processes (DOMAINBED_CARFT_N_WORKERS; by default 4 a
+#           loader) or a clip_cache help; without, evaluation takes longer.
 #           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of activations an
 #           image in bf16: 10 GB, 16 GB for DomainNet.
 # Output:   OUTPUT (default: sweep_domainbed_vitb16): records, and the tables in results.txt.

@@ -5,7 +5,8 @@
 #           times that, 4 with CAR-FT's frozen copy (benchmarks/flops.py). 50,000 steps x 256
 #           images: 1.35e18 FLOPs plain, 1.80e18 CAR-FT; at 125e12 a second (40 % of an A100's
 #           bf16 peak) 3.0 and 4.0 hours, so 7 GPU hours a trial; evaluation adds less than 0.2.
-#           At that speed 900 to 1,200 images a second must be read: 16 cores, or a clip_cache.
+#           At that speed 900 to 1,200 images a second must be read: many loader
+#           processes (DOMAINBED_CARFT_N_WORKERS; by default 8), or a clip_cache.
 #           Memory: 86 M weights x 16 bytes, frozen copy 0.2 GB, 90 MB of activations an image
 #           in bf16: 25 GB at batch 256.
 # Output:   OUTPUT (default: sweep_imagenet_vitb16): records, evaluate_imagenet*.json, table.md.

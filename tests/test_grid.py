@@ -70,12 +70,34 @@ def test_a_killed_run_of_domainbed_is_deleted_first(tmp_path):
         os.utime(file, (0, 0))
     sweep, lacking = read(tmp_path)
     remark, delete, launch = grid.commands(sweep, lacking)
-    assert "delete what they left" in remark and " launch " in launch
+    assert "delete these" in remark and " launch " in launch
     # exactly that folder: another job of this sweep may be running
     assert delete == f"rm -r {folder}"
     (folder / "lock").touch()  # the embedded host resumes
     os.utime(folder / "lock", (0, 0))
     assert len(grid.commands(*read(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("left", [{}, {"err.txt": "Traceback (most recent call last):\nError\n"}])
+def test_a_run_without_records_is_deleted_too_for_domainbed_skips_its_folder(left, tmp_path):
+    folder = make_sweep(tmp_path, trials=1)[0][1]
+    for file in folder.iterdir():
+        file.unlink()
+    for name, text in left.items():
+        (folder / name).write_text(text)
+    _, delete, launch = grid.commands(*read(tmp_path))
+    assert delete == f"rm -r {folder}" and " launch " in launch
+
+
+def test_a_run_that_waits_for_its_turn_is_left_alone(tmp_path):
+    (_, running), (_, waiting), *_ = make_sweep(tmp_path, trials=1)
+    (running / "done").unlink()
+    text = (running / "results.jsonl").read_text()
+    (running / "results.jsonl").write_text(text.splitlines(keepends=True)[0])  # now
+    for file in waiting.iterdir():
+        file.unlink()
+    (remark,) = grid.commands(*read(tmp_path))
+    assert remark.startswith("# runs that are not started may be waiting")
 
 
 def test_runs_started_by_hand_get_train_commands(tmp_path):

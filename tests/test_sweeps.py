@@ -1,17 +1,23 @@
 """sweeps/*_vitb16.sh: each command that they run is one that the programs take."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from domainbed.scripts import collect_results, sweep, train
+from domainbed.scripts import sweep, train
 
 from domainbed_carft import evaluate
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
+sys.path.insert(0, str(SWEEPS.parent / "benchmarks"))
+
+import flops  # noqa: E402
+
+BASELINES_SCRIPT = "domainbed_baselines_vitb16.sh"
 RECORD = """#!{python}
 import shlex, sys
 open({log!r}, "a").write(shlex.join(sys.argv[1:]) + chr(10))
@@ -45,8 +51,13 @@ def parsed(words):
     parsers["sweep"] = sweep.parse_args
     if module in parsers:
         return module, parsers[module](words[2:])
-    assert module == "collect_results" and collect_results and words[2] == "--input_dir"
+    flag = "--sweep" if module == "doctor" else "--input_dir"
+    assert module in ("collect_results", "doctor", "wise_ft") and words[2] == flag
     return module, None
+
+
+# No tables of a sweep that is not done: DomainBed starts no job a second time.
+BASELINES = ["sweep", "doctor", "wise_ft", "collect_results"]
 
 
 @pytest.mark.parametrize(
@@ -59,6 +70,8 @@ def parsed(words):
             [*["evaluate", *["train", "evaluate"] * 2] * 11, "evaluate"],
         ),
         ("domainbed_vitb16.sh", {}, ["sweep", "collect_results"]),
+        (BASELINES_SCRIPT, {}, BASELINES),
+        (BASELINES_SCRIPT, {"SEARCH": "full"}, BASELINES),
     ],
 )
 def test_a_script_s_commands_are_right(script, environment, programs, tmp_path, monkeypatch):
@@ -68,23 +81,18 @@ def test_a_script_s_commands_are_right(script, environment, programs, tmp_path, 
     for module, args in found:
         if module == "train":
             assert args.test_envs == [1] and '"clip_transform": "clip"' in args.hparams
-    if script != "domainbed_vitb16.sh":
+    if not script.startswith("domainbed_"):
         assert len(found[-1][1].table) >= 2
 
 
 @pytest.mark.parametrize("script", sorted(p.name for p in SWEEPS.glob("*_vitb16.sh")))
 def test_a_header_says_question_cost_and_output_by_the_counted_flops(script):
-    sys.path.insert(0, str(SWEEPS.parent / "benchmarks"))
-    import flops
-
     text = (SWEEPS / script).read_text()
     assert all(f"# {word}:" in text for word in ("Question", "Cost", "Output"))
     assert f"{flops.forward_flops() / 1e9:.1f} GFLOPs an image" in text
 
 
 def test_the_hours_follow_from_the_flops():
-    import flops
-
     once = flops.forward_flops()
     hours = {factor: flops.hours(50000 * 256, factor * once, 125e12) for factor in (3, 4)}
     assert f"{hours[3]:.1f} and {hours[4]:.1f} hours" in (SWEEPS / "imagenet_vitb16.sh").read_text()
@@ -92,3 +100,35 @@ def test_the_hours_follow_from_the_flops():
     hours = {factor: flops.hours(images, factor * once, 125e12) for factor in (3, 4)}
     text = (SWEEPS / "domainbed_vitb16.sh").read_text()
     assert f"{hours[3]:.1f} hours plain, {hours[4]:.1f} CAR-FT" in text
+
+
+def test_the_hours_of_all_methods_follow_from_the_flops():
+    once = flops.forward_flops()
+    # images, domains, checkpoints of 5,001 steps; DomainNet: every 1,000th step, others every 300th
+    sizes = {
+        **{"PACS": (9991, 4, 18), "VLCS": (10729, 4, 18), "OfficeHome": (15588, 4, 18)},
+        **{"TerraIncognita": (24788, 4, 18), "DomainNet": (586575, 6, 6)},
+    }
+    training = 1 / 3 + 0.93 + 3 * 1 + 1.03 + 3 * 1.33 + 1.34  # relative to CLIP_ERM
+    text = (SWEEPS / BASELINES_SCRIPT).read_text()
+    assert f"all eleven {training:.1f}" in text
+    reduced, full, wise = {}, {}, [0, 0]
+    for name, (images, domains, checkpoints) in sizes.items():
+        singles, pairs = domains, domains * (domains - 1) // 2
+        looks = flops.hours(images * checkpoints, once)
+        step = flops.hours(5001 * 32, 3 * once)  # of one domain
+        one = {n: training * (domains - n) * step + 11 * looks for n in (1, 2)}
+        reduced[name] = 3 * singles * one[1]
+        full[name] = 60 * (singles * one[1] + pairs * one[2])
+        # 10 methods, 11 values of alpha: the out fifth of all domains, the rest of n test domains
+        per_run = {n: 110 * flops.hours(images * (0.2 + 0.8 * n / domains), once) for n in (1, 2)}
+        wise[0] += 3 * singles * per_run[1]
+        wise[1] += 60 * (singles * per_run[1] + pairs * per_run[2])
+        (row,) = re.findall(rf"^# +{name} +([\d,]+)[ a-zA-Z]* +([\d,]+)", text, re.M)
+        said = [int(number.replace(",", "")) for number in row]
+        assert said == [round(reduced[name]), 10 * round(full[name] / 10)], name
+    (row,) = re.findall(r"^# +WiSE-FT +(\d+) +([\d,]+)", text, re.M)
+    assert [int(n.replace(",", "")) for n in row] == [round(wise[0]), 10 * round(wise[1] / 10)]
+    total = sum(reduced.values()) + wise[0], sum(full.values()) + wise[1]
+    (row,) = re.findall(r"^# +all +(\d+) +([\d,]+)", text, re.M)
+    assert [int(n.replace(",", "")) for n in row] == [round(total[0], -1), round(total[1], -2)]

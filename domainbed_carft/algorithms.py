@@ -333,7 +333,8 @@ def _planned_steps(knobs, data):
 def _output_dim(encoder, resolution):
     was_training = encoder.training
     with torch.no_grad():
-        dim = encoder.eval()(torch.zeros(1, 3, resolution, resolution)).shape[1]
+        # without its autocast, which may be fp16, on a CPU
+        dim = encoder.eval().visual(torch.zeros(1, 3, resolution, resolution)).shape[1]
     encoder.train(was_training)
     return dim
 

@@ -73,6 +73,8 @@ def check_installation():
         kind, where = register.find_host()
     except RuntimeError as error:
         raise SystemExit(f"doctor: error: {error}") from None
+    if kind == "domainbed" and not armed and not off:
+        problems.append("no start-up file: pip install domainbed_carft, regularly or --editable")
     commit = provenance.commit_of(where)
     print(f"Host: {kind} at {where}{f', commit {commit}' if commit else ''}")
     try:

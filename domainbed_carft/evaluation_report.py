@@ -9,6 +9,7 @@ import pandas as pd
 
 from . import metrics
 from .names import unknown
+from .records import differing
 from .stats import mean_text
 
 
@@ -84,22 +85,33 @@ def compare(paths):
     """Return the table of records: a row per algorithm and α, a column per environment.
 
     Cells are mean ± standard error, in per cent, over the records (trials) of a row; at n = 1, the
-    number alone.
+    number alone. Records of one algorithm and data with other hparams, test environments, steps or
+    training data are no trials of each other, but rows of their own: "CARFT [carft_lambda=3.0]".
+
+    Raises:
+        ValueError: no record of evaluate, or one run evaluated twice.
     """
-    cells, columns = {}, []
-    for path in paths:
-        try:
-            with open(path, encoding="utf-8") as file:
-                record = json.load(file)
-            rows, metric, algorithm = record["rows"], record["metric"], record["algorithm"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{path} is no record of evaluate: {error!r}") from error
-        for row in rows:
+    records = [_read_record(path) for path in paths]
+    varied = _varied(records)
+    cells, sources, columns = {}, {}, []
+    for path, record in zip(paths, records):
+        settings, shown = _settings(record), varied.get(record["algorithm"])
+        algorithm = record["algorithm"] + (
+            f" [{', '.join(f'{k}={settings.get(k)}' for k in shown)}]" if shown else ""
+        )
+        args = record["args"] or {}
+        trial = args.get("trial_seed"), args.get("seed"), args.get("hparams_seed")
+        for row in record["rows"]:
             suite = "" if record["data"] == "imagenet" else f"{record['data']} "
             name = suite + label(row)
             key = algorithm, "" if row["alpha"] is None else f"{row['alpha']:g}"
+            first = sources.setdefault((*key, name, *trial), path)
+            if first != path or paths.count(path) > 1:
+                raise ValueError(
+                    f"{first} and {path} are of the same trial: leave out one (--table)"
+                )
             columns += [name] if name not in columns else []
-            cells.setdefault(key, {}).setdefault(name, []).append(100 * row[metric])
+            cells.setdefault(key, {}).setdefault(name, []).append(100 * row[record["metric"]])
     return pd.DataFrame(
         [
             {"algorithm": algorithm, "alpha": alpha, "n": max(map(len, found.values()))}
@@ -108,6 +120,35 @@ def compare(paths):
         ],
         columns=["algorithm", "alpha", "n", *columns],
     )
+
+
+def _read_record(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+        for key in ("rows", "metric", "algorithm", "data", "args", "hparams"):
+            record[key]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no record of evaluate: {error!r}") from error
+    return record
+
+
+def _settings(record):
+    """Return what must be the same in records that are trials of each other."""
+    args = record["args"] or {}
+    return {**record["hparams"], **{k: args.get(k) for k in ("dataset", "test_envs", "steps")}}
+
+
+def _varied(records):
+    """Return {algorithm: settings that differ between its records on the same data}."""
+    groups = {}
+    for record in records:
+        groups.setdefault((record["algorithm"], record["data"]), []).append(_settings(record))
+    varied = {}
+    for (algorithm, _), settings in groups.items():
+        keys = {key for other in settings for key in differing(settings[0], other)}
+        varied[algorithm] = sorted({*varied.get(algorithm, ()), *keys})
+    return varied
 
 
 def scatter(record, lines, points, path):

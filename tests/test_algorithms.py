@@ -138,6 +138,11 @@ def test_without_a_data_set_it_does_not_predict_garbage(make):
         make("CARFT", dataset=False).predict(batches()[0][0])
 
 
+def test_a_model_of_fp16_is_built_on_a_cpu_before_it_is_moved_to_a_gpu(make):
+    weights = make("CARFT").state_dict()
+    make("CARFT", dataset=False, clip_precision="fp16").load_state_dict(weights)
+
+
 def test_hparams_stay_plain_and_as_they_were(make):
     algorithm = make("CARFT")
     given = dict(algorithm.hparams)

@@ -13,6 +13,7 @@ import pytest
 from conftest import DOMAINS, make_image_folder
 
 import domainbed_carft
+from domainbed_carft import doctor, register
 
 pytestmark = pytest.mark.slow
 
@@ -202,6 +203,17 @@ def test_doctor(tmp_path):
     assert done.stdout.count(": hooked") == 5
     assert done.stdout.rstrip().endswith("All is well."), done.stdout
     assert done.returncode == 0
+
+
+def test_doctor_wants_the_start_up_file_where_there_is_a_domainbed(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    while register.PostImportHooks in sys.meta_path:
+        sys.meta_path.remove(register.PostImportHooks)
+    monkeypatch.setattr(register, "find_host", lambda: ("domainbed", Path("here")))
+    monkeypatch.delenv("DOMAINBED_CARFT_AUTOLOAD", raising=False)
+    with pytest.raises(SystemExit) as left:
+        doctor.check_installation()
+    assert left.value.code == 1 and "PROBLEM: no start-up file" in capsys.readouterr().out
 
 
 def test_doctor_says_what_a_wrong_host_could_be(tmp_path):

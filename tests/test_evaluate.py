@@ -221,13 +221,53 @@ def test_a_baseline_as_lines(tmp_path):
             evaluation_report.read_baseline(str(file), "ImageNet")
 
 
+def write_record(path, name, alpha, top1, trial=0, data="imagenet", test_envs=(1,), **hparams):
+    row = {"environment": "V2", "split": "all", "alpha": alpha, "top1": top1, "per_class": 0.0}
+    args = {"trial_seed": trial, "seed": trial, "test_envs": list(test_envs), "dataset": "ImageNet"}
+    content = {"rows": [row], "metric": "top1", "algorithm": name, "data": data, "args": args}
+    path.write_text(json.dumps({**content, "hparams": hparams}))
+    return str(path)
+
+
+def test_runs_with_other_knobs_are_no_trials_of_each_other(tmp_path):
+    weak, strong = {"carft_lambda": 1.0, "lr": 0.5}, {"carft_lambda": 30.0, "lr": 0.5}
+    files = [
+        write_record(tmp_path / "a", "CARFT", 1.0, 0.5, 0, **weak),
+        write_record(tmp_path / "b", "CARFT", 1.0, 0.75, 0, **strong),
+        # another data set's learning rate makes no row of its own
+        write_record(tmp_path / "c", "CARFT", 1.0, 0.25, 0, "DTD", **{**weak, "lr": 0.25}),
+        write_record(tmp_path / "d", "CLIP_ERM", 1.0, 0.5, 0, lr=0.5),
+        write_record(tmp_path / "e", "CLIP_ERM", 1.0, 0.5, 1, test_envs=[2], lr=0.5),
+    ]
+    table = evaluation_report.compare(files)
+    assert table.fillna("").values.tolist() == [
+        ["CARFT [carft_lambda=1.0]", "1", 1, "50.0", "25.0"],
+        ["CARFT [carft_lambda=30.0]", "1", 1, "75.0", ""],
+        ["CLIP_ERM [test_envs=[1]]", "1", 1, "50.0", ""],
+        ["CLIP_ERM [test_envs=[2]]", "1", 1, "50.0", ""],
+    ]
+
+
+def test_a_trial_counts_once(tmp_path):
+    first = write_record(tmp_path / "a", "CARFT", 1.0, 0.5)
+    again = write_record(tmp_path / "b", "CARFT", 1.0, 0.5)
+    for files in ([first, again], [first, first]):
+        with pytest.raises(ValueError, match="of the same trial: leave out one"):
+            evaluation_report.compare(files)
+    half = write_record(tmp_path / "c", "CARFT", 0.5, 0.5)
+    assert list(evaluation_report.compare([first, half]).n) == [1, 1]
+
+
 def test_several_records_as_one_table(tmp_path):
-    for i, (name, alpha, top1) in enumerate(
-        [("CARFT", 1.0, 0.5), ("CARFT", 1.0, 0.7), ("CARFT", 0.5, 0.25), ("CLIP_ERM", 1.0, 0.125)]
+    for i, (name, alpha, top1, trial) in enumerate(
+        [
+            ("CARFT", 1.0, 0.5, 0),
+            ("CARFT", 1.0, 0.7, 1),
+            ("CARFT", 0.5, 0.25, 0),
+            ("CLIP_ERM", 1.0, 0.125, 0),
+        ]
     ):
-        row = {"environment": "V2", "split": "all", "alpha": alpha, "top1": top1, "per_class": 0.0}
-        content = {"rows": [row], "metric": "top1", "algorithm": name, "data": "imagenet"}
-        (tmp_path / f"{i}.json").write_text(json.dumps(content))
+        write_record(tmp_path / f"{i}.json", name, alpha, top1, trial)
     table = evaluation_report.compare([f"{tmp_path}/{i}.json" for i in range(4)])
     # 50 and 70: mean 60, population deviation 10, over √2
     assert table.values.tolist() == [

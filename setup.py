@@ -94,7 +94,7 @@ setup(
     extras_require={
         "test": ["pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"],
         # What an unmodified DomainBed imports itself for train, sweep and collect_results.
-        "domainbed": ["wilds>=2.0", "timm>=0.9"],
+        "domainbed": ["wilds>=2.0", "timm>=0.9", "gdown>=5.0"],
     },
     cmdclass={"build_py": BuildPyWithStartup, "editable_wheel": EditableWheelWithStartup},
     classifiers=[

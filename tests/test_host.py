@@ -5,9 +5,10 @@ this one's packages, so that the start-up files are tested too.
 """
 
 import json
+import re
 
 import pytest
-from host_install import TRAIN, Environment, jobs, records, status
+from host_install import SOURCE, TRAIN, Environment, jobs, records, status
 
 pytestmark = pytest.mark.host
 
@@ -84,6 +85,14 @@ def test_random_hparams_of_ours_are_plain_values(install, real_host):
     )
     types = json.loads(install.run(f'python -c "{code}"', real_host).stdout)
     assert set(types) == {"bool", "float", "int", "str"}
+
+
+def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(install, real_host):
+    section = (SOURCE / "docs" / "datasets.md").read_text().split("## DomainBed's five")[1]
+    named = sorted(set(re.findall(r"download_\w+", section.split("\n## ")[0])))
+    code = f"from domainbed.scripts import download as d; {', '.join(f'd.{n}' for n in named)}"
+    assert len(named) == 5
+    install.run(f'python -c "{code}"', real_host)
 
 
 def test_doctor_finds_the_host_well(install, real_host):

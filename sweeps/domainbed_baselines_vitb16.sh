@@ -53,6 +53,6 @@ esac
     --algorithms CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill CLIP_FLYP CLIP_MIRO \
     CLIP_LipsumFT CLIP_CLIPood CARFT \
     --datasets $DATASETS $FLAGS --command_launcher "$LAUNCHER" --skip_confirmation
-"$PYTHON" -m domainbed_carft.doctor --sweep "$OUTPUT"
 "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT"
+"$PYTHON" -m domainbed_carft.doctor --sweep "$OUTPUT"
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"

@@ -57,7 +57,7 @@ def parsed(words):
 
 
 # No tables of a sweep that is not done: DomainBed starts no job a second time.
-BASELINES = ["sweep", "doctor", "wise_ft", "collect_results"]
+BASELINES = ["sweep", "wise_ft", "doctor", "collect_results"]
 
 
 @pytest.mark.parametrize(

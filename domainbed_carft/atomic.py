@@ -39,18 +39,25 @@ def set_aside(path):
 
 @contextlib.contextmanager
 def alone(path):
-    """Wait until no other process makes the file; a killed process holds nothing.
+    """Wait until no other process makes the file; yield whether that is sure.
+
+    It is not where the system or the file system has no locks: nobody waits there. A killed process
+    holds nothing.
 
     Raises:
         OSError: the lock beside the file cannot be written.
     """
     if fcntl is None:
-        yield
+        yield False
         return
     with open(f"{path}.lock", "a") as lock:
+        held = True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"Waiting for another process that makes {path}", file=sys.stderr)
             fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        except OSError as error:
+            print(f"No lock on {path}, this file system has none: {error}", file=sys.stderr)
+            held = False
+        yield held

@@ -157,8 +157,12 @@ def _load_open_clip(name):
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if tag not in tags and not os.path.isfile(tag):
         raise ValueError(unknown(f"weights of open_clip's {model_name}", tag, [*tags, "a file"]))
+    # open_clip only warns where weights want OpenAI's activation and the model has another
+    quick = tag in tags and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu", False)
     try:
-        model = open_clip.create_model(model_name, pretrained=tag, precision="fp32", device="cpu")
+        model = open_clip.create_model(
+            model_name, pretrained=tag, precision="fp32", device="cpu", force_quick_gelu=quick
+        )
     except (OSError, RuntimeError) as e:
         raise FileNotFoundError(
             f"The weights {tag} of open_clip's {model_name} could not be loaded or downloaded "

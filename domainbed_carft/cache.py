@@ -98,22 +98,23 @@ def _built(env, square, kind, size, folder):
         return file
     try:
         os.makedirs(folder, exist_ok=True)
-        with atomic.alone(file):
+        with atomic.alone(file) as held:
             if not os.path.exists(file):
-                _build(env, square, size, file)
+                _build(env, square, size, file, held)
     except OSError as error:
         raise ValueError(f"The cache {folder} (clip_cache) cannot be written: {error}") from error
     return file
 
 
-def _build(env, square, size, file):
+def _build(env, square, size, file, held):
     n = len(env)
     print(f"Caching {n} images in {file}: {n * size * size * 3 / 1e9:.1f} GB", file=sys.stderr)
     folder, name = os.path.split(file)
-    for left in os.listdir(folder):  # of a build that was killed; nobody else builds this file now
-        if atomic.fcntl and left.startswith(f"{name}.") and left.endswith(".part"):
+    here = f"{name}.{socket.gethostname()}-"
+    for left in os.listdir(folder) if held else ():  # of a build that was killed on this machine
+        if left.startswith(here) and left.endswith(".part"):
             os.remove(os.path.join(folder, left))
-    part = f"{file}.{socket.gethostname()}-{os.getpid()}.part"  # readable by whom umask lets
+    part = os.path.join(folder, f"{here}{os.getpid()}.part")  # readable by whom umask lets
     asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
     try:
         loader = torch.utils.data.DataLoader(

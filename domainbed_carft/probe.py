@@ -17,10 +17,10 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from . import backbones, probe_plots, prompt_cache, tables, workers
+from . import backbones, probe_plots, prompt_cache, soundness, tables, workers
 from .losses import context_kl, context_probs
 from .prompts import build_prompts, prompt_weights
-from .register import register
+from .register import known_datasets, register
 from .stats import interval
 from .summary import ordered
 
@@ -80,9 +80,12 @@ class Prober:
 
     def features(self, algorithm, env, keys, desc):
         """Return f(x) (len(keys), D) of an environment's images, on the CPU."""
-        n_workers = 0 if hasattr(env, "contexts") else min(4, os.cpu_count() or 1)
+        asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
+        in_memory = hasattr(env, "contexts") or len(keys) < workers.FEW_IMAGES
         loader = torch.utils.data.DataLoader(
-            torch.utils.data.Subset(env, keys), batch_size=BATCH, **workers.forked(n_workers)
+            torch.utils.data.Subset(env, keys),
+            batch_size=BATCH,
+            **workers.forked(0 if in_memory else asked),
         )
         algorithm.to(self.device)
         with torch.no_grad():
@@ -121,8 +124,8 @@ class Prober:
             self.weights[key] = found, W_ctx, templates
         return self.weights[key]
 
-    def model(self, run, step):
-        """Return (recognition rows, KL rows) of the model that the run holds now."""
+    def model(self, run, step, name):
+        """Return (recognition rows, KL rows) of the model that the run holds now, called `name`."""
         from .runs import splits
 
         names = run.description.domains
@@ -133,9 +136,10 @@ class Prober:
             role = "target" if i in run.args["test_envs"] else "source"
             keys = list(range(len(env))) if role == "target" else list(parts[f"env{i}_out"].keys)
             z0 = self.zero_shot(run, i, keys)
-            z = self.features(run.algorithm, env, keys, f"{run.args['algorithm']}, {names[i]}")
+            z = self.features(run.algorithm, env, keys, f"{name}, {names[i]}")
             of = {
                 **{k: run.args[k] for k in KEYS[:4]},
+                "algorithm": name,
                 "test_envs": " ".join(map(str, run.args["test_envs"])),
                 "step": step,
                 "domain": names[i],
@@ -146,8 +150,8 @@ class Prober:
             for group, W in weights.items():
                 truth = truths[i][group][keys]
                 seen = {
-                    name: recognition(x, W, truth)
-                    for name, x in (("zero_shot", z0), ("fine_tuned", z))
+                    when: recognition(x, W, truth)
+                    for when, x in (("zero_shot", z0), ("fine_tuned", z))
                 }
                 recognised.append({**of, "group": group, "n": len(keys), **seen})
         return recognised, moved
@@ -212,6 +216,29 @@ def find(input_dir):
     return found
 
 
+def judged(input_dir, found):
+    """Return ([(name of its row, {step: model file})], [what is left out, and why]) of find's runs.
+
+    Rows are those of the tables: a run that does not count there is left out, and runs of other
+    arguments have a name of their own. Of one run alone all is taken, under its algorithm's name.
+    """
+    from .runs import RECORDS
+
+    if os.path.isfile(os.path.join(input_dir, RECORDS)):
+        return [(None, files) for _, files in found], []
+    jobs = {job.path: job for job in soundness.read(input_dir, known_datasets()).jobs}
+    kept, left_out = [], []
+    for folder, files in found:
+        job = jobs.get(folder)
+        if job and job.unsound:
+            left_out.append(f"{folder}: {job.unsound}")
+        else:
+            kept.append((job and job.args["algorithm"], files))
+    if not kept:
+        raise ValueError("\n".join(["No run that counts:", *left_out]))
+    return kept, left_out
+
+
 def main(argv=None):
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -225,7 +252,7 @@ def main(argv=None):
     register()
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     try:
-        found = find(args.input_dir)
+        found, left_out = judged(args.input_dir, find(args.input_dir))
         os.makedirs(output, exist_ok=True)
         cells, moved, pictured, failed = measure(found, args.data_dir)
     except (FileNotFoundError, ValueError) as error:
@@ -242,11 +269,17 @@ def main(argv=None):
         probe_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
     print(f"Tables and plots are in {output}", file=sys.stderr)
     if failed:
-        raise SystemExit("\n".join(["Not in them, as they cannot be opened:", *failed]))
+        left_out += ["Not in them, as they cannot be opened:", *failed]
+    if left_out:
+        raise SystemExit("\n".join(left_out))
 
 
 def measure(found, data_dir=None):
     """Measure models, but for those of other algorithms.
+
+    Args:
+        found: [(name of its row, {step: model file})] of :func:`judged`.
+        data_dir: of runs.load.
 
     Returns:
         (recognition cells, KL cells, what probe_plots.distributions draws, [what could not be
@@ -255,16 +288,20 @@ def measure(found, data_dir=None):
     Raises:
         FileNotFoundError, ValueError: as runs.load, where no model can be opened.
     """
-    from .runs import OtherAlgorithm, load
+    from .runs import OtherAlgorithm, is_ours, load
 
     prober, cells, moved, trained, failed, others = Prober(), [], [], {}, [], 0
     with tqdm(total=sum(len(files) for _, files in found), desc="models", unit="model") as bar:
-        for _, files in found:
+        for name, files in found:
             try:
-                run = load(next(iter(files.values())), data_dir)
+                first = next(iter(files.values()))
+                if name and not is_ours(name.partition(" [")[0]):  # known before it is opened
+                    raise OtherAlgorithm(f"{first} is a model of {name}, and none of this package")
+                run = load(first, data_dir)
+                name = name or run.args["algorithm"]
                 for step, path in files.items():
                     run.use(path)
-                    more_cells, more_moved = prober.model(run, step)
+                    more_cells, more_moved = prober.model(run, step, name)
                     cells += more_cells
                     moved += more_moved
                     bar.update()
@@ -278,7 +315,7 @@ def measure(found, data_dir=None):
                 args = run.args
                 shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
                 of = trained.setdefault((*shared, *args["test_envs"]), {})
-                of.setdefault(args["algorithm"], path)
+                of.setdefault(name, path)
     if not cells:
         raise ValueError(failed[0]) if failed else other
     if others:

@@ -76,8 +76,7 @@ def load(path, data_dir=None):
         raise FileNotFoundError(f"{sweep} is a sweep: give one of its {len(runs)} runs ({runs[0]})")
     saved = read(path)
     args = saved["args"]
-    cls = getattr(host_algorithms, args["algorithm"], None)
-    if not (isinstance(cls, type) and issubclass(cls, algorithms._CLIP)):
+    if not is_ours(args["algorithm"]):
         raise OtherAlgorithm(
             f"{path} is a model of {args['algorithm']}, which has no image encoder of this "
             f"package; those that have one: {', '.join(algorithms.NAMES)}"
@@ -87,6 +86,7 @@ def load(path, data_dir=None):
     # Knobs that came after the model was saved have their defaults, which are what it had.
     hparams = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
     hparams.update(saved["model_hparams"], data_augmentation=False)
+    cls = getattr(host_algorithms, args["algorithm"])
     cls_data = host_datasets.get_dataset_class(args["dataset"])
     dataset = cls_data(data_dir or args["data_dir"], args["test_envs"], hparams)
     shape = [saved[f"model_{name}"] for name in ("input_shape", "num_classes", "num_domains")]
@@ -101,6 +101,12 @@ def load(path, data_dir=None):
         algorithm=algorithm,
         zero_shot=zero_shot,
     )
+
+
+def is_ours(algorithm):
+    """Say whether the algorithm of this name has an image encoder of this package."""
+    cls = getattr(host_algorithms, algorithm, None)
+    return isinstance(cls, type) and issubclass(cls, algorithms._CLIP)
 
 
 def read(path):

@@ -138,34 +138,46 @@ def _check_steps(sweep):
                 sweep.problems.append(Problem(job.folder, job.unsound))
 
 
+def row_names(runs):
+    """Return what the tables call each of some runs, given by their arguments.
+
+    The algorithm, or, where runs of one data set and algorithm were started with different
+    arguments, the algorithm and those: "CARFT [carft_lambda=0.1]".
+    """
+    settings = [_settings(args) for args in runs]
+    kinds = collections.defaultdict(list)
+    for i, args in enumerate(runs):
+        kinds[args["dataset"], args["algorithm"]].append(i)
+    names = [args["algorithm"] for args in runs]
+    for of in kinds.values():
+        varied = {key for i in of for key in differing(settings[of[0]], settings[i])}
+        for i in of if varied else ():
+            shown = (f"{k}={settings[i].get(k, 'default')}" for k in sorted(varied))
+            names[i] += f" [{', '.join(shown)}]"
+    return names
+
+
+def _settings(args):
+    settings = {k: v for k, v in args.items() if k not in FREE}
+    given = settings.pop("hparams", None)
+    try:
+        settings.update(json.loads(given) if given else {})
+    except (TypeError, ValueError):
+        settings["hparams"] = given
+    return settings
+
+
 def _separate_variants(sweep):
     """Give runs of one data set and algorithm with different arguments names of their own."""
-    kinds = collections.defaultdict(lambda: collections.defaultdict(list))
-    for job in sweep.jobs:
-        if job.args and not job.unsound.startswith("lines of different runs"):
-            settings = {k: v for k, v in job.args.items() if k not in FREE}
-            given = settings.pop("hparams", None)
-            try:
-                settings.update(json.loads(given) if given else {})
-            except (TypeError, ValueError):
-                settings["hparams"] = given
-            kind = kinds[job.args["dataset"], job.args["algorithm"]]
-            kind[json.dumps(settings, sort_keys=True)].append(job)
-    for (dataset, algorithm), variants in kinds.items():
-        if len(variants) == 1:
-            continue
-        settings = {text: json.loads(text) for text in variants}
-        first = next(iter(settings.values()))
-        varied = {key for other in settings.values() for key in differing(first, other)}
-        names = []
-        for text, jobs in variants.items():
-            shown = (f"{k}={settings[text].get(k, 'default')}" for k in sorted(varied))
-            names.append(f"{algorithm} [{', '.join(shown)}]")
-            for job in jobs:
-                _rename(job, names[-1])
-        where = f"{dataset}, {algorithm}"
+    jobs = [j for j in sweep.jobs if j.args and not j.unsound.startswith("lines of different runs")]
+    found = collections.defaultdict(set)
+    for job, name in zip(jobs, row_names([job.args for job in jobs])):
+        if name != job.args["algorithm"]:
+            found[job.args["dataset"], job.args["algorithm"]].add(name)
+            _rename(job, name)
+    for (dataset, algorithm), names in found.items():
         what = f"runs of different arguments are rows of their own: {'; '.join(sorted(names))}"
-        sweep.problems.append(Problem(where, what, left_out=False))
+        sweep.problems.append(Problem(f"{dataset}, {algorithm}", what, left_out=False))
 
 
 def _rename(job, algorithm):

@@ -91,6 +91,19 @@ def check_names(args):
         for name in names:
             if not hasattr(module, name):
                 raise SystemExit(unknown(what, name, known))
+    for name in args.datasets:
+        left_out = getattr(getattr(datasets, name), "TEST_ENVS", (0,))
+        if len(left_out) > 1:
+            raise SystemExit(
+                f"{name} leaves out {len(left_out)} environments at once, which no selection rule "
+                "of DomainBed reads: every cell would be X. Run `python -m domainbed_carft.train` "
+                "and `.evaluate` instead, as sweeps/imagenet_vitb16.sh does"
+            )
+        if hasattr(getattr(datasets, name), "TEST_ENVS") and find_host()[0] == "domainbed":
+            raise SystemExit(
+                f"{name} has a training and a test part, and DomainBed's sweep would leave out "
+                "either: run it on the embedded host, with DOMAINBED_CARFT_HOST=embedded"
+            )
     if args.command_launcher not in command_launchers.REGISTRY:
         known = list(command_launchers.REGISTRY)
         raise SystemExit(unknown("command launcher", args.command_launcher, known))

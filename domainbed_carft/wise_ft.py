@@ -27,7 +27,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import atomic, plots, provenance, workers
+from . import atomic, plots, provenance, soundness, workers
 from .hparams import ALGORITHMS
 from .plots import WISE
 from .register import find_host, register
@@ -176,16 +176,18 @@ def table(records):
     import pandas as pd
 
     rows = []
-    for record in records:
+    records = [r for r in records if len(r["args"]["test_envs"]) == 1]
+    trained = [
+        {**r["args"], "algorithm": r["args"]["algorithm"].removesuffix(WISE)} for r in records
+    ]
+    for record, name in zip(records, soundness.row_names(trained)):
         args = record["args"]
-        if len(args["test_envs"]) > 1:
-            continue
         env = args["test_envs"][0]
         for row in record["alpha_curve"]:
             rows.append(
                 {
                     "dataset": args["dataset"],
-                    "algorithm": args["algorithm"].removesuffix(WISE),
+                    "algorithm": name,
                     "test_env": env,
                     "trial_seed": args["trial_seed"],
                     "alpha": row["alpha"],

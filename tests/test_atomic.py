@@ -1,5 +1,6 @@
 """atomic.py: the old file or the new one, and nothing beside it."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -47,3 +48,13 @@ def test_what_is_set_aside_replaces_nothing(tmp_path):
     assert found == [str(tmp_path / name) for name in ("a.old", "a.old2", "a.old3")]
     assert [Path(path).read_text() for path in found] == ["first", "second", "third"]
     assert not (tmp_path / "a").exists()
+
+
+def test_where_there_are_no_locks_nobody_waits_and_it_is_said(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(atomic.fcntl, "flock", flock)
+    with atomic.alone(tmp_path / "file") as held:
+        assert not held
+    assert "this file system has none" in capsys.readouterr().err

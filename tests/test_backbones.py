@@ -178,6 +178,20 @@ def test_a_model_that_gives_tokens_is_refused(monkeypatch):
         backbones.load("open_clip:coca_ViT-B-32/laion2b_s13b_b90k")
 
 
+@pytest.mark.parametrize("tag, quick", [("openai", True), ("laion2b_s34b_b88k", False)])
+def test_open_clip_s_weights_get_the_activation_that_they_were_trained_with(
+    tag, quick, monkeypatch
+):
+    import open_clip
+
+    def create(*_, force_quick_gelu, **__):
+        raise OSError(f"quick: {force_quick_gelu}")
+
+    monkeypatch.setattr(open_clip, "create_model", create)
+    with pytest.raises(FileNotFoundError, match=f"quick: {quick}"):
+        backbones.load(f"open_clip:ViT-B-16/{tag}")
+
+
 def test_the_hash_of_weights_sees_every_tower(tiny_clip):
     backbone = backbones.load(tiny_clip)
     first = backbones.weights_hash(backbone)

@@ -197,6 +197,13 @@ def test_a_sweep_checks_knobs_before_it_makes_folders(knobs, message, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_sweep_whose_tables_would_be_x_is_refused(tmp_path):
+    words = "launch --algorithms CARFT --datasets ImageNetShift --data_dir none --output_dir out"
+    done = command("sweep", *words.split(), "--command_launcher", "local", cwd=tmp_path)
+    assert done.returncode == 1 and "leaves out 5 environments at once" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_doctor(tmp_path):
     done = command("doctor", cwd=tmp_path)
     assert "Host: embedded" in done.stdout

@@ -1,6 +1,7 @@
 """probe.py: recognition and KL by hand, and the command on real runs of both kinds of data."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -142,11 +143,13 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
             (tmp_path / name / file).write_bytes((pacs / name / file).read_bytes())
     other = torch.load(pacs / "CARFT-0" / "model.pkl")
     other["args"]["algorithm"] = "ERM"
-    for name in ("erm", "broken"):
+    records = (pacs / "CARFT-0" / "results.jsonl").read_text()
+    for name, old, new in (
+        ("erm", '"CARFT"', '"ERM"'),
+        ("broken", '"trial_seed": 0', '"trial_seed": 1'),
+    ):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "results.jsonl").write_bytes(
-            (pacs / "CARFT-0/results.jsonl").read_bytes()
-        )
+        (tmp_path / name / "results.jsonl").write_text(records.replace(old, new))
     torch.save(other, tmp_path / "erm" / "model.pkl")
     (tmp_path / "broken" / "model.pkl").write_text("none")
     with pytest.raises(
@@ -165,6 +168,37 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
     with pytest.raises(SystemExit, match="2"):
         probe.main(["--input_dir", str(tmp_path)])
     assert "is not a model of DomainBed's train" in capsys.readouterr().err  # not ERM's excuse
+
+
+def test_rows_are_those_of_the_tables(pacs, tmp_path):
+    """Runs of other arguments have rows of their own, and unfinished runs none."""
+    for i, (source, more) in enumerate((("CARFT-0", {}), ("CARFT-1", {"carft_lambda": 3.0}))):
+        run = tmp_path / f"run{i}"
+        shutil.copytree(pacs / source, run)
+        for file in [*run.glob("*.pkl"), run / "results.jsonl"]:
+            change_hparams(file, more)
+    shutil.copytree(pacs / "CLIP_ERM-0", tmp_path / "killed")
+    (tmp_path / "killed" / "done").unlink()
+    first = (tmp_path / "killed" / "results.jsonl").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "killed" / "results.jsonl").write_text(first)
+    with pytest.raises(SystemExit, match="killed: not finished: its records end at step 0 of 2"):
+        probe.main(["--input_dir", str(tmp_path)])
+    found = pd.read_csv(tmp_path / "probe" / "summary.csv")
+    names = {"CARFT [carft_lambda=default]", "CARFT [carft_lambda=3.0]"}
+    assert set(found.algorithm) == names and set(found.trials) == {1}
+
+
+def change_hparams(file, more):
+    """Give a run's model or records other --hparams."""
+    if file.suffix == ".pkl":
+        saved = torch.load(file)
+        saved["args"]["hparams"] = json.dumps({**json.loads(saved["args"]["hparams"]), **more})
+        torch.save(saved, file)
+        return
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["args"]["hparams"] = json.dumps({**json.loads(line["args"]["hparams"]), **more})
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def test_zero_shot_clip_alone_has_tables_and_no_plots(pacs, tmp_path):

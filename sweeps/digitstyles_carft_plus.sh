@@ -39,7 +39,7 @@ sweep() { # folder, trials, algorithms
 if [ -z "${CONFIRM:-}" ]; then
     for VARIANT in "${!KNOBS[@]}"; do sweep "$VARIANT" 3 CARFT; done
     sweep main 3 CLIP_ERM
-    "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
+    OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
     FOLDERS=("${!KNOBS[@]}")
     "$PYTHON" "$HERE/compare.py" "${FOLDERS[@]/#/$OUTPUT/}" --baseline CARFT --trials 0 1 2 \
         --save "$OUTPUT/search"

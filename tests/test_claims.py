@@ -177,13 +177,14 @@ def test_all_methods(methods):
     target = methods.training.str.split().str[0].astype(float)
     assert target.max() == target.CLIP_ZeroShot  # "ahead of or level with everything"
     assert target[own.index.drop("CLIP_ZeroShot")].idxmax() == "CLIP_LipsumFT"
-    assert list(methods.index[:2]) == ["CLIP_CLIPood", "CLIP_MIRO"]  # by validation
+    assert list(methods.index[:2]) == ["CLIP_CLIPood", "CLIP_LipsumFT"]  # by validation
     assert own.index[-1] == "CLIP_ZeroShot"
-    gains = [gain[name].split()[0] for name in ("CLIP_LipsumFT", "CLIP_Distill", "CARFT")]
-    said = (
-        "`CLIP_LipsumFT` ({}) and `CLIP_Distill` ({}) gain more over `CLIP_ERM` than `CARFT` ({})"
-    )
-    assert said.format(*gains) in README
+    names = ("CLIP_LipsumFT", "CLIP_Distill", "CLIP_MIRO", "CARFT")
+    said = "`{}` ({}), `{}` ({}) and `{}` ({}) gain more over `CLIP_ERM` than `{}` ({})"
+    words = [word for name in names for word in (name, gain[name].split()[0])]
+    assert said.format(*words) in README
+    for name in names[:3]:  # "ahead of": no interval of these touches CARFT's mean
+        assert float(gain[name].partition("[")[2].partition(",")[0]) > float(gain.CARFT.split()[0])
 
 
 def test_averages_and_wise_ft(methods):
@@ -214,9 +215,7 @@ def test_leave_one_domain_out(methods):
     start = found.index.drop(["CLIP_LP", "CLIP_LPFT", "CLIP_ZeroShot"])
     counts = methods.loc[start, "leave-one-out at step 0"].str.extract(r"(\d+) of (\d+)")
     first, total = counts.astype(int).sum()
-    trials = methods.loc[start, "leave-one-out"].str.extract(r"\(n = (\d)\)")[0]
-    assert f"selection (n = {' or '.join(sorted(set(trials)))}) sees" in FINDINGS
-    assert total == 4 * trials.astype(int).sum()
+    assert total == 4 * 5 * len(start)  # styles, trials, rows
     assert f"in {first} of {total} cells of the rows that start there" in FINDINGS
     assert f"have {found[start].min()[0]} to {found[start].max()[0]} %," in FINDINGS
     said = "`CLIP_LP` ({}) and `CLIP_LPFT` ({}) start"

@@ -288,15 +288,15 @@ def measure(found, data_dir=None):
     Raises:
         FileNotFoundError, ValueError: as runs.load, where no model can be opened.
     """
-    from .runs import OtherAlgorithm, is_ours, load
+    from .runs import OtherAlgorithm, check_algorithm, load
 
     prober, cells, moved, trained, failed, others = Prober(), [], [], {}, [], 0
     with tqdm(total=sum(len(files) for _, files in found), desc="models", unit="model") as bar:
         for name, files in found:
             try:
                 first = next(iter(files.values()))
-                if name and not is_ours(name.partition(" [")[0]):  # known before it is opened
-                    raise OtherAlgorithm(f"{first} is a model of {name}, and none of this package")
+                if name:  # before it is opened, which numpy's values in its knobs may prevent
+                    check_algorithm(first, name.partition(" [")[0])
                 run = load(first, data_dir)
                 name = name or run.args["algorithm"]
                 for step, path in files.items():

@@ -76,11 +76,7 @@ def load(path, data_dir=None):
         raise FileNotFoundError(f"{sweep} is a sweep: give one of its {len(runs)} runs ({runs[0]})")
     saved = read(path)
     args = saved["args"]
-    if not is_ours(args["algorithm"]):
-        raise OtherAlgorithm(
-            f"{path} is a model of {args['algorithm']}, which has no image encoder of this "
-            f"package; those that have one: {', '.join(algorithms.NAMES)}"
-        )
+    check_algorithm(path, args["algorithm"])
     if not hasattr(host_datasets, args["dataset"]):
         raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
     # Knobs that came after the model was saved have their defaults, which are what it had.
@@ -103,10 +99,19 @@ def load(path, data_dir=None):
     )
 
 
-def is_ours(algorithm):
-    """Say whether the algorithm of this name has an image encoder of this package."""
+def check_algorithm(path, algorithm):
+    """Raise OtherAlgorithm where the algorithm of this name has no image encoder of this package.
+
+    Args:
+        path: of its model, for the message.
+        algorithm: its name.
+    """
     cls = getattr(host_algorithms, algorithm, None)
-    return isinstance(cls, type) and issubclass(cls, algorithms._CLIP)
+    if not (isinstance(cls, type) and issubclass(cls, algorithms._CLIP)):
+        raise OtherAlgorithm(
+            f"{path} is a model of {algorithm}, which has no image encoder of this package; those "
+            f"that have one: {', '.join(algorithms.NAMES)}"
+        )
 
 
 def read(path):

@@ -103,8 +103,8 @@ def time_prompts(repeats, n=16):
     """Return {padding: [seconds]} of n ImageNet prompts through ViT-B/16's text encoder."""
     import clip
 
-    from domainbed_carft.encoders import encode_text
-    from domainbed_carft.prompts import load_contexts
+    from domainbed_carft.method.prompts import load_contexts
+    from domainbed_carft.models.encoders import encode_text
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = clip.model.CLIP(512, 32, 1, 64, 32, 77, 49408, 512, 8, 12).to(device)

@@ -1,39 +1,6 @@
-"""``python -m domainbed_carft.collect_results``: DomainBed's tables, with our data sets in them."""
+"""``python -m domainbed_carft.collect_results``; see commands/collect_results.py."""
 
-import argparse
-import json
-import runpy
-from pathlib import Path
-
-from .register import find_host, register
-
-
-def main():
-    """Run the host's own script, whose flags these are."""
-    register()
-    if find_host()[0] == "domainbed":
-        check_records()
-    runpy.run_module("domainbed.scripts.collect_results", run_name="__main__", alter_sys=True)
-
-
-def check_records():
-    """Exit with the place of each half-written line: DomainBed would stop at the first."""
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--input_dir")
-    folder = parser.parse_known_args()[0].input_dir
-    broken = []
-    for file in sorted(Path(folder).glob("*/results.jsonl")) if folder else []:
-        for number, line in enumerate(file.read_bytes().splitlines(), 1):
-            try:
-                json.loads(line)
-            except ValueError:
-                broken.append(f"{file}, line {number}")
-    if broken:
-        raise SystemExit(
-            "These lines are no JSON (a run that was killed leaves half a line); remove them, or "
-            "delete their runs with `sweep delete_incomplete`:\n  " + "\n  ".join(broken)
-        )
-
+from .commands.collect_results import main
 
 if __name__ == "__main__":
     main()

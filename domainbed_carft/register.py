@@ -33,6 +33,19 @@ MARK = "__domainbed_carft__"
 _said = set()
 
 
+class NotInDefaultSweeps(str):
+    """A name in DomainBed's DATASETS, which feeds its tables and its default sweeps.
+
+    The tables need our names; a default sweep must stay what it was. A sweep leaves out names that
+    contain "Debug", so these say that they do.
+    """
+
+    __slots__ = ()
+
+    def __contains__(self, part):
+        return part == "Debug" or str.__contains__(self, part)
+
+
 class PostImportHooks:
     """A finder that lets the others find the modules of SHAPE, and hooks each after its import."""
 
@@ -195,10 +208,10 @@ def _hook_algorithms(module):
 
     import domainbed.datasets  # noqa: F401  first: its hook needs our datasets module whole
 
-    from . import algorithms, baselines, provenance
+    from .algorithms.methods import METHODS
+    from .contract import provenance
 
-    classes = {**vars(algorithms), **vars(baselines)}
-    for name in algorithms.NAMES:
+    for name, method in METHODS.items():
         if hasattr(module, name):
             print(
                 f"domainbed_carft: this DomainBed has a {name} of its own, which stays; "
@@ -206,7 +219,7 @@ def _hook_algorithms(module):
                 file=sys.stderr,
             )
         else:
-            setattr(module, name, classes[name])
+            setattr(module, name, method.load())
     original = module.get_algorithm_class
 
     @wraps(original)
@@ -221,8 +234,8 @@ def _hook_algorithms(module):
 def _hook_hparams(module):
     from functools import wraps
 
-    from . import hparams
-    from .names import unknown
+    from .algorithms import methods
+    from .base.messages import unknown
 
     original = module._hparams
 
@@ -230,33 +243,33 @@ def _hook_hparams(module):
     def _hparams(algorithm, dataset, random_seed):
         host = sys.modules.get("domainbed.algorithms")
         if host is not None and not hasattr(host, algorithm):
-            known = [*host.ALGORITHMS, *hparams.ALGORITHMS]
+            known = [*host.ALGORITHMS, *methods.METHODS]
             raise ValueError(unknown("algorithm", algorithm, known))
         table = original(algorithm, dataset, random_seed)
-        if algorithm in hparams.ALGORITHMS:  # DomainBed draws some as numpy's: not for model.pkl
-            table = {
+        if algorithm in methods.METHODS:
+            table = {  # DomainBed draws some as numpy's: not for model.pkl
                 name: tuple(x.item() if hasattr(x, "item") else x for x in values)
                 for name, values in table.items()
             }
-        table.update(hparams.table(algorithm, dataset, random_seed))
+            table.update(methods.table(algorithm, dataset, random_seed))
         return table
 
     module._hparams = _hparams
 
 
 def _hook_datasets(module):
-    from . import datasets
+    from .data import checks, describe
 
     # first: our own image folders are checked and fitted by the base class
-    datasets.note_construction(module.MultipleDomainDataset)
-    datasets.check_folder_first(module.MultipleEnvironmentImageFolder)
-    from . import folders, imagenet, tasks
+    describe.note_construction(module.MultipleDomainDataset)
+    checks.check_folder_first(module.MultipleEnvironmentImageFolder)
+    from .data import digitstyles, imagenet, tasks, user_folders
 
-    ours = [*datasets.DATASETS, imagenet.ImageNetShift, imagenet.ImageNet, *tasks.DATASETS]
+    ours = [*digitstyles.DATASETS, imagenet.ImageNetShift, imagenet.ImageNet, *tasks.DATASETS]
     for cls in ours:
         _add_data_set(module, cls)
     try:
-        declared = folders.declared(taken=vars(module))
+        declared = user_folders.declared(taken=vars(module))
     except ValueError as error:  # in whichever command: no traceback
         raise SystemExit(f"domainbed_carft: {error}") from None
     for cls in declared.values():
@@ -264,8 +277,6 @@ def _hook_datasets(module):
 
 
 def _add_data_set(module, cls):
-    from .datasets import NotInDefaultSweeps
-
     name = cls.__name__
     if hasattr(module, name):
         print(
@@ -279,7 +290,7 @@ def _add_data_set(module, cls):
 
 
 def _hook_launchers(module):
-    from . import launchers
+    from .base import launchers
 
     module.REGISTRY.update(launchers.REGISTRY)
 
@@ -287,9 +298,9 @@ def _hook_launchers(module):
 def _hook_loader(module):
     import domainbed.datasets  # noqa: F401  first: its hook needs our datasets module whole
 
-    from . import datasets
+    from .data import checks
 
-    datasets.check_batch_first(module.InfiniteDataLoader)
+    checks.check_batch_first(module.InfiniteDataLoader)
 
 
 HOOKS = {

@@ -13,10 +13,11 @@ import os
 
 import pandas as pd
 
-from domainbed_carft import plots, records, soundness, tables
+from domainbed_carft.base.stats import interval, mean_and_error
+from domainbed_carft.records import accuracies, soundness
+from domainbed_carft.records.rows import ordered
 from domainbed_carft.register import known_datasets
-from domainbed_carft.stats import interval, mean_and_error
-from domainbed_carft.summary import ordered
+from domainbed_carft.reports import plots, tables
 
 
 def read(setting, trials, known):
@@ -27,7 +28,7 @@ def read(setting, trials, known):
         raise SystemExit(f"No folder {sweep} (--settings {setting})")
     found = soundness.load(sweep, known)
     found = [r for r in found if r["args"]["trial_seed"] < trials]
-    cells, last = records.accuracies(found), records.accuracies(found, "oracle")
+    cells, last = accuracies.accuracies(found), accuracies.accuracies(found, "oracle")
     rows = []
     for algorithm in ordered(cells.algorithm.unique()):
         if only in ("", algorithm) and (only or algorithm != "CLIP_ZeroShot"):
@@ -53,12 +54,12 @@ def compare(rows, reference, environments):
     if not chosen:
         raise SystemExit(f"No setting {reference!r} (--reference); there are: {', '.join(names)}")
     numbers = range(len(environments))
-    base = records.by_trial(rows[chosen[0]][2], numbers)
+    base = accuracies.by_trial(rows[chosen[0]][2], numbers)
     lines = []
     for i, (name, algorithm, cells, at_last, kl) in enumerate(rows):
-        average = records.by_trial(cells, numbers)
+        average = accuracies.by_trial(cells, numbers)
         line = {"setting": name, "algorithm": algorithm, "n": len(average)}
-        line["source validation"] = float(records.by_trial(cells, numbers, "validation").mean())
+        line["source validation"] = float(accuracies.by_trial(cells, numbers, "validation").mean())
         for env, label in enumerate(environments):
             line[label] = float(100 * cells[cells.test_env == env].accuracy.mean())
         mean, error = mean_and_error(average)
@@ -66,7 +67,7 @@ def compare(rows, reference, environments):
         if i not in chosen[:1]:
             change = (average - base).dropna()
             line |= dict(zip(("change", "95 % low", "95 % high"), interval(change)))
-        line["last step"] = float(records.by_trial(at_last, numbers).mean())
+        line["last step"] = float(accuracies.by_trial(at_last, numbers).mean())
         lines.append({**line, "context KL": None if kl is None else f"{kl:.4f}"})
     columns = dict.fromkeys(column for line in lines for column in line)
     order = [c for c in columns if c not in ("last step", "context KL")]

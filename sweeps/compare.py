@@ -24,7 +24,11 @@ import os
 import numpy as np
 import pandas as pd
 
-from domainbed_carft import plots, records, register, soundness, stats, tables, wise_ft
+from domainbed_carft import register
+from domainbed_carft.base import stats
+from domainbed_carft.records import accuracies, soundness
+from domainbed_carft.records.rows import WISE
+from domainbed_carft.reports import plots, tables
 
 
 def minutes(of_algorithm):
@@ -51,7 +55,7 @@ def collect(folders, trials):
             raise SystemExit(f"{folder} must hold the runs of one data set, has {datasets}")
         if trials:
             found = [record for record in found if record["args"]["trial_seed"] in trials]
-        chosen = {rule: records.accuracies(found, rule) for rule in records.RULES}
+        chosen = {rule: accuracies.accuracies(found, rule) for rule in accuracies.RULES}
         for algorithm in sorted({record["args"]["algorithm"] for record in found}):
             name = algorithm if len(folders) == 1 or sweep == "main" else f"{algorithm}, {sweep}"
             if name in rows:
@@ -68,7 +72,7 @@ def collect(folders, trials):
 def by_trial(rows, name, rule, column="accuracy"):
     """Return {trial seed: mean over the test environments, per cent} of a row."""
     row = rows[name]
-    return records.by_trial(row["rules"][rule], row["environments"], column)
+    return accuracies.by_trial(row["rules"][rule], row["environments"], column)
 
 
 def change(rows, name, baseline, rule, column="accuracy"):
@@ -90,7 +94,7 @@ def compare(rows, baseline):
     table, order = [], []
     for name, row in rows.items():
         validation = by_trial(rows, name, "training", "validation")
-        wise = wise_ft.WISE in name
+        wise = WISE in name
         line = {
             "algorithm": name,
             "n": len(validation),
@@ -99,15 +103,15 @@ def compare(rows, baseline):
             else None,
             f"validation − {baseline}": "" if wise else changed(name, "training", "validation"),
         }
-        for rule in records.RULES:
-            accuracies = by_trial(rows, name, rule)
-            n = len(accuracies)
+        for rule in accuracies.RULES:
+            found = by_trial(rows, name, rule)
+            n = len(found)
             fewer = f" (n = {n})" if n < len(validation) else ""
-            line[rule] = stats.mean_text(accuracies) + fewer if n else None
+            line[rule] = stats.mean_text(found) + fewer if n else None
             line[f"{rule} − {baseline}"] = changed(name, rule)
             if rule != "oracle":
                 cells = row["rules"][rule]
-                steps = cells[cells.trial_seed.isin(accuracies.index)].step
+                steps = cells[cells.trial_seed.isin(found.index)].step
                 line[f"{rule} at step 0"] = f"{(steps == 0).sum()} of {len(steps)}" if n else None
         line["minutes"] = row["minutes"]
         table.append(line)
@@ -122,7 +126,7 @@ def draw(rows, names, baseline):
     """
     changes = {
         rule: {name: change(rows, name, baseline, rule) for name in names if name != baseline}
-        for rule in records.RULES
+        for rule in accuracies.RULES
     }
     changes = {rule: of for rule, of in changes.items() if any(map(len, of.values()))}
     if not changes:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from domainbed_carft import grid
+from domainbed_carft.contract import jobs
+from domainbed_carft.records import gaps
 
 HPARAMS = {
     **{"batch_size": 32, "class_balanced": False, "data_augmentation": True, "lr": 5e-06},
@@ -43,8 +44,8 @@ def make_sweep(
     ):
         template = {"algorithm": algorithm, "data_dir": "data", "steps": steps[-1] + 1}
         template.update({"hparams": hparams} if hparams else {})
-        args = grid.sweep_args(template, dataset, list(envs), trial, seed)
-        folder = Path(root, grid.digest(args))
+        args = gaps.sweep_args(template, dataset, list(envs), trial, seed)
+        folder = Path(root, jobs.digest(args))
         folder.mkdir(parents=True)
         args = {
             **{"checkpoint_freq": None, "hparams": None, "uda_holdout_fraction": 0},

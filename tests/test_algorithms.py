@@ -15,7 +15,8 @@ from domainbed import datasets as host_datasets
 from domainbed import hparams_registry
 from domainbed.lib import misc
 
-from domainbed_carft import algorithms, backbones
+from domainbed_carft.algorithms import base, car_ft, methods
+from domainbed_carft.models import backbones
 
 CONTEXTS = ("a photo of a {}", "a sketch of a {}", "a dark {}")
 IMAGENET = (torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225]))
@@ -45,7 +46,7 @@ def zero_shot_logits(file, x):
         return model.logit_scale.exp() * z @ W.T
 
 
-@pytest.mark.parametrize("name", algorithms.NAMES)
+@pytest.mark.parametrize("name", methods.METHODS)
 def test_predictions_at_step_0_are_zero_shot_clip_s(make, tiny_clip, name):
     x = batches(3)[0][0]
     with torch.no_grad():
@@ -211,7 +212,7 @@ def test_a_data_set_without_class_names_says_which_knob_to_pass(make):
     hparams = hparams_registry.default_hparams("CARFT", "Debug28")
     host_datasets.Debug28(None, [0], hparams)
     with pytest.raises(ValueError, match="Debug28 has no class names.*clip_class_names"):
-        algorithms.CARFT((3, 28, 28), 2, 2, hparams)
+        car_ft.CARFT((3, 28, 28), 2, 2, hparams)
 
 
 @pytest.mark.parametrize("knobs", [{"carft_lambda": -1}, {"carft_lamda": 1}, {"lr": "a"}])
@@ -223,11 +224,11 @@ def test_a_wrong_knob_is_refused_before_anything_is_loaded(make, monkeypatch, kn
 
 def test_learning_rate_factor():
     # total 10, warm-up 4: a rise in fifths, then a half cosine over 6 steps, by hand
-    got = [algorithms.lr_factor(s, 10, 4) for s in range(12)]
+    got = [base.lr_factor(s, 10, 4) for s in range(12)]
     root3 = 3**0.5
     cosine = [1, (2 + root3) / 4, 3 / 4, 1 / 2, 1 / 4, (2 - root3) / 4]
     assert got == pytest.approx([0.2, 0.4, 0.6, 0.8, *cosine, 0, 0])
-    assert algorithms.lr_factor(0, 10, 0) == 1
+    assert base.lr_factor(0, 10, 0) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from conftest import batches, train
 
-from domainbed_carft.averaging import Average, interpolate, shares
+from domainbed_carft.method.averaging import Average, interpolate, shares
 
 A = {"w": torch.tensor([1.0, 0.1]), "n": torch.tensor(3)}
 B = {"w": torch.tensor([2.0, 0.7]), "n": torch.tensor(8)}

@@ -8,7 +8,7 @@ import clip
 import pytest
 import torch
 
-from domainbed_carft import backbones, encoders, prompt_cache
+from domainbed_carft.models import backbones, encoders, prompt_cache
 
 TEMPLATES, NAMES = ["a photo of a {}", "a sketch of a {}"], ["dog", "cat", "house"]
 

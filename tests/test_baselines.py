@@ -11,7 +11,8 @@ from conftest import CLASSES, batches, train
 from domainbed.lib import snapshot
 from sklearn.linear_model import LogisticRegression
 
-from domainbed_carft import algorithms, baselines, hparams, linear_probe
+from domainbed_carft.algorithms import base, methods
+from domainbed_carft.method import linear_probe
 
 CONTEXTS = ("a photo of a {}", "a sketch of a {}", "a dark {}")
 GUIDED = {
@@ -20,7 +21,7 @@ GUIDED = {
     "CLIP_MIRO": ("miro_lambda", "bound"),
     "CLIP_Distill": ("distill_lambda", "class_kl"),
 }
-TRAINED = [name for name in hparams.ALGORITHMS if name not in ("CLIP_ZeroShot", "CLIP_LP")]
+TRAINED = [name for name in methods.METHODS if name not in ("CLIP_ZeroShot", "CLIP_LP")]
 
 
 def same(a, b, but=()):
@@ -38,10 +39,10 @@ def logits(algorithm, seed=9):
 
 
 def test_every_name_has_its_class():
-    classes = {**vars(algorithms), **vars(baselines)}
-    for name in hparams.ALGORITHMS:
-        assert issubclass(classes[name], algorithms._CLIP) and classes[name].__name__ == name
-        assert classes[name].__doc__
+    for name, method in methods.METHODS.items():
+        cls = method.load()
+        assert issubclass(cls, base.CLIPAlgorithm) and cls.__name__ == name
+        assert cls.__doc__
 
 
 @pytest.mark.parametrize("name", GUIDED)
@@ -193,7 +194,7 @@ def test_drawing_texts_leaves_the_process_s_generator_alone(make):
 
 
 def test_text_towers_are_kept_where_they_are_needed_only(make):
-    for name in hparams.ALGORITHMS:
+    for name in methods.METHODS:
         saved = [k for k in make(name).state_dict() if "token_embedding" in k]
         assert len(saved) == (name == "CLIP_FLYP"), name
 

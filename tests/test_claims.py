@@ -11,9 +11,10 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import results  # noqa: E402
-from domainbed_carft import records, stats  # noqa: E402
-from domainbed_carft.plots import WISE  # noqa: E402
-from domainbed_carft.stats import interval_text  # noqa: E402
+from domainbed_carft.base import stats  # noqa: E402
+from domainbed_carft.base.stats import interval_text  # noqa: E402
+from domainbed_carft.records import accuracies  # noqa: E402
+from domainbed_carft.reports.plots import WISE  # noqa: E402
 
 HERE = results.newest()
 STYLES = range(4)
@@ -31,13 +32,13 @@ def table(name):
 
 
 def cells(part, rule="training"):
-    return records.accuracies(results.load(HERE / part), rule)
+    return accuracies.accuracies(results.load(HERE / part), rule)
 
 
 def averages(part, rule="training"):
     """{algorithm: average over the styles, per trial, in per cent}."""
     found = cells(part, rule)
-    return {name: records.by_trial(of, STYLES) for name, of in found.groupby("algorithm")}
+    return {name: accuracies.by_trial(of, STYLES) for name, of in found.groupby("algorithm")}
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def test_style_by_style():
 def test_validation_is_the_best_of_noisy_ones():
     found = results.load(HERE / "main" / "records")
     found = [record for record in found if record["args"]["algorithm"] == "CLIP_ZeroShot"]
-    chosen = 100 * records.accuracies(found).validation.mean()
+    chosen = 100 * accuracies.accuracies(found).validation.mean()
     all_of_them = 100 * statistics.mean(
         record[f"env{i}_out_acc"]
         for record in found
@@ -146,7 +147,7 @@ def test_the_learning_rates_that_the_search_chose():
     # "five of the six random draws"
     assert sum(rate < 3e-4 for (_, seed), rate in rates.items() if seed) == 5 and len(rates) == 9
     lower = {"CLIP_ERM": 0, "CARFT": 0}
-    for row in records.accuracies(found).itertuples():
+    for row in accuracies.accuracies(found).itertuples():
         lower[row.algorithm] += rates[row.trial_seed, row.hparams_seed] < 3e-4
     said = "for `CLIP_ERM` in {CLIP_ERM} of 12 cells, for `CARFT` in {CARFT}."
     assert said.format(**lower) in FINDINGS

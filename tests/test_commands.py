@@ -13,7 +13,8 @@ import pytest
 from conftest import DOMAINS, make_image_folder
 
 import domainbed_carft
-from domainbed_carft import doctor, register
+from domainbed_carft import register
+from domainbed_carft.commands import doctor
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from domainbed import hparams_registry
 
-from domainbed_carft import hparams
+from domainbed_carft.algorithms import methods
 
 FOLDER = Path(__file__).parents[1] / "sweeps"
 SCRIPTS = sorted(FOLDER.glob("*_*.sh"))  # ablation.sh is a part of others
@@ -32,22 +32,22 @@ def test_a_script_parses_and_says_question_cost_and_output(script):
     text = script.read_text()
     assert re.search(r"^# Question: .*^# Cost: .*^# Output: ", text, re.M | re.S)
     for name in re.findall(r"\bCLIP_\w+|\bCARFT\b", text.partition("# Output:")[2]):
-        assert name in hparams.ALGORITHMS
+        assert name in methods.METHODS
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script_s_knobs_are_right(script):
     text = script.read_text().partition("# Output:")[2].replace('\\"', '"').replace("$KIND", "ema")
     text = re.sub(r"\$\(dirname .*?\)/", "", text).replace("$value", "1")
-    for knobs in re.findall(r'\{"c.*?\}', text):
+    for given in re.findall(r'\{"c.*?\}', text):
         defaults = hparams_registry.default_hparams("CARFT", "DigitStyles")
-        hparams.check("CARFT", {**defaults, **json.loads(knobs)})
+        methods.check("CARFT", {**defaults, **json.loads(given)})
 
 
 @pytest.mark.parametrize("name", ["digitstyles_baselines.sh", "domainbed_baselines_vitb16.sh"])
 def test_the_baselines_scripts_have_every_algorithm(name):
     text = (FOLDER / name).read_text().partition("# Output:")[2]
-    assert set(re.findall(r"\bCLIP_\w+|\bCARFT\b", text)) == set(hparams.ALGORITHMS)
+    assert set(re.findall(r"\bCLIP_\w+|\bCARFT\b", text)) == set(methods.METHODS)
 
 
 def record(algorithm, trial, env, step, validation, target, seconds):

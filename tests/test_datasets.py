@@ -9,7 +9,7 @@ from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
 from domainbed.lib.fast_data_loader import InfiniteDataLoader
 
-from domainbed_carft import datasets
+from domainbed_carft.data import describe, digitstyles
 
 
 def build(root, test_envs=(0,), name="PACS"):
@@ -19,7 +19,7 @@ def build(root, test_envs=(0,), name="PACS"):
 
 def test_class_and_domain_names_come_from_the_folders(data_dir):
     _, hparams = build(data_dir, [1])
-    found = datasets.describe(hparams)
+    found = describe.describe(hparams)
     assert found.name == "PACS"
     assert found.class_names == CLASSES
     assert found.train_domains == ("art_painting", "photo", "sketch")  # never the test domain
@@ -28,8 +28,8 @@ def test_class_and_domain_names_come_from_the_folders(data_dir):
 
 def test_only_the_very_object_finds_the_data_set(data_dir):
     _, hparams = build(data_dir)
-    assert datasets.describe(dict(hparams)) is None
-    assert datasets.describe(hparams) is not None
+    assert describe.describe(dict(hparams)) is None
+    assert describe.describe(hparams) is not None
 
 
 def test_nothing_is_added_to_the_hparams(data_dir):
@@ -48,7 +48,7 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
 
     hparams = {}
     Mine(tmp_path, [2], hparams)
-    found = datasets.describe(hparams)
+    found = describe.describe(hparams)
     assert (found.name, found.class_names, found.train_domains) == (
         "Mine",
         ("scan", "x_ray"),
@@ -59,7 +59,7 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
 def test_a_data_set_without_class_names():
     hparams = {}
     host_datasets.Debug28(None, [0], hparams)
-    found = datasets.describe(hparams)
+    found = describe.describe(hparams)
     assert found.class_names is None
     assert found.domains == tuple(map(str, host_datasets.Debug28.ENVIRONMENTS))
     assert len(set(found.domains)) == 3
@@ -87,14 +87,14 @@ def test_a_test_environment_out_of_range(test_envs):
     hparams = {}
     host_datasets.Debug28(None, test_envs, hparams)
     with pytest.raises(ValueError, match="must be 0 to 2 for Debug28"):
-        datasets.describe(hparams)
+        describe.describe(hparams)
 
 
 def test_no_environment_left_to_train_on():
     hparams = {}
     host_datasets.Debug28(None, [0, 1, 2], hparams)
     with pytest.raises(ValueError, match="leaves no environment"):
-        datasets.describe(hparams)
+        describe.describe(hparams)
 
 
 def test_no_data_dir():
@@ -157,7 +157,7 @@ def test_fewer_workers_on_request(data_dir, monkeypatch):
 
 def test_our_names_reach_tables_and_stay_out_of_default_sweeps():
     assert "DigitStyles" in host_datasets.DATASETS
-    assert host_datasets.get_dataset_class("DigitStyles") is datasets.DigitStyles
+    assert host_datasets.get_dataset_class("DigitStyles") is digitstyles.DigitStyles
     (ours,) = [d for d in host_datasets.DATASETS if d == "DigitStyles"]
     assert "Debug" in ours
     assert "Style" in ours and "Bug" not in ours
@@ -173,8 +173,8 @@ def test_digitstyles_is_laid_out_like_an_image_folder():
         assert isinstance(label, int) and 0 <= label < 10
         assert len(env) >= 300
         assert set(env.labels.tolist()) == set(range(10))
-    assert datasets.describe(hparams).class_names[3] == "three"
-    assert datasets.describe(hparams).train_domains == ("scan", "sign", "sketch")
+    assert describe.describe(hparams).class_names[3] == "three"
+    assert describe.describe(hparams).train_domains == ("scan", "sign", "sketch")
 
 
 def test_digitstyles_augments_training_domains_only():

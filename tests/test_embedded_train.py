@@ -18,9 +18,11 @@ import pytest
 import torch
 from domainbed import algorithms, datasets
 from domainbed.lib import misc
-from domainbed.lib.run_folder import RunFolder, is_held
+from domainbed.lib.run_folder import RunFolder
 from domainbed.scripts import train
 from tqdm import tqdm
+
+from domainbed_carft.contract.run_files import is_held
 
 HOST_ARGS = (
     "algorithm checkpoint_freq data_dir dataset holdout_fraction hparams hparams_seed output_dir "

@@ -8,7 +8,7 @@ import torch
 from conftest import save_clip
 from torch import nn
 
-from domainbed_carft import backbones, encoders
+from domainbed_carft.models import backbones, encoders, memory
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_batchnorm_statistics_never_move(tmp_path):
 def test_remembered_features_are_those_computed(loaded):
     frozen = encoders.Frozen(loaded.visual)
     seen = []
-    memory = encoders.FeatureMemory(limit=9)
+    remembered = memory.FeatureMemory(limit=9)
 
     def counting(images):
         seen.append(len(images))
@@ -111,31 +111,31 @@ def test_remembered_features_are_those_computed(loaded):
     x = torch.randn(10, 3, 32, 32)
     batches = [[0, 1, 2, 3], [3, 2, 1, 0], [4, 0, 5, 5], [6, 7, 8, 9], [9, 0, 6, 7]]
     for batch in batches:
-        assert torch.allclose(memory(counting, x[batch]), frozen(x[batch]), atol=1e-6)
+        assert torch.allclose(remembered(counting, x[batch]), frozen(x[batch]), atol=1e-6)
     assert seen == [4, 3, 4]  # images 4, 5, 5; then 6 to 9, which filled the memory
-    again = encoders.FeatureMemory()
-    again.load_state_dict(memory.state_dict())
-    assert torch.equal(again(None, x[[9, 3]]), memory(None, x[[9, 3]]))
+    again = memory.FeatureMemory()
+    again.load_state_dict(remembered.state_dict())
+    assert torch.equal(again(None, x[[9, 3]]), remembered(None, x[[9, 3]]))
 
 
 def test_a_full_memory_computes(loaded):
-    memory = encoders.FeatureMemory(limit=0)
+    remembered = memory.FeatureMemory(limit=0)
     frozen = encoders.Frozen(loaded.visual)
     x = torch.randn(2, 3, 32, 32)
     for _ in range(2):
-        assert torch.equal(memory(frozen, x), frozen(x))
-    assert not memory.rows
+        assert torch.equal(remembered(frozen, x), frozen(x))
+    assert not remembered.rows
 
 
 def test_image_keys_tell_one_bit_apart_and_do_not_depend_on_the_batch():
     x = torch.rand(64, 3, 8, 8)
-    keys = encoders.image_keys(x)
+    keys = memory.image_keys(x)
     assert len(set(keys)) == 64
-    assert encoders.image_keys(x[[7]]) == [keys[7]]
+    assert memory.image_keys(x[[7]]) == [keys[7]]
     y = x[[7]].clone()
     y[0, 2, 7, 7] = torch.nextafter(y[0, 2, 7, 7], torch.tensor(2.0))
-    assert encoders.image_keys(y) != [keys[7]]
-    assert encoders.image_keys(x[[7]].flip(-1)) != [keys[7]]
+    assert memory.image_keys(y) != [keys[7]]
+    assert memory.image_keys(x[[7]].flip(-1)) != [keys[7]]
 
 
 def test_a_text_tower_encodes_as_the_whole_model_does_and_has_no_image_tower(any_clip):

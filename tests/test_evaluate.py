@@ -10,7 +10,10 @@ import torch
 from conftest import make_image_folder
 from domainbed.scripts import train
 
-from domainbed_carft import averaging, evaluate, evaluation, evaluation_report, runs
+from domainbed_carft.analysis import saved_run, scoring
+from domainbed_carft.commands import evaluate
+from domainbed_carft.method import averaging
+from domainbed_carft.reports import evaluation
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +100,7 @@ def test_alpha_is_a_line_between_two_models(trained, data):
     assert [(r["alpha"], r["environment"]) for r in found["rows"]] == [
         (alpha, env) for alpha in (0, 0.5, 1) for env in "AS"
     ]
-    run = runs.load(folder)
+    run = saved_run.load(folder)
     ends = run.zero_shot.state_dict(), run.algorithm.state_dict()
     run.algorithm.load_state_dict(averaging.interpolate(*ends, 0.5))
     env, right, confidence = run.dataset[3], [], []
@@ -129,13 +132,13 @@ class Env:
 
 
 def test_classes_are_matched_by_name_in_whatever_order():
-    part = evaluation.part_of("x", "all", [], Env, ["owl", "dog", "cat"])
+    part = scoring.part_of("x", "all", [], Env, ["owl", "dog", "cat"])
     assert part.labels == [2, 0]
     assert part.rule.label_set == [0, 2] and part.rule.accepts == {0: [2, 0]}
     with pytest.raises(ValueError, match="The classes of x must be among .*: owl are not among"):
-        evaluation.part_of("x", "all", [], Env, ["cat", "dog"])
+        scoring.part_of("x", "all", [], Env, ["cat", "dog"])
     with pytest.raises(ValueError, match="cat are there twice"):
-        evaluation.part_of("x", "all", [], Env, ["cat", "dog", "cat", "owl"])
+        scoring.part_of("x", "all", [], Env, ["cat", "dog", "cat", "owl"])
 
 
 class Logits(torch.nn.Module):
@@ -149,10 +152,10 @@ class Logits(torch.nn.Module):
 
 def test_measure_counts_within_the_label_set_and_takes_any_accepted_label():
     # Model classes owl 0, dog 1, cat 2; the data's cat 0 -> 2, owl 1 -> 0. dog never counts.
-    part = evaluation.part_of("x", "all", None, Env, ["owl", "dog", "cat"])
+    part = scoring.part_of("x", "all", None, Env, ["owl", "dog", "cat"])
     logits = torch.tensor([[0.0, 9, 1], [3, 9, 1], [0, 9, 1], [2, 9, 0]])
     part.data = list(zip(logits, [0, 0, 1, 1]))
-    found = evaluation.measure(Logits(), part, batch_size=3)
+    found = scoring.measure(Logits(), part, batch_size=3)
     # predicted cat, owl, cat, owl for cat, cat, owl, owl: right, wrong, right (cat counts), right
     assert found["top1"] == 0.75 and found["per_class"] == 0.75
     assert (found["images"], found["classes"]) == (4, 2)
@@ -214,11 +217,11 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
 def test_a_baseline_as_lines(tmp_path):
     file = tmp_path / "lines.json"
     file.write_text('{"V2": [1.1, -0.4]}')
-    assert evaluation_report.read_baseline(str(file), "ImageNet") == ({"V2": (1.1, -0.4)}, None)
+    assert evaluation.read_baseline(str(file), "ImageNet") == ({"V2": (1.1, -0.4)}, None)
     for text in ("[1]", '{"V2": 3}', "{"):
         file.write_text(text)
         with pytest.raises(ValueError, match=r'must be JSON {"ENVIRONMENT": \[slope, intercept'):
-            evaluation_report.read_baseline(str(file), "ImageNet")
+            evaluation.read_baseline(str(file), "ImageNet")
 
 
 def write_record(path, name, alpha, top1, trial=0, data="imagenet", test_envs=(1,), **hparams):
@@ -239,7 +242,7 @@ def test_runs_with_other_knobs_are_no_trials_of_each_other(tmp_path):
         write_record(tmp_path / "d", "CLIP_ERM", 1.0, 0.5, 0, lr=0.5),
         write_record(tmp_path / "e", "CLIP_ERM", 1.0, 0.5, 1, test_envs=[2], lr=0.5),
     ]
-    table = evaluation_report.compare(files)
+    table = evaluation.compare(files)
     assert table.fillna("").values.tolist() == [
         ["CARFT [carft_lambda=1.0]", "1", 1, "50.0", "25.0"],
         ["CARFT [carft_lambda=30.0]", "1", 1, "75.0", ""],
@@ -253,9 +256,9 @@ def test_a_trial_counts_once(tmp_path):
     again = write_record(tmp_path / "b", "CARFT", 1.0, 0.5)
     for files in ([first, again], [first, first]):
         with pytest.raises(ValueError, match="of the same trial: leave out one"):
-            evaluation_report.compare(files)
+            evaluation.compare(files)
     half = write_record(tmp_path / "c", "CARFT", 0.5, 0.5)
-    assert list(evaluation_report.compare([first, half]).n) == [1, 1]
+    assert list(evaluation.compare([first, half]).n) == [1, 1]
 
 
 def test_several_records_as_one_table(tmp_path):
@@ -268,7 +271,7 @@ def test_several_records_as_one_table(tmp_path):
         ]
     ):
         write_record(tmp_path / f"{i}.json", name, alpha, top1, trial)
-    table = evaluation_report.compare([f"{tmp_path}/{i}.json" for i in range(4)])
+    table = evaluation.compare([f"{tmp_path}/{i}.json" for i in range(4)])
     # 50 and 70: mean 60, population deviation 10, over √2
     assert table.values.tolist() == [
         ["CARFT", "1", 2, "60.0 ± 7.1"],
@@ -284,7 +287,7 @@ def test_a_perfect_reference_has_no_robustness_and_loses_nothing(capsys):
         {"environment": name, "split": "all", "alpha": alpha, "top1": top1}
         for alpha, name, top1 in ((0, "R", 0.5), (0, "S", 0.4), (1, "R", 1.0), (1, "S", 0.6))
     ]
-    evaluation_report.add_robustness(rows, {"S": (1.0, 0.0)}, "R")
+    evaluation.add_robustness(rows, {"S": (1.0, 0.0)}, "R")
     assert rows[1]["effective_robustness"] == pytest.approx(-0.1)  # the line is x = y
     assert "effective_robustness" not in rows[3]
     assert "accuracy on R at α = 1 is 1" in capsys.readouterr().err

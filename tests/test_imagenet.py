@@ -9,10 +9,11 @@ import pytest
 import torch
 from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
-from domainbed.lib import fast_data_loader, label_sets, misc
+from domainbed.lib import fast_data_loader, misc
 from PIL import Image
 
-from domainbed_carft import datasets, imagenet
+from domainbed_carft.base import label_sets
+from domainbed_carft.data import describe, imagenet
 
 WNIDS = miniatures.wnids()
 
@@ -42,7 +43,7 @@ def test_environments_and_counts(shift):
     assert shift[0].ENVIRONMENTS == ("ImageNet", "V2", "R", "A", "Sketch", "ObjectNet")
     assert [len(env) for env in shift[0]] == [1000, 1000, 200, 200, 1000, 113]
     assert shift[0].input_shape == (3, 224, 224)
-    described = datasets.describe(shift[1])
+    described = describe.describe(shift[1])
     assert len(described.class_names) == 1000 and described.train_domains == ("imagenet_train",)
 
 

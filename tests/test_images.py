@@ -15,8 +15,8 @@ from domainbed import datasets as host_datasets
 from domainbed import hparams_registry
 from PIL import Image, PngImagePlugin
 
-from domainbed_carft import cache, images
-from domainbed_carft.preprocess import CLIP_MEAN, CLIP_STD, ClipInput
+from domainbed_carft.data import image_cache, images, transforms
+from domainbed_carft.method.preprocess import CLIP_MEAN, CLIP_STD, ClipInput
 
 GREY16 = np.array([[0, 257, 32768, 65535]], np.uint16)  # 257·k is k of 8 bits
 
@@ -95,7 +95,7 @@ def test_files_that_are_no_images_are_counted_and_named(tmp_path):
 def test_host_is_what_the_host_s_own_image_folders_do(data_dir):
     hparams = {"data_augmentation": False}
     theirs = host_datasets.PACS(data_dir, [0], hparams)
-    square, augment, finish = images.transforms("host")
+    square, augment, finish = transforms.transforms("host")
     picture = noise()
     assert torch.equal(theirs[0].transform(picture), finish(square(picture)))
     augmented = host_datasets.PACS(data_dir, [0], {"data_augmentation": True})[1].transform
@@ -111,10 +111,10 @@ def test_clip_is_clip_s_own_preprocessing_once_the_host_s_normalisation_is_undon
 
     picture = noise((50, 30))
     theirs = clip.clip._transform(224)(picture)
-    square, _, finish = images.transforms("clip")
+    square, _, finish = transforms.transforms("clip")
     ours = ClipInput(224, "imagenet", CLIP_MEAN, CLIP_STD)(finish(square(picture))[None])[0]
     assert torch.allclose(ours, theirs, atol=1e-5)
-    host, _, finish = images.transforms("host")
+    host, _, finish = transforms.transforms("host")
     assert not torch.allclose(finish(host(picture)), finish(square(picture)), atol=0.1)
 
 
@@ -163,17 +163,17 @@ def test_the_cache_changes_no_pixel(noisy, tmp_path, kind):
         for i in range(len(env)):
             assert torch.equal(env[i][0], stored[i][0]) and env[i][1] == stored[i][1]
     files = list((tmp_path / "cache").glob("*.npy"))
-    size = images.parse(kind)[1]
+    size = transforms.parse(kind)[1]
     header = 128
     assert sorted(f.stat().st_size for f in files) == [9 * size * size * 3 + header] * 4
 
 
 def test_a_cached_data_set_is_described_and_augmented(noisy, tmp_path):
-    from domainbed_carft import datasets
+    from domainbed_carft.data import describe
 
     hparams = {"data_augmentation": True, "clip_cache": str(tmp_path / "cache")}
     dataset = host_datasets.PACS(str(noisy), [0], hparams)
-    assert datasets.describe(hparams).train_domains == ("cartoon", "photo", "sketch")
+    assert describe.describe(hparams).train_domains == ("cartoon", "photo", "sketch")
     assert torch.equal(dataset[0][0][0], dataset[0][0][0])  # the test environment
     assert not torch.equal(dataset[1][0][0], dataset[1][0][0])
 
@@ -187,7 +187,7 @@ def test_the_cache_is_read_and_made_anew_when_an_image_changes(noisy, tmp_path, 
     save(path, noise((21, 31), seed=99))
     dataset = pacs(noisy, tmp_path / "cache")
     assert capsys.readouterr().err.count("Caching") == 1
-    _, _, finish = images.transforms("host")
+    _, _, finish = transforms.transforms("host")
     i = [Path(p) for p, _ in dataset[2].env.samples].index(path)
     expected = finish(Image.open(path).convert("RGB").resize((224, 224), Image.BILINEAR))
     assert torch.equal(dataset[2][i][0], expected)
@@ -240,8 +240,8 @@ def test_two_jobs_build_each_file_once_and_a_killed_one_leaves_nothing_that_coun
 
 def test_the_key_heeds_size_kind_and_border(noisy):
     env = pacs(noisy, None)[0]
-    keys = {cache.key(env, kind, size) for kind in ("host", "clip") for size in (32, 48)}
+    keys = {image_cache.key(env, kind, size) for kind in ("host", "clip") for size in (32, 48)}
     assert len(keys) == 4
-    assert cache.key(env, "host", 32) in keys
+    assert image_cache.key(env, "host", 32) in keys
     os.utime(env.samples[0][0], (1, 1))
-    assert cache.key(env, "host", 32) not in keys
+    assert image_cache.key(env, "host", 32) not in keys

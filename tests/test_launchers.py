@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from domainbed_carft import launchers
+from domainbed_carft.base import launchers
 
 
 def test_the_host_s_command_runs_under_this_python():

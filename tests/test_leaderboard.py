@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from synthetic_sweep import make_sweep
 
-from domainbed_carft import leaderboard
-from domainbed_carft.leaderboard import DATASETS, main
+from domainbed_carft.commands.leaderboard import main
+from domainbed_carft.reports import leaderboard
+from domainbed_carft.reports.leaderboard import DATASETS
 
 ROOT = Path(__file__).parents[1]
 

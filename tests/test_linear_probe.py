@@ -4,7 +4,8 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from domainbed_carft import linear_probe
+from domainbed_carft.method import linear_probe
+from domainbed_carft.models import memory
 
 G = torch.Generator().manual_seed(0)
 N, D, K = 300, 8, 4
@@ -60,7 +61,7 @@ def count(calls):
 
 
 def test_each_image_is_encoded_and_counted_once():
-    seen, calls = linear_probe.Seen(), []
+    seen, calls = memory.Seen(), []
     images, labels = torch.randn(5, 3, 2, 2, generator=G), torch.arange(5)
     again = torch.tensor([0, 0, 3, 4, 4])
     seen.add(count(calls), images[:3], labels[:3])
@@ -73,7 +74,7 @@ def test_each_image_is_encoded_and_counted_once():
 
 
 def test_beyond_the_limit_nothing_is_encoded():
-    seen, calls = linear_probe.Seen(limit=4), []
+    seen, calls = memory.Seen(limit=4), []
     for _ in range(3):
         images = torch.randn(4, 3, 2, 2, generator=G)
         seen.add(count(calls), images, torch.zeros(4).long())
@@ -81,10 +82,10 @@ def test_beyond_the_limit_nothing_is_encoded():
 
 
 def test_its_state_comes_back():
-    seen = linear_probe.Seen()
+    seen = memory.Seen()
     seen.add(count([]), torch.randn(4, 3, 2, 2, generator=G), torch.arange(4))
     seen.fitted = 3
-    other = linear_probe.Seen()
+    other = memory.Seen()
     other.load_state_dict(seen.state_dict())
     assert (other.steps, other.fitted, len(other)) == (1, 3, 4)
     for a, b in zip(seen.tensors("cpu"), other.tensors("cpu")):

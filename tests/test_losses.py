@@ -7,7 +7,7 @@ import reference
 import torch
 import torch.nn.functional as F
 
-from domainbed_carft.losses import car_ft_loss, context_kl, context_probs
+from domainbed_carft.method.losses import car_ft_loss, context_kl, context_probs
 
 SHAPES = [(1, 5, 3, 2), (4, 3, 7, 5), (6, 16, 2, 11)]  # B, D, K, M, pairwise different
 LN2, LN3 = math.log(2), math.log(3)

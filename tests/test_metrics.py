@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from domainbed_carft import metrics
+from domainbed_carft.base import metrics
 
 
 def test_top1():

@@ -7,7 +7,7 @@ import pytest
 import reference
 import torch
 
-from domainbed_carft import objectives as o
+from domainbed_carft.method import objectives as o
 
 G = torch.Generator().manual_seed(0)
 

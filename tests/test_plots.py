@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from domainbed_carft import plots
+from domainbed_carft.reports import plots
 
 # Viénot, Brettel and Mollon (1999): linear RGB as a protanope and a deuteranope see it.
 SEEN = {

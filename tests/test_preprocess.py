@@ -7,7 +7,7 @@ import reference
 import torch
 from torchvision.transforms import functional as tv
 
-from domainbed_carft.preprocess import (
+from domainbed_carft.method.preprocess import (
     CLIP_MEAN,
     CLIP_STD,
     IMAGENET_MEAN,

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import save_clip
 
-from domainbed_carft import backbones, prompt_cache
+from domainbed_carft.models import backbones, prompt_cache
 
 TEMPLATES, NAMES = ["a photo of a {}", "a sketch of a {}"], ["dog", "cat", "house"]
 

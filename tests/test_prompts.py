@@ -8,7 +8,7 @@ import pytest
 import reference
 import torch
 
-from domainbed_carft.prompts import (
+from domainbed_carft.method.prompts import (
     SETS,
     build_prompts,
     class_prompt_names,

@@ -12,7 +12,10 @@ import pytest
 from synthetic_sweep import make_sweep
 
 import domainbed_carft
-from domainbed_carft import provenance, soundness
+from domainbed_carft.contract import provenance
+from domainbed_carft.contract import trainer as trainer_line
+from domainbed_carft.records import provenance as of_sweep
+from domainbed_carft.records import soundness
 
 
 @pytest.fixture
@@ -33,16 +36,16 @@ def written(folder):
 
 
 def test_arguments_of_the_trainer(trainer):
-    assert provenance.trainer_argument("steps") == "3"
-    assert provenance.trainer_argument("output_dir") == str(trainer)
-    assert provenance.trainer_argument("data_dir", "none") == "none"
+    assert trainer_line.argument("steps") == "3"
+    assert trainer_line.argument("output_dir") == str(trainer)
+    assert trainer_line.argument("data_dir", "none") == "none"
 
 
 def test_no_trainer_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest", "--output_dir", str(tmp_path)])
     provenance.note()
-    assert provenance.trainer_argument("steps") is None
+    assert trainer_line.argument("steps") is None
     assert not list(tmp_path.iterdir())
 
 
@@ -104,16 +107,16 @@ def test_mixed(tmp_path):
         }
         (folder / provenance.FILE).write_text(json.dumps(content))
     jobs = soundness.read(tmp_path).sound
-    assert provenance.mixed(jobs) == ["the runs differ in torch: 2.4 (1 runs), 2.5 (7 runs)"]
+    assert of_sweep.mixed(jobs) == ["the runs differ in torch: 2.4 (1 runs), 2.5 (7 runs)"]
     found = json.loads((folder / provenance.FILE).read_text())
     found.update(weights_sha256="v", resumed_from={"torch": "2.3"})
     (folder / provenance.FILE).write_text(json.dumps(found))
-    sentences = provenance.mixed(jobs)
+    sentences = of_sweep.mixed(jobs)
     assert any("2.3 (1 runs)" in sentence for sentence in sentences)
     assert any("the runs of PACS differ in weights_sha256: v (1 runs)" in s for s in sentences)
     found["wise_ft"] = "0.1.0"
     (folder / provenance.FILE).write_text(json.dumps(found))
-    table = provenance.table(jobs)
+    table = of_sweep.table(jobs)
     assert ("torch", "2.4", 1) in table
     assert [row for row in table if row[0] == "wise_ft"] == [("wise_ft", "0.1.0", 1)]
 

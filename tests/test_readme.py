@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from domainbed_carft import hparams
+from domainbed_carft.algorithms import methods
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -59,21 +59,21 @@ def test_the_knob_table_is_complete_and_its_defaults_are_true():
 
     section = README.split("## Knobs")[1].split("\n## ")[0]
     rows = dict(re.findall(r"^\| `([a-z]\w+)` \| ([^|]+) \|", section, re.M))
-    assert set(rows) == set(hparams.CHECKS) - {"batch_size"}
+    assert set(rows) == set(methods.rules()) - {"batch_size"}
     defaults = hparams_registry.default_hparams("CARFT", "PACS")
-    methods = {name: hparams_registry.default_hparams(name, "PACS") for name in hparams.ALGORITHMS}
+    by_method = {n: hparams_registry.default_hparams(n, "PACS") for n in methods.METHODS}
     meant = {"off": "", "true": True, "false": False, "from the data": ""}
     for name, cell in rows.items():
         if name in ("lr", "clip_input"):  # by data set
             continue
         said, *others = cell.replace("`", "").rstrip(") ").split(" (")
         own = dict(other.split(": ") for other in others)  # "CLIP_CLIPood: false"
-        for method, knobs in methods.items():
-            if name in knobs:
+        for method, defaults_of in by_method.items():
+            if name in defaults_of:
                 word = own.get(method, said.strip())
                 value = meant.get(word, word)
-                same = value == knobs[name] or str(value) == str(knobs[name])
-                assert same or float(value) == knobs[name], (name, method)
+                same = value == defaults_of[name] or str(value) == str(defaults_of[name])
+                assert same or float(value) == defaults_of[name], (name, method)
     small = hparams_registry.default_hparams("CARFT", "DigitStyles")["lr"]
     written = [float(x) for x in re.findall(r"\d+e-\d", rows["lr"])]
     assert written == [defaults["lr"], 1e-5, small]
@@ -81,7 +81,7 @@ def test_the_knob_table_is_complete_and_its_defaults_are_true():
 
 def test_the_environment_variables_are_those_that_the_package_reads():
     stated = set(re.findall(r"^\| `(DOMAINBED_CARFT_\w+)` \|", README, re.M))
-    package = Path(hparams.__file__).parent
+    package = ROOT / "domainbed_carft"
     read = {
         name
         for file in package.rglob("*.py")

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import results  # noqa: E402
-from domainbed_carft import records  # noqa: E402
+from domainbed_carft.records import accuracies  # noqa: E402
 
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/provenance.json"))
 PARTS = [part for folder in FOLDERS for part in sorted(folder.iterdir()) if part.is_dir()]
@@ -152,7 +152,7 @@ def test_the_real_host_agrees():
     """Zero-shot to the digit; the others within the 95 % prediction interval of another trial."""
     folder = results.newest()
     ours, real = (
-        records.accuracies(results.load(folder / part / "records"))
+        accuracies.accuracies(results.load(folder / part / "records"))
         for part in ("main", "real_host")
     )
     assert len(real) == 12

@@ -7,8 +7,10 @@ import pytest
 from corrupt_sweeps import CORRUPTIONS
 from synthetic_sweep import make_sweep
 
-from domainbed_carft import report, report_plots, soundness
+from domainbed_carft.commands import report
+from domainbed_carft.records import soundness
 from domainbed_carft.register import known_datasets
+from domainbed_carft.reports import sweep_plots
 
 KNOWN = known_datasets()
 
@@ -29,7 +31,7 @@ def reference(runs):
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_a_spoilt_sweep(name, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(report_plots, "draw", lambda *_: [])  # tables only: plots take a second
+    monkeypatch.setattr(sweep_plots, "draw", lambda *_: [])  # tables only: plots take a second
     made = make_sweep(tmp_path / "sweep", algorithms=("CLIP_ERM", "CARFT"))
     texts = {folder: (folder / "results.jsonl").read_text() for _, folder in made}
     sentence, lost = CORRUPTIONS[name](made)

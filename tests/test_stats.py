@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats
 
-from domainbed_carft.stats import interval, interval_text, mean_and_error, mean_text
+from domainbed_carft.base.stats import interval, interval_text, mean_and_error, mean_text
 
 
 def test_error_is_domainbeds():

@@ -7,10 +7,12 @@ import sys
 import pytest
 from synthetic_sweep import make_sweep
 
-from domainbed_carft import doctor, soundness, sweep_check
+from domainbed_carft.commands import doctor
 from domainbed_carft.embedded.lib.run_folder import RunFolder
+from domainbed_carft.records import soundness
+from domainbed_carft.records.state import state
 from domainbed_carft.register import known_datasets
-from domainbed_carft.run_state import state
+from domainbed_carft.reports import sweep_check
 
 TRACE = 'Traceback (most recent call last):\n  File "a.py"\nRuntimeError: CUDA out of memory\n'
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from domainbed.scripts import sweep, train
 
-from domainbed_carft import evaluate
+from domainbed_carft.commands import evaluate
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 sys.path.insert(0, str(SWEEPS.parent / "benchmarks"))

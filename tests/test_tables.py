@@ -6,7 +6,7 @@ import math
 import pandas as pd
 import pytest
 
-from domainbed_carft import tables
+from domainbed_carft.reports import tables
 
 FRAME = pd.DataFrame(
     {

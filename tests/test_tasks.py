@@ -8,10 +8,11 @@ import pytest
 import torchvision.datasets
 from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
-from domainbed.lib import fast_data_loader, label_sets, misc
+from domainbed.lib import fast_data_loader, misc
 
-from domainbed_carft import datasets, tasks
-from domainbed_carft.prompts import class_prompt_names
+from domainbed_carft.base import label_sets
+from domainbed_carft.data import describe, tasks
+from domainbed_carft.method.prompts import class_prompt_names
 
 # (class names as they go into prompts, images to train on, images to test on) of the miniatures
 EXPECTED = {
@@ -83,7 +84,7 @@ def test_names_splits_and_labels(name, root):
     dataset, hparams = build(name, root)
     names, n_train, n_test = EXPECTED[name]
     assert (len(dataset[0]), len(dataset[1])) == (n_train, n_test)
-    described = datasets.describe(hparams)
+    described = describe.describe(hparams)
     prompt_names = class_prompt_names(described.class_names)
     assert {i: prompt_names[i] for i in names} == names
     assert dataset.num_classes == len(prompt_names)
@@ -149,13 +150,13 @@ def test_per_class_accuracy_where_it_is_the_convention():
 
 def test_contexts_say_what_a_task_is_about(root, tiny_clip):
     _, hparams = build("Flowers102", root, clip_backbone=tiny_clip)
-    from domainbed_carft.algorithms import context_templates
+    from domainbed_carft.algorithms.base import context_templates
 
-    templates = context_templates(hparams, datasets.describe(hparams))
+    templates = context_templates(hparams, describe.describe(hparams))
     assert len(templates) == 80
     assert "a bad photo of a {}, a type of flower." in templates
     hparams["clip_contexts"] = "imagenet80"
-    assert "a bad photo of a {}." in context_templates(hparams, datasets.describe(hparams))
+    assert "a bad photo of a {}." in context_templates(hparams, describe.describe(hparams))
 
 
 @pytest.mark.parametrize("name", EXPECTED)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -9,7 +10,10 @@ import torch
 from conftest import make_image_folder
 from domainbed.scripts import collect_results, train
 
-from domainbed_carft import __version__, wise_ft
+from domainbed_carft import __version__
+from domainbed_carft.analysis import interpolation
+from domainbed_carft.commands import wise_ft
+from domainbed_carft.contract import record_line
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -61,7 +65,7 @@ def accuracies(record, only=""):
 
 
 def ends(done, name):
-    rows = wise_ft.last_record(done / f"{name}+WiSE")["alpha_curve"]
+    rows = record_line.last(done / f"{name}+WiSE" / "results.jsonl")["alpha_curve"]
     assert [row["alpha"] for row in rows] == ALPHAS
     return rows[0], rows[-1]
 
@@ -69,9 +73,9 @@ def ends(done, name):
 @pytest.mark.parametrize("name", ["plain", "averaged", "probe"])
 def test_alpha_0_is_zero_shot_s_record_and_alpha_1_the_run_s(sweep, done, name):
     zero, one = ends(done, name)
-    expected = accuracies(wise_ft.last_record(sweep / "zero"))
+    expected = accuracies(record_line.last(sweep / "zero" / "results.jsonl"))
     assert accuracies(zero) == {k: expected[k] for k in accuracies(zero)}
-    expected = accuracies(wise_ft.last_record(sweep / name))
+    expected = accuracies(record_line.last(sweep / name / "results.jsonl"))
     assert accuracies(one) == {k: expected[k] for k in accuracies(one)}
     assert set(accuracies(one)) == {f"env{i}_out_acc" for i in range(4)} | {"env1_in_acc"}
 
@@ -79,26 +83,29 @@ def test_alpha_0_is_zero_shot_s_record_and_alpha_1_the_run_s(sweep, done, name):
 def test_with_augmentation_the_ends_are_exact_on_the_target(sweep, done):
     zero, one = ends(done, "augmented")
     for row, name in ((zero, "zero"), (one, "augmented")):
-        expected = wise_ft.last_record(sweep / name)
+        expected = record_line.last(sweep / name / "results.jsonl")
         assert accuracies(row, only=1) == accuracies(expected, only=1)
 
 
 def test_the_runs_differ_from_zero_shot_else_the_above_says_little(sweep):
-    found = [accuracies(wise_ft.last_record(sweep / name)) for name in ("zero", "plain", "probe")]
+    found = [
+        accuracies(record_line.last(sweep / name / "results.jsonl"))
+        for name in ("zero", "plain", "probe")
+    ]
     assert found[0] != found[1] != found[2] != found[0]
 
 
 def test_the_middle_is_the_model_with_the_mean_weights(sweep, done):
-    from domainbed_carft import runs
+    from domainbed_carft.analysis import saved_run
 
-    run = runs.load(sweep / "plain")
+    run = saved_run.load(sweep / "plain")
     start, end = run.zero_shot.state_dict(), run.algorithm.state_dict()
     run.zero_shot.load_state_dict({k: (v + end[k]) / 2 for k, v in start.items()})
-    split = runs.splits(run)["env1_in"]
+    split = saved_run.splits(run)["env1_in"]
     x, y = (torch.stack(list(map(torch.as_tensor, column))) for column in zip(*split))
     with torch.no_grad():
         expected = (run.zero_shot.predict(x).argmax(1) == y).double().mean().item()
-    middle = wise_ft.last_record(done / "plain+WiSE")["alpha_curve"][1]
+    middle = record_line.last(done / "plain+WiSE" / "results.jsonl")["alpha_curve"][1]
     assert middle["env1_in_acc"] == pytest.approx(expected)
 
 
@@ -109,7 +116,7 @@ def test_alpha_is_chosen_on_training_domains_the_smallest_of_the_best():
 
     rows = [row(0.0, 0.5, 0.5, 1.0), row(0.5, 0.9, 0.5, 0.0), row(1.0, 0.7, 0.7, 0.9)]
     args = {"algorithm": "CARFT", "test_envs": [1]}
-    record = wise_ft.record_of("nowhere", rows, args, {})
+    record = interpolation.record_of(Path("nowhere"), rows, args, {})
     assert (record["alpha"], record["env1_in_acc"]) == (0.5, 0.0)
     assert record["args"]["algorithm"] == "CARFT+WiSE" and args["algorithm"] == "CARFT"
 
@@ -146,14 +153,14 @@ def test_collect_results_has_rows_of_their_own(sweep, done, tmp_path, capsys):
     for name in ("CARFT", "CARFT+WiSE", "CLIP_LP+WiSE"):
         found = [line.split() for line in lines if line.startswith(name + " ")]
         assert len(found) == 6 and "+/-" in found[0]
-    best = wise_ft.last_record(done / "plain+WiSE")["env1_in_acc"]
+    best = record_line.last(done / "plain+WiSE" / "results.jsonl")["env1_in_acc"]
     row = next(line for line in lines if line.startswith("CARFT+WiSE "))
     assert f"{100 * best:.1f} +/- 0.0" in row
 
 
 def test_a_second_call_reads_what_is_there_and_adds_nothing(sweep, done, monkeypatch):
     before = {file: file.read_bytes() for file in done.rglob("*") if file.is_file()}
-    monkeypatch.setattr(wise_ft, "curve", None)
+    monkeypatch.setattr(interpolation, "curve", None)
     arguments = ["--input_dir", str(sweep), "--output_dir", str(done)]
     wise_ft.main([*arguments, "--alphas", *map(str, ALPHAS)])
     assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
@@ -161,8 +168,8 @@ def test_a_second_call_reads_what_is_there_and_adds_nothing(sweep, done, monkeyp
 
 def test_other_alphas_or_a_newer_model_are_computed_anew(sweep, done, tmp_path, monkeypatch):
     calls = []
-    curve = wise_ft.curve
-    monkeypatch.setattr(wise_ft, "curve", lambda *a: calls.append(1) or curve(*a))
+    curve = interpolation.curve
+    monkeypatch.setattr(interpolation, "curve", lambda *a: calls.append(1) or curve(*a))
     shutil.copytree(sweep / "plain", tmp_path / "plain")
     shutil.copytree(done / "plain+WiSE", tmp_path / "plain+WiSE")
     arguments = ["--input_dir", str(tmp_path), "--alphas"]
@@ -209,13 +216,13 @@ def test_wrong_flags_end_with_one_line(flags, message, capsys):
 
 def test_environments_are_scored_within_their_label_sets(sweep, monkeypatch):
     """As the embedded host's records are: among {0} alone, every image of class 0 is right."""
-    from domainbed_carft import runs
-    from domainbed_carft.embedded.lib import label_sets
+    from domainbed_carft.analysis import saved_run
+    from domainbed_carft.base import label_sets
 
-    run = runs.load(sweep / "plain")
+    run = saved_run.load(sweep / "plain")
     monkeypatch.setattr(label_sets, "rule_of", lambda part: label_sets.Rule([0]))
-    (row,) = wise_ft.curve(run, [1.0])
-    for name, part in runs.splits(run).items():
+    (row,) = interpolation.curve(run, [1.0])
+    for name, part in saved_run.splits(run).items():
         if f"{name}_acc" in row:
             share = sum(label == 0 for _, label in part) / len(part)
             assert row[f"{name}_acc"] == pytest.approx(share)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from domainbed_carft import workers
+from domainbed_carft.base import workers
 
 CODE = """
 import multiprocessing

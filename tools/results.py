@@ -24,9 +24,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from domainbed_carft import records, register, soundness, tables, wise_ft
-from domainbed_carft.stats import interval_text, mean_text
-from domainbed_carft.summary import ordered
+from domainbed_carft import register
+from domainbed_carft.analysis import interpolation
+from domainbed_carft.base.stats import interval_text, mean_text
+from domainbed_carft.records import accuracies, soundness
+from domainbed_carft.records.rows import WISE, ordered
+from domainbed_carft.reports import alpha_plots, tables
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "sweeps"))
@@ -48,14 +51,14 @@ def versus(found, rule="training"):
     difference of the average in points, paired per trial, with Student's 95 % interval. For the
     rule "training", "source validation" is the accuracy on held-out images of the source domains.
     """
-    cells = records.accuracies(found, rule)
+    cells = accuracies.accuracies(found, rule)
     averages, rows = {}, []
     for name in ordered(cells.algorithm.unique()):
         part = cells[cells.algorithm == name]
-        averages[name] = records.by_trial(part, range(len(ENVIRONMENTS)))
+        averages[name] = accuracies.by_trial(part, range(len(ENVIRONMENTS)))
         row = {"algorithm": name, "n": len(averages[name])}
         if rule == "training":
-            validation = records.by_trial(part, range(len(ENVIRONMENTS)), "validation")
+            validation = accuracies.by_trial(part, range(len(ENVIRONMENTS)), "validation")
             row["source validation"] = mean_text(validation)
         for env, label in enumerate(ENVIRONMENTS):
             row[label] = mean_text(100 * part[part.test_env == env].accuracy)
@@ -115,8 +118,8 @@ def make_tables(folder):
     """Write tables.txt as collect_results prints it, and versus_RULE.* of rules that have cells."""
     Path(folder, "tables.txt").write_text(collect(folder), encoding="utf-8")
     found = load(Path(folder, "records"))
-    for rule in records.RULES:
-        if len(records.accuracies(found, rule)):
+    for rule in accuracies.RULES:
+        if len(accuracies.accuracies(found, rule)):
             tables.save(versus(found, rule), folder, f"versus_{rule}")
 
 
@@ -140,10 +143,10 @@ def make_comparisons(folder):
     main = next(sweep for sweep in sweeps if sweep.name == "main")
     if folder.name == "baselines":
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
-        found = [r for r in load(main) if r["args"]["algorithm"].endswith(wise_ft.WISE)]
-        curves = wise_ft.table(found)
+        found = [r for r in load(main) if r["args"]["algorithm"].endswith(WISE)]
+        curves = interpolation.table(found)
         Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
-        wise_ft.plot(curves, folder / "wise_ft.png")
+        alpha_plots.plot(curves, folder / "wise_ft.png")
         return
     trials = {sweep: {r["args"]["trial_seed"] for r in load(sweep)} for sweep in sweeps}
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))
@@ -168,7 +171,7 @@ def index():
     for file in sorted(ROOT.glob("results/*/provenance.json")):
         for part, about in json.loads(file.read_text())["parts"].items():
             where = f"{file.parent.name}/{part}"
-            wise = len(list(Path(file.parent, part, "records").rglob(f"*{wise_ft.WISE}")))
+            wise = len(list(Path(file.parent, part, "records").rglob(f"*{WISE}")))
             runs = f"{about['runs'] - wise}, and {wise} of WiSE-FT" if wise else about["runs"]
             lines.append(
                 f"| {file.parent.name} | [{part}]({where}) | {about['question']} | "

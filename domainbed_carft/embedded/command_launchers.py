@@ -1,6 +1,6 @@
 """Launchers run a list of shell commands. One that fails does not stop the others, but counts."""
 
-from domainbed_carft import launchers
+from domainbed_carft.base import launchers
 
 
 def dummy_launcher(commands):

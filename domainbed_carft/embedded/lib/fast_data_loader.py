@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from domainbed_carft import workers
+from domainbed_carft.base import workers
 
 from . import misc
 

@@ -1,18 +1,15 @@
-"""Seeds, splits, accuracy, and what is printed."""
+"""Splits, accuracy, and what is printed."""
 
-import hashlib
 import sys
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from . import label_sets
+from domainbed_carft.base import label_sets
+from domainbed_carft.contract.seeds import seed_hash, split_keys
 
-
-def seed_hash(*args):
-    """Return int(md5(str(args))) mod 2^31: a seed for each combination of arguments."""
-    return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % 2**31
+__all__ = ["Split", "Tee", "accuracy", "seed_hash", "split_dataset"]
 
 
 class Split(Dataset):
@@ -31,11 +28,8 @@ class Split(Dataset):
 
 def split_dataset(dataset, n, seed=0):
     """Return (n items, the others) of the data set, shuffled with RandomState(seed)."""
-    if not 0 <= n <= len(dataset):
-        raise ValueError(f"A split must have 0 to {len(dataset)} items, got {n}")
-    keys = list(range(len(dataset)))
-    np.random.RandomState(seed).shuffle(keys)
-    return Split(dataset, keys[:n]), Split(dataset, keys[n:])
+    first, others = split_keys(len(dataset), n, seed)
+    return Split(dataset, first), Split(dataset, others)
 
 
 def labels_of(dataset):

@@ -11,16 +11,14 @@ import time
 
 import torch
 
-from domainbed_carft import atomic
+from domainbed_carft.base import files
+from domainbed_carft.contract import record_line
+from domainbed_carft.contract.run_files import DONE, LOCK, RECORDS, STATE
 
 try:
     import fcntl
 except ImportError:  # no such locks on Windows
     fcntl = None
-
-STATE, RECORDS, DONE, LOCK = "checkpoint.pt", "results.jsonl", "done", "lock"
-# Arguments that may differ when a run goes on.
-FREE = ("output_dir", "data_dir", "eval_splits")
 
 
 class Held(Exception):
@@ -79,11 +77,7 @@ class RunFolder:
 
     def finished_args(self):
         """Return the arguments in the last record of a finished run, or None."""
-        try:
-            with open(self.file(RECORDS), encoding="utf-8") as lines:
-                return json.loads(lines.readlines()[-1])["args"]
-        except (OSError, ValueError, IndexError, KeyError, TypeError):
-            return None
+        return (record_line.last(self.file(RECORDS)) or {}).get("args")
 
     def load_state(self):
         """Return the state to go on from, or None; its records are the folder's again."""
@@ -102,7 +96,7 @@ class RunFolder:
                 )
                 state, self.records = None, []
         if state is None and os.path.exists(self.file(RECORDS)):
-            old = atomic.set_aside(self.file(RECORDS))
+            old = files.set_aside(self.file(RECORDS))
             print(f"Records of a run that cannot be resumed are now in {old}", file=sys.stderr)
         if state is not None:
             self._write_records()
@@ -137,27 +131,3 @@ class RunFolder:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.file(name))
-
-
-def is_held(path):
-    """Say whether a process works in the folder now."""
-    if fcntl is None or not os.path.exists(os.path.join(path, LOCK)):
-        return False
-    try:
-        with open(os.path.join(path, LOCK)) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def differences(old, new):
-    """Return ["name: was x, now y"] for arguments that change what a run computes."""
-    old, new = json.loads(json.dumps(old)), json.loads(json.dumps(new))
-    return [
-        f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"
-        for name in sorted({*old, *new} - {*FREE})
-        if old.get(name) != new.get(name)
-    ]

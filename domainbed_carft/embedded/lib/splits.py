@@ -2,7 +2,7 @@
 
 import os
 
-from domainbed_carft.workers import FEW_IMAGES
+from domainbed_carft.base.workers import FEW_IMAGES
 
 from . import fast_data_loader, misc
 

@@ -8,7 +8,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from . import fast_data_loader, label_sets, misc, snapshot
+from domainbed_carft.base import label_sets
+
+from . import fast_data_loader, misc, snapshot
 from .splits import training_batches, workers_for
 
 EVAL_BATCH = 64

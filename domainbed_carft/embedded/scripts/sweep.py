@@ -5,18 +5,17 @@ done: jobs that were cut short resume, jobs that are running now are left alone.
 """
 
 import argparse
-import hashlib
 import json
 import os
 import shlex
 import shutil
 import sys
 
-from domainbed_carft.names import unknown
+from domainbed_carft.base.messages import unknown
+from domainbed_carft.contract.jobs import digest, test_env_choices, train_args
+from domainbed_carft.contract.run_files import DONE, is_held
 
 from .. import algorithms, command_launchers, datasets
-from ..lib import misc
-from ..lib.run_folder import DONE, is_held
 
 TRAIN = f"{shlex.quote(sys.executable)} -m domainbed_carft.train"
 
@@ -27,8 +26,7 @@ class Job:
     NOT_LAUNCHED, INCOMPLETE, DONE = "Not launched", "Incomplete", "Done"
 
     def __init__(self, train_args, sweep_output_dir):
-        digest = hashlib.md5(json.dumps(train_args, sort_keys=True).encode("utf-8")).hexdigest()
-        self.output_dir = os.path.join(sweep_output_dir, digest)
+        self.output_dir = os.path.join(sweep_output_dir, digest(train_args))
         self.train_args = {**train_args, "output_dir": self.output_dir}
         self.is_running = is_held(self.output_dir)
         if os.path.exists(os.path.join(self.output_dir, DONE)):
@@ -57,11 +55,7 @@ def all_test_envs(cls, single):
     """
     if hasattr(cls, "TEST_ENVS"):
         return [list(cls.TEST_ENVS)]
-    n_envs, choices = len(cls.ENVIRONMENTS), []
-    for i in range(n_envs):
-        choices.append([i])
-        choices += [] if single else [[i, j] for j in range(i + 1, n_envs)]
-    return [envs for envs in choices if len(envs) < n_envs]
+    return test_env_choices(len(cls.ENVIRONMENTS), single)
 
 
 def make_args_list(args):
@@ -73,26 +67,21 @@ def make_args_list(args):
             for algorithm in args.algorithms:
                 for test_envs in choices:
                     for hparams_seed in range(args.n_hparams_from, args.n_hparams):
-                        run = {
-                            "dataset": dataset,
-                            "algorithm": algorithm,
-                            "test_envs": test_envs,
-                            "holdout_fraction": args.holdout_fraction,
-                            "hparams_seed": hparams_seed,
-                            "data_dir": args.data_dir,
-                            "task": args.task,
-                            "trial_seed": trial_seed,
-                            "seed": misc.seed_hash(
-                                dataset, algorithm, test_envs, hparams_seed, trial_seed
-                            ),
-                        }
-                        if args.steps is not None:
-                            run["steps"] = args.steps
-                        if args.hparams is not None:
-                            run["hparams"] = args.hparams
-                        if args.eval_splits == "needed":
-                            run["eval_splits"] = "needed"
-                        runs.append(run)
+                        runs.append(
+                            train_args(
+                                dataset,
+                                algorithm,
+                                test_envs,
+                                hparams_seed,
+                                trial_seed,
+                                args.data_dir,
+                                args.holdout_fraction,
+                                args.task,
+                                steps=args.steps,
+                                hparams=args.hparams,
+                                eval_splits=None if args.eval_splits == "all" else "needed",
+                            )
+                        )
     return runs
 
 

@@ -15,11 +15,12 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from domainbed_carft.names import unknown
+from domainbed_carft.base.messages import unknown
+from domainbed_carft.contract.run_files import differences
 
 from .. import algorithms, datasets, hparams_registry
 from ..lib import misc, training
-from ..lib.run_folder import Held, RunFolder, differences
+from ..lib.run_folder import Held, RunFolder
 from ..lib.splits import Splits, training_batches
 
 

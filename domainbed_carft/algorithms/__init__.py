@@ -1,0 +1,1 @@
+"""The methods as DomainBed Algorithms, and the one table of them."""

@@ -1,0 +1,1 @@
+"""Saved runs opened again: scored, interpolated, and asked what contexts they see."""

@@ -1,0 +1,171 @@
+"""WiSE-FT for the runs of a sweep: weights between zero-shot and fine-tuned, scored."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from ..algorithms.methods import METHODS
+from ..base import files, label_sets, workers
+from ..contract import provenance, record_line
+from ..contract.run_files import DONE, RECORDS
+from ..method.averaging import interpolate
+from ..records import soundness
+from ..records.rows import WISE
+from ..register import find_host
+from . import saved_run
+
+BATCH = 64  # as both hosts evaluate
+
+
+def find_runs(folder):
+    """Return the sorted folders of runs to work on: of our algorithms that train, with a model."""
+    found, left_out = [], {}
+    for model in sorted(Path(folder).glob("*/model.pkl")):
+        algorithm = (
+            (record_line.last(model.parent / RECORDS) or {}).get("args", {}).get("algorithm", "?")
+        )
+        if algorithm in METHODS and algorithm != "CLIP_ZeroShot":
+            found.append(model.parent)
+        else:
+            left_out[algorithm] = left_out.get(algorithm, 0) + 1
+    for algorithm, n in left_out.items():
+        print(f"{n} runs of {algorithm} are left out: they are no fine-tuned CLIP of this package.")
+    return found
+
+
+def curve(run, alphas):
+    """Return [{"alpha": α, "env{i}_{split}_acc": accuracy}], one dict for each α.
+
+    Of the splits that selection rules read: every `out`, and the test environments' `in`.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # copies: the model that carries the weights below must not change its own end of the line
+    ends = [
+        {name: value.to(device, copy=True) for name, value in model.state_dict().items()}
+        for model in (run.zero_shot, run.algorithm)
+    ]
+    model = run.zero_shot.to(device)
+    parts = saved_run.splits(run)
+    needed = [f"env{i}_in" for i in run.args["test_envs"]]
+    found = [{"alpha": alpha} for alpha in alphas]
+    embedded = find_host()[0] == "embedded"  # DomainBed itself scores over all labels
+    for name in sorted([*(name for name in parts if name.endswith("_out")), *needed]):
+        part = parts[name]
+        rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
+        right = torch.zeros(len(alphas), dtype=torch.float64)
+        n_workers = run.dataset.N_WORKERS if len(part) >= workers.FEW_IMAGES else 0
+        loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
+        for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
+            x = x.to(device)
+            for i, alpha in enumerate(alphas):  # inside, so that an image is read once
+                model.load_state_dict(interpolate(*ends, alpha))
+                with torch.no_grad():
+                    guess = rule.restrict(model.predict(x)).argmax(1).cpu()
+                right[i] += rule.right(guess, y).sum()
+        for row, total in zip(found, right.tolist()):
+            row[f"{name}_acc"] = total / len(part)
+    return found
+
+
+def source_validation(row, test_envs):
+    """Return the mean accuracy on the training environments' `out` splits."""
+    values = [
+        value
+        for name, value in row.items()
+        if name.endswith("_out_acc") and int(name[3:-8]) not in test_envs
+    ]
+    return sum(values) / len(values)
+
+
+def record_of(folder, rows, args, hparams):
+    """Return the record of a run's chosen α."""
+    best = max(rows, key=lambda row: source_validation(row, args["test_envs"]))
+    last = record_line.last(folder / RECORDS) or {}
+    return {
+        **best,
+        "step": last.get("step", 0),
+        "epoch": last.get("epoch", 0.0),
+        "alpha_curve": rows,
+        "args": {**args, "algorithm": args["algorithm"] + WISE},
+        "hparams": hparams,
+    }
+
+
+def finished(folder, model, alphas):
+    """Return the record that an earlier call left for this very model and these α, or None."""
+    file = folder / RECORDS
+    if not (folder / DONE).exists() or file.stat().st_mtime < model.stat().st_mtime:
+        return None
+    record = record_line.last(folder / RECORDS) or {}
+    same = [row["alpha"] for row in record.get("alpha_curve", [])] == alphas
+    return record if same else None
+
+
+def work_on(folder, args):
+    """Return the record of a run, written to its folder in the output, or read from there."""
+    target = Path(args.output_dir or args.input_dir) / f"{folder.name}{WISE}"
+    record = finished(target, folder / "model.pkl", args.alphas)
+    if record is None:
+        run = saved_run.load(folder, args.data_dir)
+        record = record_of(folder, curve(run, args.alphas), run.args, run.hparams)
+        record["args"]["output_dir"] = str(target)
+        target.mkdir(parents=True, exist_ok=True)
+        origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}
+        files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
+        files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
+        files.write(target / DONE, "done")
+    return record
+
+
+def table(records):
+    """Return the DataFrame of wise_ft.csv."""
+    rows = []
+    records = [r for r in records if len(r["args"]["test_envs"]) == 1]
+    trained = [
+        {**r["args"], "algorithm": r["args"]["algorithm"].removesuffix(WISE)} for r in records
+    ]
+    for record, name in zip(records, soundness.row_names(trained)):
+        args = record["args"]
+        env = args["test_envs"][0]
+        for row in record["alpha_curve"]:
+            rows.append(
+                {
+                    "dataset": args["dataset"],
+                    "algorithm": name,
+                    "test_env": env,
+                    "trial_seed": args["trial_seed"],
+                    "alpha": row["alpha"],
+                    "source_validation": source_validation(row, [env]),
+                    "target_accuracy": row[f"env{env}_in_acc"],
+                    "hparams_seed": args["hparams_seed"],
+                    "chosen": int(row["alpha"] == record["alpha"]),
+                }
+            )
+    columns = [*KEYS, "alpha", "source_validation", "target_accuracy", "hparams_seed", "chosen"]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values([*KEYS, "hparams_seed", "alpha"], ignore_index=True)
+
+
+def summary(frame):
+    """Return accuracies in per cent: means over test environments, trials and hparams seeds."""
+    rows = []
+    for (dataset, algorithm), cells in frame.groupby(["dataset", "algorithm"]):
+        chosen = cells[cells["chosen"] == 1]
+        mean = 100 * cells.groupby("alpha")["target_accuracy"].mean()
+        rows.append(
+            {
+                "dataset": dataset,
+                "algorithm": algorithm,
+                "runs": len(chosen),
+                **{f"target, α = {alpha:g}": mean.get(alpha) for alpha in (0.0, 0.5, 1.0)},
+                "target, chosen α": 100 * chosen["target_accuracy"].mean(),
+                "mean chosen α": f"{chosen['alpha'].mean():.2f}",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+KEYS = ["dataset", "algorithm", "test_env", "trial_seed"]

@@ -1,0 +1,96 @@
+"""One model on the environments of one data set: labels matched, scored within label sets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ..base import metrics, workers
+from ..base.label_sets import Rule
+
+
+@dataclass
+class Part:
+    """What one row of the table is about."""
+
+    environment: str
+    split: str  # "in" or "out", as in the host's records; "all"
+    data: Any  # of (image, label)
+    rule: Rule  # in the model's labels
+    labels: list | None = field(default=None, repr=False)  # the model's label of each of the data's
+
+
+def part_of(environment, split, data, env, model_classes):
+    """Return the Part of an environment, or of a split of it, for a model.
+
+    The classes are matched by name: where they are fewer than the model's, the model is scored
+    among them.
+
+    Args:
+        environment: its name.
+        split: "in", "out" or "all".
+        data: the split, or the environment.
+        env: the environment; classes, label_set and accepts are read.
+        model_classes: the K names that the model was made with.
+
+    Raises:
+        ValueError: a class that the model does not know, or names that cannot be matched.
+    """
+    label_set, accepts = getattr(env, "label_set", None), getattr(env, "accepts", None) or {}
+    own = getattr(env, "classes", None)
+    if own is None or model_classes is None or list(own) == list(model_classes):
+        return Part(environment, split, data, Rule(label_set, accepts))
+    lacking = [name for name in own if name not in model_classes]
+    twice = [name for name in own if list(model_classes).count(name) > 1]
+    if lacking or twice:
+        what = "are not among the model's" if lacking else "are there twice in the model's"
+        raise ValueError(
+            f"The classes of {environment} must be among those of the model: "
+            f"{', '.join((lacking or twice)[:10])} {what} ({len(model_classes)} classes: "
+            f"{', '.join(list(model_classes)[:5])} ...)"
+        )
+    labels = [list(model_classes).index(name) for name in own]
+    rule = Rule(
+        [labels[i] for i in (range(len(own)) if label_set is None else label_set)],
+        {labels[i]: [labels[j] for j in accepted] for i, accepted in accepts.items()},
+    )
+    return Part(environment, split, data, rule, labels)
+
+
+@torch.no_grad()
+def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None):
+    """Return {"images", "classes", "top1", "per_class", "ece"} of a model on a Part.
+
+    Accuracies are shares. The confidence of a prediction is its probability among the labels that
+    are scored.
+
+    Args:
+        algorithm: has predict; on whatever device it is.
+        part: images without augmentation.
+        on_batch: called with the number of images after each batch.
+    """
+    device = next(algorithm.parameters()).device
+    algorithm.eval()
+    right, labels, confidence = [], [], []
+    loader = DataLoader(
+        part.data, batch_size, pin_memory=device.type != "cpu", **workers.forked(n_workers)
+    )
+    for x, y in loader:
+        if part.labels is not None:
+            y = torch.as_tensor(part.labels)[y]
+        logits = part.rule.restrict(algorithm.predict(x.to(device, non_blocking=True)).float())
+        highest, predicted = logits.softmax(1).max(1)
+        right.append(part.rule.right(predicted.cpu(), y))
+        labels.append(y)
+        confidence.append(highest.cpu())
+        on_batch(len(y))
+    right, labels = torch.cat(right).numpy(), torch.cat(labels).numpy()
+    label_set = part.rule.label_set
+    return {
+        "images": len(right),
+        "classes": logits.shape[1] if label_set is None else len(label_set),
+        "top1": metrics.top1(right),
+        "per_class": metrics.per_class_mean(right, labels),
+        "ece": metrics.calibration_error(torch.cat(confidence).double().numpy(), right),
+    }

@@ -1,0 +1,1 @@
+"""What every other package may use: files, messages, processes, statistics. No CLIP."""

@@ -1,0 +1,121 @@
+"""``python -m domainbed_carft.doctor``: which host is used, what is hooked, what is missing."""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import sys
+
+from .. import __version__, register
+from ..contract import provenance
+
+PACKAGES = ("torch", "torchvision", "clip-anytorch", "open-clip-torch", "numpy", "pandas")
+
+
+def main():
+    """Run the check that is asked for; exit with 1 where it finds a problem."""
+    parser = argparse.ArgumentParser(prog="doctor", description=__doc__.strip())
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--sweep", metavar="DIR", help="check the runs of this sweep instead")
+    instead.add_argument("--data", metavar="DIR", help="check the data sets in this folder instead")
+    parser.add_argument("--decode", action="store_true", help="with --data: open every image")
+    args = parser.parse_args()
+    if args.decode and not args.data:
+        parser.error("--decode goes with --data DIR")
+    if args.sweep:
+        raise SystemExit(1 if check_sweep(args.sweep, parser) else 0)
+    if args.data:
+        raise SystemExit(1 if check_data(args.data, args.decode, parser) else 0)
+    check_installation()
+
+
+def check_sweep(folder, parser):
+    """Print the state of a sweep; return the number of problems."""
+    from ..reports import sweep_check
+
+    try:
+        return sweep_check.print_check(folder, register.known_datasets())
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
+
+
+def check_data(folder, decode, parser):
+    """Print which data sets lie in a folder, and what is wrong with them; return the problems."""
+    from ..data import inventory
+
+    register.register()
+    try:
+        problems = inventory.report(folder, decode)
+    except ValueError as error:
+        parser.error(str(error))
+    print("All is well." if not problems else f"{len(problems)} problem(s).")
+    return problems
+
+
+def check_installation():
+    """Print the report; exit with 1 where a sweep could not run as typed."""
+    problems = []
+    print(f"domainbed_carft {__version__} in {os.path.dirname(register.__file__)}")
+    print(f"Python {sys.version.split()[0]}: {sys.executable}")
+    for package in PACKAGES:
+        try:
+            print(f"  {package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            problems.append(f"{package} is not installed: pip install {package}")
+
+    armed = register.PostImportHooks in sys.meta_path
+    off = os.environ.get("DOMAINBED_CARFT_AUTOLOAD") == "0"
+    how = "by DOMAINBED_CARFT_AUTOLOAD=0" if off else "no start-up file: not installed with pip?"
+    print(f"Hooks at Python's start: {'on' if armed else f'off ({how})'}")
+    if not armed:
+        print("  domainbed.scripts.* as typed know nothing of us; domainbed_carft.* commands do.")
+
+    try:
+        kind, where = register.find_host()
+    except RuntimeError as error:
+        raise SystemExit(f"doctor: error: {error}") from None
+    if kind == "domainbed" and not armed and not off:
+        problems.append("no start-up file: pip install domainbed_carft, regularly or --editable")
+    commit = provenance.commit_of(where)
+    print(f"Host: {kind} at {where}{f', commit {commit}' if commit else ''}")
+    try:
+        register.register()
+        for name in register.SHAPE:
+            module = importlib.import_module(name)
+            hooked = register.MARK in vars(module)
+            print(f"  {name}: {'hooked' if hooked else 'NOT hooked'}")
+            if not hooked:
+                problems.append(f"{name} is not hooked")
+    except (ImportError, RuntimeError) as error:
+        problems.append(f"the host cannot be used: {error}")
+        if isinstance(error, ImportError) and kind == "domainbed":
+            problems.append("what DomainBed imports: pip install 'domainbed-carft[domainbed]'")
+    problems += weights_and_device()
+    for problem in problems:
+        print(f"PROBLEM: {problem}")
+    print("All is well." if not problems else f"{len(problems)} problem(s).")
+    raise SystemExit(1 if problems else 0)
+
+
+def weights_and_device():
+    """Print weights and device; return a list of problems."""
+    try:
+        import torch
+
+        from ..models import backbones, prompt_cache
+
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, CPU is used"
+        print(f"GPU: {gpu}")
+        print(f"Prompt cache: {prompt_cache.cache_folder()}")
+        folder = os.path.expanduser("~/.cache/clip")
+        found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        print(f"OpenAI weights in {folder}: {', '.join(found) or 'none (downloaded at first use)'}")
+        backbones.load("embedded")
+        print(f"Embedded CLIP: {backbones.EMBEDDED} loads")
+    except (ImportError, OSError, ValueError) as error:
+        return [str(error)]
+    return []
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""``python -m domainbed_carft.leaderboard``: published DomainBed results, and yours among them.
+
+Published rows are those of results/published.csv, each with its source. Rows are sorted by their
+average over the five data sets; those of one group are comparable: same backbone, pre-training and
+selection rule, all five data sets, DomainBed's own protocol. Runs on other data, or of the shipped
+small CLIP, stand in a table of their own.
+"""
+
+import argparse
+import os
+
+import pandas as pd
+
+from ..base.messages import unknown
+from ..records import soundness
+from ..records.scan import grouped
+from ..register import known_datasets
+from ..reports import plots
+from ..reports.leaderboard import board, compact, draw, own_rows, published
+
+
+def main(argv=None):
+    """Run the command."""
+    parser = argparse.ArgumentParser(prog="leaderboard", description=__doc__)
+    parser.add_argument("--input_dir", help="a sweep, whose rows are added")
+    parser.add_argument("--backbone", help="only rows of this one, e.g. ViT-B/16")
+    parser.add_argument("--output_dir", help="write leaderboard.txt, .md, .tex, .csv, .png there")
+    args = parser.parse_args(argv)
+    rows, others, notes = published(), [], []
+    try:
+        if args.input_dir:
+            sweep = soundness.read(args.input_dir, known := known_datasets())
+            notes = grouped(sweep.problems)
+            if not sweep.sound:
+                raise ValueError(
+                    f"no run in {args.input_dir} counts: {'; '.join(notes) or 'empty'}"
+                )
+            own, others = own_rows(sweep, known)
+            rows = pd.concat([rows, pd.DataFrame(own)], ignore_index=True) if own else rows
+        if args.backbone:
+            backbones = sorted(set(rows.backbone))
+            if args.backbone not in backbones:
+                raise ValueError(unknown("backbone", args.backbone, backbones))
+            rows = rows[rows.backbone == args.backbone]
+    except (RuntimeError, ValueError) as error:
+        parser.error(str(error))
+    table = board(rows)
+    for note in notes:
+        print(f"WARNING: {note}")
+    text = compact(table)
+    print(text)
+    if others:
+        print("\nYour rows that are in no ranking, other data or the shipped small CLIP:")
+        print(pd.DataFrame(others).to_string(index=False))
+    if args.output_dir:
+        try:
+            table.save(args.output_dir)
+            with open(os.path.join(args.output_dir, "leaderboard.txt"), "w", encoding="utf-8") as f:
+                f.write(text)
+            picture = os.path.join(args.output_dir, "leaderboard.png")
+            plots.save(draw(table.data), picture)
+        except OSError as error:
+            parser.error(f"{args.output_dir} cannot be written ({error})")
+        print(
+            f"\nWritten: {os.path.join(args.output_dir, 'leaderboard')}.txt, .md, .tex, .csv, .png"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""``python -m domainbed_carft.probe``: what contexts do CLIP and the fine-tuned models see?
+
+For every model of a sweep, or of one run: the accuracy of zero-shot context recognition before and
+after fine-tuning, per group of contexts and per domain, and the KL divergence between the context
+distributions of the two. Source domains are measured on their `out` splits, which were not trained
+on, and target domains on all their images.
+"""
+
+import argparse
+import os
+import sys
+
+from ..analysis.contexts import find, judged, measure
+from ..register import known_datasets, register
+from ..reports import context_plots, tables
+from ..reports.context_tables import summary
+
+
+def main(argv=None):
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m domainbed_carft.probe",
+        description="Context recognition and context KL before and after fine-tuning.",
+    )
+    parser.add_argument("--input_dir", required=True, help="of a sweep, or of one run")
+    parser.add_argument("--output_dir", help="for tables and plots; default: INPUT_DIR/probe")
+    parser.add_argument("--data_dir", help="where the data lies now; default: as the runs had it")
+    args = parser.parse_args(argv)
+    register()
+    output = args.output_dir or os.path.join(args.input_dir, "probe")
+    try:
+        found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
+        os.makedirs(output, exist_ok=True)
+        cells, moved, pictured, failed = measure(found, args.data_dir)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    cells.to_csv(os.path.join(output, "recognition.csv"), index=False)
+    moved.to_csv(os.path.join(output, "kl.csv"), index=False)
+    table = summary(cells, moved)
+    tables.save(table, output, "summary")
+    print(tables.render(table, "txt"), end="")
+    context_plots.recognition(table, os.path.join(output, "context_recognition.png"))
+    if moved.step.nunique() > 1:
+        context_plots.kl_over_steps(moved, os.path.join(output, "context_kl.png"))
+    if pictured:
+        context_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
+    print(f"Tables and plots are in {output}", file=sys.stderr)
+    if failed:
+        left_out += ["Not in them, as they cannot be opened:", *failed]
+    if left_out:
+        raise SystemExit("\n".join(left_out))
+
+
+if __name__ == "__main__":
+    main()

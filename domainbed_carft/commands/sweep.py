@@ -1,0 +1,149 @@
+"""``python -m domainbed_carft.sweep``: DomainBed's sweep, with our algorithms and data sets.
+
+Children run under this interpreter, registered explicitly, and their exit codes count: the
+launchers `local` and `multi_gpu` are ours here.
+"""
+
+import argparse
+import json
+import os
+import runpy
+import sys
+
+from ..algorithms import methods
+from ..base import launchers
+from ..base.messages import unknown
+from ..register import find_host, register
+
+
+def main():
+    """Check the names in the arguments, then run the host's own script, whose flags these are."""
+    register()
+    args = parse_names()
+    check_names(args)
+    check_knobs(args)
+    if args.data_dir is None and args.datasets and all(map(has_own_place, args.datasets)):
+        sys.argv += ["--data_dir", "none"]  # DomainBed's sweep asks for one
+    print_sources(args)
+    from domainbed import command_launchers
+
+    others = {
+        name: _rewriting(launcher)
+        for name, launcher in command_launchers.REGISTRY.items()
+        if name not in launchers.REGISTRY
+    }
+    command_launchers.REGISTRY.update(
+        {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
+    )
+    runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
+
+
+def parse_names():
+    """Read what is checked or shown before the host's script reads all of it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    for flag in ("--datasets", "--algorithms"):
+        parser.add_argument(flag, nargs="+", default=[])
+    parser.add_argument("--command_launcher", default="local")
+    parser.add_argument("--data_dir")
+    parser.add_argument("--hparams", type=json_object, default={})
+    return parser.parse_known_args()[0]
+
+
+def json_object(text):
+    """Return the dict of a JSON object.
+
+    Raises:
+        argparse.ArgumentTypeError: another text.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'must be JSON like {{"lr": 1e-5}}: {error}') from None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text}")
+    return found
+
+
+def check_knobs(args):
+    """Exit with the near names for a misspelt knob of ours, which would fail job by job."""
+    from domainbed import hparams_registry
+
+    from ..algorithms.base import host_knobs
+
+    for algorithm in [name for name in args.algorithms if name in methods.METHODS]:
+        for dataset in args.datasets:
+            knobs = hparams_registry.default_hparams(algorithm, dataset)
+            try:
+                methods.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
+            except ValueError as error:
+                raise SystemExit(f"sweep: error: --hparams: {error}") from None
+
+
+def check_names(args):
+    """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
+    from domainbed import algorithms, command_launchers, datasets
+
+    asked = [
+        ("data set", args.datasets, datasets, datasets.DATASETS),
+        ("algorithm", args.algorithms, algorithms, [*algorithms.ALGORITHMS, *methods.METHODS]),
+    ]
+    for what, names, module, known in asked:
+        for name in names:
+            if not hasattr(module, name):
+                raise SystemExit(unknown(what, name, known))
+    for name in args.datasets:
+        left_out = getattr(getattr(datasets, name), "TEST_ENVS", (0,))
+        if len(left_out) > 1:
+            raise SystemExit(
+                f"{name} leaves out {len(left_out)} environments at once, which no selection rule "
+                "of DomainBed reads: every cell would be X. Run `python -m domainbed_carft.train` "
+                "and `.evaluate` instead, as sweeps/imagenet_vitb16.sh does"
+            )
+        if hasattr(getattr(datasets, name), "TEST_ENVS") and find_host()[0] == "domainbed":
+            raise SystemExit(
+                f"{name} has a training and a test part, and DomainBed's sweep would leave out "
+                "either: run it on the embedded host, with DOMAINBED_CARFT_HOST=embedded"
+            )
+    if args.command_launcher not in command_launchers.REGISTRY:
+        known = list(command_launchers.REGISTRY)
+        raise SystemExit(unknown("command launcher", args.command_launcher, known))
+
+
+def shipped():
+    """Return the names of the data sets that need no files."""
+    from ..data.digitstyles import DATASETS
+
+    return [cls.__name__ for cls in DATASETS]
+
+
+def has_own_place(name):
+    """Say whether a data set needs no --data_dir: shipped, or a user's own folder."""
+    from domainbed import datasets
+
+    return name in shipped() or getattr(getattr(datasets, name), "HAS_OWN_PLACE", False)
+
+
+def print_sources(args):
+    """Say which host, data and weights the sweep uses."""
+    from domainbed import datasets, hparams_registry
+
+    kind, where = find_host()
+    print(f"Host: {'embedded, of domainbed_carft' if kind == 'embedded' else where}")
+    for dataset in args.datasets:
+        own = getattr(getattr(datasets, dataset), "FOLDER", None) or ""
+        place = own if os.path.isabs(own) else args.data_dir  # absolute: a user's own folder
+        print(f"Data: {dataset}, {'shipped' if dataset in shipped() else f'in {place}'}")
+        weights = {
+            {**hparams_registry.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
+            for name in set(args.algorithms) & set(methods.METHODS)
+        }
+        for name in weights:
+            print(f"Weights: {'the shipped small CLIP' if name == 'embedded' else name}")
+
+
+def _rewriting(launcher):
+    return lambda commands: launcher([launchers.with_this_python(c) for c in commands])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The one reader of results.jsonl: lines read without trust, their types and ranges checked."""
+
+import functools
+import json
+import re
+import sys
+
+NEEDED = ("trial_seed", "dataset", "algorithm", "test_envs", "hparams_seed")
+LIMIT = 1_000_000  # bytes; DomainBed's lines have about 2,000
+ACCURACY = re.compile(r"env(\d{1,3})_(in|out|uda)_acc")
+
+
+def numbered(lines):
+    """Yield (number, line), cut after LIMIT + 1 bytes: a line may be as large as the disk."""
+    number = 0
+    while line := lines.readline(LIMIT + 1):
+        number += 1
+        yield number, line
+        while len(line) > LIMIT and not line.endswith(b"\n"):
+            line = lines.readline(LIMIT + 1)
+
+
+def parse(line):
+    """Return a record, its numbers checked; a ValueError says what it is not."""
+    if len(line) > LIMIT:
+        raise ValueError(f"longer than {LIMIT:,} bytes")
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError):
+        raise ValueError(
+            "no JSON" if line.endswith(b"\n") else "half a line, as a run that was killed leaves it"
+        ) from None
+    args = record.get("args") if isinstance(record, dict) else None
+    if not isinstance(args, dict) or not is_count(record.get("step")):
+        raise ValueError("not a record with args and step")
+    lacking = [name for name in NEEDED if name not in args]
+    if lacking:
+        raise ValueError(f"its args have no {', '.join(lacking)}")
+    envs = args["test_envs"]
+    wrong = [name for name in ("dataset", "algorithm") if not isinstance(args[name], str)]
+    wrong += [name for name in ("trial_seed", "hparams_seed") if not is_count(args[name])]
+    numbers = isinstance(envs, list) and all(map(is_count, envs))
+    wrong += [] if numbers and 0 < len(envs) == len(set(envs)) else ["test_envs"]
+    wrong += ["hparams"] if not isinstance(record.get("hparams", {}), dict) else []
+    if wrong:
+        shown = ", ".join(f"{n} {str(args.get(n, record.get(n)))[:40]!r}" for n in wrong)
+        raise ValueError(f"of the wrong type: {shown}")
+    for key, value in record.items():
+        if is_accuracy(key):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                raise ValueError(f"{key} is {str(value)[:40]}, no accuracy in [0, 1]")
+    return {sys.intern(key): value for key, value in record.items()}
+
+
+def read(file):
+    """Return ([(line number, record)], [(line number, what is wrong)]) of a results.jsonl.
+
+    Raises:
+        OSError: the file is missing or cannot be read.
+    """
+    records, faults = [], []
+    with open(file, "rb") as lines:
+        for number, line in numbered(lines):
+            try:
+                records.append((number, parse(line)))
+            except ValueError as error:
+                faults.append((number, str(error)))
+    return records, faults
+
+
+def last(file):
+    """Return the last record of a results.jsonl that can be read, or None."""
+    try:
+        records, _ = read(file)
+    except OSError:
+        return None
+    return records[-1][1] if records else None
+
+
+def accuracies_of(record):
+    """Return {env{i}_{split}_acc: share} of a record."""
+    return {key: value for key, value in record.items() if is_accuracy(key)}
+
+
+@functools.lru_cache(10_000)  # the same few keys in every record of a sweep
+def is_accuracy(key):
+    """Say whether a key of a record names an accuracy."""
+    return ACCURACY.fullmatch(key) is not None
+
+
+def is_count(value):
+    """Say whether a value is a whole number >= 0, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,23 @@
+"""DomainBed's seeds and splits: pure functions of numbers and names."""
+
+import hashlib
+
+import numpy as np
+
+
+def seed_hash(*args):
+    """Return int(md5(str(args))) mod 2^31: a seed for each combination of arguments."""
+    return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % 2**31
+
+
+def split_keys(n, n_first, seed):
+    """Return (n_first indices, the others) of n items, shuffled with RandomState(seed).
+
+    Raises:
+        ValueError: n_first outside [0, n].
+    """
+    if not 0 <= n_first <= n:
+        raise ValueError(f"A split must have 0 to {n} items, got {n_first}")
+    keys = list(range(n))
+    np.random.RandomState(seed).shuffle(keys)
+    return keys[:n_first], keys[n_first:]

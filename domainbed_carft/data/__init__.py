@@ -1,0 +1,1 @@
+"""Data sets, their images, and the checks before any long work starts."""

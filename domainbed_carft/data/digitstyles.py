@@ -1,0 +1,75 @@
+"""DigitStyles, the small data set that comes with this package."""
+
+import json
+
+import numpy as np
+import torch
+from domainbed.datasets import MultipleDomainDataset
+from torchvision.transforms import v2
+
+from ..base.assets import ASSETS
+from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
+
+
+class InMemoryImages(torch.utils.data.Dataset):
+    """uint8 images (N, 3, H, W) and labels (N,), normalised like DomainBed's image folders.
+
+    Args:
+        contexts: {group: indices (N,)} of what is known of each image's context.
+    """
+
+    def __init__(self, images, labels, classes, root, augment=None, contexts=None):
+        self.images, self.labels, self.classes, self.root = images, labels, classes, root
+        self.augment, self.contexts = augment, contexts
+        self.normalise = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        image = self.images[index]
+        if self.augment is not None:
+            image = self.augment(image)
+        return self.normalise(image.float() / 255), int(self.labels[index])
+
+
+class DigitStyles(MultipleDomainDataset):
+    """Ten digits in four styles, 32 x 32 pixels, shipped with this package (see DIGITSTYLES.md).
+
+    Needs no files in ``root``. Augmentation, where the host asks for it: slight random resized
+    crops, which leave zero-shot accuracy within a point of what it is without. Flips and colour
+    changes are left out: they change what a digit, or its context, is. So do DomainBed's crops:
+    digits fill the frame, and a scale from 0.7 on costs 11 to 15 points of zero-shot accuracy.
+    """
+
+    ENVIRONMENTS = ("scan", "print", "sign", "sketch")
+    CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    INPUT_SHAPE = (3, 32, 32)
+    N_STEPS = 201
+    CHECKPOINT_FREQ = 50
+    N_WORKERS = 0
+
+    def __init__(self, root, test_envs, hparams):
+        super().__init__()
+        crop = v2.RandomResizedCrop(32, scale=(0.9, 1.0), ratio=(0.95, 1.05), antialias=True)
+        with np.load(ASSETS / "digitstyles.npz") as arrays:
+            self.contexts = json.loads(str(arrays["attributes"]))  # {group: [value]}
+            self.datasets = [
+                InMemoryImages(
+                    torch.from_numpy(arrays[f"{name}_images"]).permute(0, 3, 1, 2).contiguous(),
+                    torch.from_numpy(arrays[f"{name}_labels"]).long(),
+                    list(self.CLASSES),
+                    name,
+                    augment=crop if hparams["data_augmentation"] and i not in test_envs else None,
+                    contexts={
+                        group: torch.from_numpy(arrays[f"{name}_{group}"]).long()
+                        for group in self.contexts
+                    },
+                )
+                for i, name in enumerate(self.ENVIRONMENTS)
+            ]
+        self.input_shape = self.INPUT_SHAPE
+        self.num_classes = len(self.CLASSES)
+
+
+DATASETS = (DigitStyles,)

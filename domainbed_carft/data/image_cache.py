@@ -1,0 +1,135 @@
+"""Images decoded and fitted once, kept as one file of bytes per environment (knob clip_cache).
+
+N images of S x S pixels take 3·N·S² bytes: 150,528 per image at 224 pixels. The file is a .npy,
+mapped into memory: processes on one machine share it, and read no more than they need.
+"""
+
+import contextlib
+import hashlib
+import os
+import socket
+import sys
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..base import files, workers
+from . import images
+
+
+class Cached(torch.utils.data.Dataset):
+    """An environment whose fitted images come from the cache; the rest is the environment's own.
+
+    Args:
+        env: Images, or torchvision's ImageFolder.
+        square: PIL image -> PIL image of size x size, deterministic.
+        kind: its name, part of the file's name.
+        size: in pixels.
+        folder: of the cache; made if need be.
+
+    Raises:
+        ValueError: an image that cannot be read, or a folder that cannot be written.
+    """
+
+    transform = None
+
+    def __init__(self, env, square, kind, size, folder):
+        self.env, self.root, self.classes = env, env.root, env.classes
+        self.targets = env.targets
+        self.label_set = getattr(env, "label_set", None)
+        self.accepts = getattr(env, "accepts", {})
+        self.file = _built(env, square, kind, size, os.path.expanduser(folder))
+        self._array = None
+
+    def __len__(self):
+        return len(self.targets)
+
+    def __getstate__(self):  # a worker that is spawned maps the file itself
+        return {**self.__dict__, "_array": None}
+
+    def __getitem__(self, index):
+        if self._array is None:
+            self._array = np.load(self.file, mmap_mode="r")
+        return self.transform(Image.fromarray(np.array(self._array[index]))), self.targets[index]
+
+
+def key(env, kind, size):
+    """Return the hash that names an environment's file: paths, lengths, times; kind and size.
+
+    Images that are in memory already are hashed by their pixels.
+    """
+    digest = hashlib.sha256(repr((kind, size, getattr(env, "border", 0), len(env))).encode())
+    for item in _items(env):
+        if isinstance(item, np.ndarray):
+            digest.update(item.tobytes())
+        else:
+            found = os.stat(item)
+            digest.update(repr((str(item), found.st_size, found.st_mtime_ns)).encode())
+    return digest.hexdigest()[:32]
+
+
+def _items(env):
+    if hasattr(env, "samples"):  # ImageFolder
+        return [path for path, _ in env.samples]
+    return env.items
+
+
+class _Squares(torch.utils.data.Dataset):
+    """The fitted images of an environment as arrays (S, S, 3)."""
+
+    def __init__(self, env, square):
+        self.env, self.square = env, square
+
+    def __len__(self):
+        return len(self.env)
+
+    def __getitem__(self, i):
+        env = self.env
+        image = images.read(env.samples[i][0]) if hasattr(env, "samples") else env.image(i)
+        return np.array(self.square(image))
+
+
+def _built(env, square, kind, size, folder):
+    """Return the path of the environment's file, which is built where there is none."""
+    name = os.path.basename(os.path.normpath(str(env.root)))
+    file = os.path.join(folder, f"{name}_{kind}_{key(env, kind, size)}.npy")
+    if os.path.exists(file):
+        return file
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with files.alone(file) as held:
+            if not os.path.exists(file):
+                _build(env, square, size, file, held)
+    except OSError as error:
+        raise ValueError(f"The cache {folder} (clip_cache) cannot be written: {error}") from error
+    return file
+
+
+def _build(env, square, size, file, held):
+    n = len(env)
+    print(f"Caching {n} images in {file}: {n * size * size * 3 / 1e9:.1f} GB", file=sys.stderr)
+    folder, name = os.path.split(file)
+    here = f"{name}.{socket.gethostname()}-"
+    for left in os.listdir(folder) if held else ():  # of a build that was killed on this machine
+        if left.startswith(here) and left.endswith(".part"):
+            os.remove(os.path.join(folder, left))
+    part = os.path.join(folder, f"{here}{os.getpid()}.part")  # readable by whom umask lets
+    asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
+    try:
+        loader = torch.utils.data.DataLoader(
+            _Squares(env, square),
+            batch_size=None,  # one array at a time, in order
+            **workers.forked(asked if n >= workers.FEW_IMAGES else 0),
+            generator=torch.Generator(),  # else it would draw from the process's own
+        )
+        header = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)}
+        with open(part, "wb") as out:  # not mapped: a full disk would kill the process
+            np.lib.format.write_array_header_1_0(out, header)
+            for image in tqdm(loader, desc="caching", unit="image", mininterval=1):
+                out.write(np.ascontiguousarray(image))
+        os.replace(part, file)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)

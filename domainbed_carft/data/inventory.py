@@ -1,0 +1,167 @@
+"""What `doctor --data DIR` says: which data sets lie in a folder, whole or not, and in which shape.
+
+Layouts are checked by the code that reads them in training. Counts are held against the official
+ones, from each data set's own paper or page (docs/datasets.md has them with their sources).
+"""
+
+import os
+import warnings
+from dataclasses import dataclass
+
+from . import images
+
+COUNTS = {  # environment or part: images
+    "PACS": {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
+    "VLCS": {"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376},
+    "OfficeHome": {"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
+    "TerraIncognita": {},  # published totals differ; not compared
+    "DomainNet": {
+        **{"clipart": 48129, "infograph": 51605, "painting": 72266},
+        **{"quickdraw": 172500, "real": 172947, "sketch": 69128},
+    },
+    "ImageNet train": {"imagenet_train": 1281167},
+    "ImageNet val": {"imagenet_val": 50000},
+    "ImageNet-V2": {"V2": 10000},
+    "ImageNet-R": {"R": 30000},
+    "ImageNet-A": {"A": 7500},
+    "ImageNet-Sketch": {"Sketch": 50889},
+    "ObjectNet": {"ObjectNet": 18574},  # of its 50,273: those of the 113 classes
+    "Flowers102": {"train": 2040, "test": 6149},
+    "FGVCAircraft": {"train": 6667, "test": 3333},
+    "CIFAR10": {"train": 50000, "test": 10000},
+    "CIFAR100": {"train": 50000, "test": 10000},
+    "StanfordCars": {"train": 8144, "test": 8041},
+    "Food101": {"train": 75750, "test": 25250},
+    "OxfordIIITPet": {"train": 3680, "test": 3669},
+    "DTD": {"train": 3760, "test": 1880},
+    "SUN397": {"train": 19850, "test": 19850},
+    "Caltech101": {"train": 3030, "test": 5647},
+    "EuroSAT": {"train": 21600, "test": 5400},
+}
+FOLDERS = {
+    **{"PACS": "PACS", "VLCS": "VLCS", "OfficeHome": "office_home"},
+    **{"TerraIncognita": "terra_incognita", "DomainNet": "domain_net"},
+}
+
+
+@dataclass
+class Finding:
+    """What is known of one data set: state is "whole", "incomplete", "wrong" or "absent"."""
+
+    name: str
+    state: str
+    text: str
+
+
+def check(root, decode=False, progress=lambda paths: paths):
+    """Return a Finding per known data set, for the folder that --data_dir would name.
+
+    Args:
+        root: the folder.
+        decode: whether every image file is read, too; takes long.
+        progress: wraps the paths that are decoded, tqdm for instance.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if not os.path.isdir(root):
+        raise ValueError(f"No folder {root} (--data)")
+    return [
+        _finding(name, load, decode, progress)
+        if os.path.isdir(os.path.join(root, place))
+        else Finding(name, "absent", place)
+        for name, place, load in _known(root)
+    ]
+
+
+def _known(root):
+    """Yield (name, place below root, function that returns its environments as Images)."""
+    from . import imagenet, tasks
+
+    for name, place in FOLDERS.items():
+        path = os.path.join(root, place)
+        yield name, place, lambda path=path, name=name: _image_folder(path, name)
+    top = imagenet.PLACES["ImageNet"]
+    for part in ("train", "val"):
+        place = os.path.join(top, part)
+        yield f"ImageNet {part}", place, lambda part=part: [imagenet.split(root, part)]
+    for name, place in imagenet.PLACES.items():
+        if name != "ImageNet":
+            title = name if name == "ObjectNet" else f"ImageNet-{name}"
+            yield title, place, lambda name=name: [imagenet.shifted(root, name)]
+    for cls in tasks.DATASETS:
+        yield cls.__name__, cls.PLACE, lambda cls=cls: cls(root, [1], {}).datasets
+
+
+def _image_folder(path, name):
+    from .checks import check_image_folder
+
+    # not len(COUNTS[name]): TerraIncognita has no official counts
+    check_image_folder(path, n_expected=6 if name == "DomainNet" else 4)
+    found = []
+    for domain in images.folders_in(path):
+        classes = images.folders_in(os.path.join(path, domain))
+        folder = os.path.join(path, domain)
+        found.append(images.Images(*images.by_class(folder, classes), classes, folder))
+    return found
+
+
+def _finding(name, load, decode, progress):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            environments = load()
+        except (ValueError, OSError) as error:
+            return Finding(name, "wrong", str(error))
+    counts = {os.path.basename(os.path.normpath(str(env.root))): len(env) for env in environments}
+    notes = [
+        f"{part} has {n:,} images, officially {COUNTS[name][part]:,}"
+        for part, n in counts.items()
+        if part in COUNTS[name] and n != COUNTS[name][part]
+    ]
+
+    unknown = set(counts) - set(COUNTS[name]) if COUNTS[name] else ()
+    notes += [f"no domain called {part} is known" for part in sorted(unknown)]
+    notes += [str(warning.message) for warning in said]
+    if decode:
+        notes += broken(environments, progress)
+    total = ", ".join(f"{part} {n:,}" for part, n in counts.items())
+    text = f"{total} images, {len(set(environments[0].targets)):,} classes"
+    return Finding(name, "incomplete" if notes else "whole", "; ".join([text, *notes]))
+
+
+def broken(environments, progress=lambda paths: paths):
+    """Return a note per image file that cannot be read, or is cut short."""
+    from PIL import Image, ImageFile
+
+    notes = []
+    items = [item for env in environments for item in env.items]
+    for path in progress([item for item in items if isinstance(item, (str, os.PathLike))]):
+        try:
+            images.read(path)
+            ImageFile.LOAD_TRUNCATED_IMAGES = False
+            with Image.open(path) as image:
+                image.load()
+        except (ValueError, OSError, SyntaxError) as error:
+            cut = "" if str(path) in str(error) else f"{path} is cut short: "
+            notes.append(f"{cut}{error}")
+        finally:
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+    return notes
+
+
+def report(root, decode=False):
+    """Print the findings; return a list of problems."""
+    from tqdm import tqdm
+
+    findings = check(root, decode, lambda paths: tqdm(paths, desc="reading", unit="image"))
+    for finding in findings:
+        if finding.state != "absent":
+            print(f"{finding.name}: {finding.state}: {finding.text}")
+    absent = [f"{found.name} ({found.text}/)" for found in findings if found.state == "absent"]
+    if absent:
+        print(f"Not there: {', '.join(absent)}")
+    problems = [f"{f.name} is {f.state}" for f in findings if f.state in ("wrong", "incomplete")]
+    if len(absent) == len(findings):
+        problems.append(f"none of the data sets lies in {root}: see docs/datasets.md")
+    return problems

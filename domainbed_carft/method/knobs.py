@@ -1,0 +1,126 @@
+"""Knobs: default, random range and check of each.
+
+Draws follow DomainBed's contract: each knob has a generator of its own, seeded from the sweep's
+seed and the knob's name, so a new knob shifts nobody's draws. Values are plain Python, since they
+are written as JSON into every record.
+"""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contract.seeds import seed_hash
+
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+# Data sets fine-tuned at twice the learning rate of the others: CLIPood's choice for the first two,
+# Lipsum-FT's for ImageNet; the tasks follow ImageNet.
+AT_1E_5 = (
+    *("OfficeHome", "DomainNet", "ImageNetShift", "ImageNet", "Flowers102", "FGVCAircraft"),
+    *("CIFAR10", "CIFAR100", "StanfordCars", "Food101", "OxfordIIITPet", "DTD", "SUN397"),
+    *("Caltech101", "EuroSAT"),
+)
+
+
+@dataclass(frozen=True)
+class Knob:
+    """One knob of a method.
+
+    Attributes:
+        default: the value for hparams_seed 0.
+        rule: value -> None where it is allowed, else what it must be ("a number >= 0").
+        random: numpy RandomState -> value, for other hparams seeds; None: always the default.
+    """
+
+    default: Any
+    rule: Callable[[Any], str | None] = lambda value: None
+    random: Callable[[np.random.RandomState], Any] | None = None
+
+    def draw(self, name: str, random_seed: int) -> Any:
+        """Return the value of a random search, as a plain Python number."""
+        if self.random is None:
+            return self.default
+        return float(self.random(np.random.RandomState(seed_hash(random_seed, name))))
+
+
+def number(low, high=math.inf, open_low=False, whole=False):
+    """Return the rule of a number in [low, high), or (low, high) with open_low."""
+    kind = "a whole number" if whole else "a number"
+    rule = f"{kind} {'>' if open_low else '>='} {low}" + (
+        f" and < {high}" if high < math.inf else ""
+    )
+
+    def check(value):
+        right_type = isinstance(value, int if whole else (int, float))
+        if isinstance(value, bool) or not right_type or not math.isfinite(value):
+            return rule
+        return None if (value > low if open_low else value >= low) and value < high else rule
+
+    return check
+
+
+def one_of(*choices):
+    """Return the rule of a fixed list of values."""
+    return lambda value: None if value in choices else f"one of {', '.join(map(repr, choices))}"
+
+
+def text(what, empty=True):
+    """Return the rule of a text; `what` says what it means."""
+    return lambda value: None if isinstance(value, str) and (value or empty) else what
+
+
+def truth(value):
+    """The rule of true or false."""
+    return None if isinstance(value, bool) else "true or false"
+
+
+def transform(value):
+    """The rule of clip_transform."""
+    right = isinstance(value, str) and re.fullmatch(r"host|clip(@[1-9]\d{0,3})?", value)
+    return None if right else "'host', 'clip' or 'clip@PIXELS'"
+
+
+# Knobs of the host that our algorithms heed; only their values are checked.
+HOST_RULES = {"batch_size": number(1, whole=True)}
+
+
+def log_uniform(low, high):
+    """Return a draw of 10^U(low, high)."""
+    return lambda r: 10 ** r.uniform(low, high)
+
+
+def shared(dataset):
+    """Return {name: Knob} of what all methods share, with the defaults for a data set.
+
+    Overrides DomainBed's ``lr`` and ``weight_decay``, whose defaults are for ImageNet-trained
+    ResNets; ``batch_size`` and the rest of DomainBed's knobs stay.
+    """
+    small = dataset == "DigitStyles"
+    raw = dataset in ("RotatedMNIST", "ColoredMNIST")  # images in [0, 1]
+    return {
+        "clip_backbone": Knob("embedded" if small else "ViT-B/16", text("a non-empty text", False)),
+        "clip_precision": Knob("auto", one_of(*PRECISIONS)),
+        "clip_frozen_precision": Knob("auto", one_of(*PRECISIONS)),
+        "clip_contexts": Knob("auto", text("a non-empty text", False)),
+        "clip_class_names": Knob("", text("the path of a text file, or ''")),
+        "clip_input": Knob("none" if raw else "imagenet", one_of("imagenet", "none")),
+        "clip_transform": Knob("host", transform),
+        "clip_cache": Knob("", text("a folder, or '' for none")),
+        "clip_steps": Knob(0, number(0, whole=True)),
+        "clip_warmup": Knob(0.1, number(0, 1)),
+        "clip_grad_clip": Knob(1.0, number(0)),
+        "clip_train_head": Knob(True, truth),
+        "clip_average": Knob("none", one_of("none", "ema", "beta", "swad")),
+        "clip_ema_decay": Knob(0.99, number(0, 1)),
+        "clip_beta": Knob(0.5, number(0, open_low=True)),
+        "clip_swad_start": Knob(0.5, number(0, 1)),
+        "lr": Knob(
+            3e-4 if small else 1e-5 if dataset in AT_1E_5 else 5e-6,
+            number(0, open_low=True),
+            log_uniform(-4.5, -3.0) if small else log_uniform(-6.0, -4.5),
+        ),
+        "weight_decay": Knob(0.1, number(0), log_uniform(-3.0, 0.0)),
+    }

@@ -1,0 +1,1 @@
+"""CLIPs: loaded, run in a precision, frozen, and their features and prompts remembered."""

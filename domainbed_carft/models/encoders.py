@@ -1,0 +1,152 @@
+"""CLIP's encoders as they are used: precision, frozen copies, features remembered."""
+
+import contextlib
+import copy
+
+import torch
+from torch import nn
+
+
+class ImageEncoder(nn.Module):
+    """An image encoder under autocast: (B, 3, R, R) -> (B, D) in fp32.
+
+    Args:
+        visual: the encoder; its weights stay in the precision they have (fp32 masters).
+        precision: "fp32"; "bf16" or "fp16" for autocast; "auto": on a GPU bf16 where it has it,
+            else fp16; fp32 on a CPU.
+
+    BatchNorm layers (CLIP's ResNets) always use the statistics of pre-training, in training too:
+    else the model would differ from zero-shot CLIP before the first step.
+    """
+
+    def __init__(self, visual, precision="auto"):
+        super().__init__()
+        self.visual = visual
+        self.precision = precision
+
+    def train(self, mode=True):
+        super().train(mode)
+        for module in self.visual.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return self
+
+    def forward(self, x):
+        with autocast(self.precision, x.device):
+            return self.visual(x).float()
+
+
+class TextEncoder(nn.Module):
+    """A CLIP's text encoder g without its image encoder: (N, L) token ids -> (N, D) in fp32.
+
+    Args:
+        backbone: its text model is taken over, not copied; the image encoder in it is left out.
+        precision: as in ImageEncoder.
+    """
+
+    def __init__(self, backbone, precision="auto"):
+        super().__init__()
+        self.model, self.precision = backbone.text, precision
+        self.short = backbone.short_texts
+        # OpenAI's encode_text asks the image encoder's first layer for its type.
+        self.model.visual = nn.Module()
+        self.model.visual.conv1 = nn.Module()
+        self.model.visual.conv1.register_buffer("weight", torch.zeros(0), persistent=False)
+
+    def forward(self, tokens):
+        with autocast(self.precision, tokens.device):
+            return encode_text(self.model, tokens, self.short).float()
+
+
+def encode_text(model, tokens, short):
+    """Return model.encode_text(tokens) (N, D) of token ids (N, L).
+
+    Args:
+        short: leave out the padding behind the longest text. OpenAI's text encoder is causal and
+            takes the feature at the end of the text, its highest id: what comes after changes
+            nothing but rounding, and costs most of the time ("a photo of a dog." has 7 of 77 ids).
+    """
+    return model.encode_text(tokens[:, : int(tokens.argmax(1).max()) + 1] if short else tokens)
+
+
+def autocast(precision, device):
+    """Return the autocast context for a precision on a device (see ImageEncoder)."""
+    dtype = autocast_dtype(precision, device)
+    if dtype is None:
+        return contextlib.nullcontext()
+    return torch.autocast(torch.device(device).type, dtype=dtype)
+
+
+def autocast_dtype(precision, device):
+    """Return torch.bfloat16, torch.float16, or None for plain fp32.
+
+    "auto" is bf16 on GPUs that compute in it (NVIDIA's from compute capability 8.0 on, AMD's), fp16
+    on others: torch.cuda.is_bf16_supported() would count slow emulation, too.
+
+    Raises:
+        ValueError: fp16 on a CPU, where it has no speed and overflows.
+    """
+    cuda = torch.device(device).type == "cuda"
+    if precision == "auto":
+        if not cuda:
+            return None
+        native = torch.version.hip or torch.cuda.get_device_capability(device)[0] >= 8
+        return torch.bfloat16 if native else torch.float16
+    if precision == "fp16" and not cuda:
+        raise ValueError(f"clip_precision 'fp16' needs a GPU, got {device}; use 'bf16' or 'fp32'")
+    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+
+
+class Frozen(nn.Module):
+    """A frozen copy of an encoder, which moves with its owner and does nothing else with it.
+
+    It is in no state_dict, has no parameters to train, and stays in eval mode when the owner's
+    train() is called. Its matrices are held in the precision it computes in, since autocast would
+    cast them anew in every step.
+    """
+
+    def __init__(self, visual, precision="auto"):
+        super().__init__()
+        self._hold(ImageEncoder(copy.deepcopy(visual), precision))
+
+    def _hold(self, encoder):
+        # a list hides it from state_dict, parameters and train
+        self._held = [encoder.requires_grad_(False).eval()]
+
+    @property
+    def copy(self):
+        """The encoder that is held."""
+        return self._held[0]
+
+    def _apply(self, fn, recurse=True):
+        self._held[0]._apply(fn)
+        return super()._apply(fn)
+
+    @torch.no_grad()
+    def forward(self, x):
+        encoder = self._held[0]
+        dtype = autocast_dtype(encoder.precision, x.device)
+        if dtype is not None and getattr(encoder, "cast_to", None) != dtype:
+            cast_matrices(encoder.visual, dtype)
+            encoder.cast_to = dtype
+        return encoder(x)
+
+
+class FrozenText(Frozen):
+    """The same of a backbone's text encoder, which is taken over: (N, L) token ids -> (N, D)."""
+
+    def __init__(self, backbone, precision="auto"):
+        nn.Module.__init__(self)
+        self._hold(TextEncoder(backbone, precision))
+
+    @torch.no_grad()
+    def forward(self, tokens):
+        return self.copy(tokens)
+
+
+def cast_matrices(module, dtype):
+    """Cast the weights of linear, convolution and attention layers; norms keep theirs."""
+    for part in module.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
+            for parameter in part.parameters(recurse=False):
+                parameter.data = parameter.data.to(dtype)

@@ -1,0 +1,99 @@
+"""Features of images seen before, told apart by their pixels."""
+
+import torch
+
+
+class FeatureMemory:
+    """The frozen copy's features of images seen before, for runs without augmentation.
+
+    There an image comes back pixel for pixel, and CAR-FT's second forward pass is needed once per
+    image instead of once per step. Images are told apart by a 64-bit hash of their pixels.
+
+    Args:
+        limit: rows kept (D floats each, on the CPU); later images are computed every time.
+    """
+
+    def __init__(self, limit=500_000):
+        self.rows, self.limit = {}, limit
+
+    def __call__(self, frozen, images):
+        """Return frozen(images), computed for those images only that are new."""
+        keys = image_keys(images)
+        new = [i for i, key in enumerate(keys) if key not in self.rows]
+        known = [i for i, key in enumerate(keys) if key in self.rows]
+        if not known:
+            features = frozen(images)
+        else:
+            rows = torch.stack([self.rows[keys[i]] for i in known]).to(images.device)
+            features = rows.new_empty(len(keys), rows.shape[1])
+            features[known] = rows
+            if new:
+                features[new] = frozen(images[new])
+        if new and len(self.rows) < self.limit:
+            self.rows.update(zip([keys[i] for i in new], features[new].cpu()))
+        return features
+
+    def state_dict(self):
+        """Return what a resumed run needs to go on with the same numbers, bit for bit."""
+        return {"keys": list(self.rows), "rows": list(self.rows.values())}
+
+    def load_state_dict(self, state):
+        self.rows = dict(zip(state["keys"], state["rows"]))
+
+
+class Seen:
+    """The frozen features and labels of the images that a run has seen, each image once.
+
+    Images are told apart by their pixels, so without augmentation each is encoded once; with it,
+    each view is an image of its own.
+
+    Args:
+        limit: rows kept (D floats each, on the CPU); later images are left out.
+    """
+
+    def __init__(self, limit=500_000):
+        self.rows, self.limit = {}, limit  # {key: (feature, label)}
+        self.steps = 0  # batches taken in
+        self.fitted = 0  # rows that the last fit was of
+
+    def __len__(self):
+        return len(self.rows)
+
+    def add(self, encode, images, labels):
+        """Take in a batch: images (B, ...), labels (B,); encode gives features (B, D)."""
+        self.steps += 1
+        if len(self.rows) >= self.limit:
+            return
+        new = {key: i for i, key in enumerate(image_keys(images)) if key not in self.rows}
+        if new:
+            chosen = list(new.values())
+            features = encode(images[chosen]).cpu()
+            self.rows.update(zip(new, zip(features, labels[chosen].tolist())))
+
+    def tensors(self, device):
+        """Return (features (N, D), labels (N,)), in the order of the first look at each image."""
+        features, labels = zip(*self.rows.values())
+        return torch.stack(features).to(device), torch.tensor(labels, device=device)
+
+    def clear(self):
+        """Let go of features and labels."""
+        self.rows, self.fitted = {}, 0
+
+    def state_dict(self):
+        """Return what a resumed run needs to go on with the same numbers."""
+        return {"rows": self.rows, "steps": self.steps, "fitted": self.fitted}
+
+    def load_state_dict(self, state):
+        self.rows = dict(state["rows"])
+        self.steps, self.fitted = state["steps"], state["fitted"]
+
+
+def image_keys(images):
+    """Return one 64-bit whole number per image (B, ...): Σ bits·r mod 2^64, r random and odd.
+
+    In whole numbers the sum has no rounding: the key does not depend on the batch or the device.
+    """
+    bits = images.float().contiguous().view(torch.int32).flatten(1).long()
+    generator = torch.Generator().manual_seed(0)
+    r = torch.randint(2**62, (bits.shape[1],), generator=generator) * 2 + 1
+    return (bits * r.to(bits.device)).sum(1).tolist()

@@ -1,0 +1,62 @@
+"""Prompt weights kept on disk, so that a sweep encodes its prompts once."""
+
+import hashlib
+import io
+import os
+import re
+import warnings
+from pathlib import Path
+
+import torch
+
+from ..base import files
+from ..method.prompts import build_prompts, prompt_weights
+from . import backbones
+
+
+def cached_prompt_weights(backbone, templates, class_names):
+    """Return (W_ctx, W_cls) for a backbone, from the cache on disk where they were made before.
+
+    The key is a hash of the text encoder's layers and weights, the templates and the class names.
+    Several jobs may miss the cache at once: each computes, and the last rename wins, with the same
+    content. A cache that cannot be read or written is said, and done without.
+
+    The folder is $DOMAINBED_CARFT_CACHE, else ~/.cache/domainbed-carft/prompts.
+    """
+    file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
+    try:
+        saved = torch.load(file, map_location="cpu", weights_only=True)
+        return saved["W_ctx"], saved["W_cls"]
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except Exception as e:  # whatever a damaged file, or a forbidden one, does to torch.load
+        warnings.warn(f"Cached prompts {file} cannot be read ({e}); made anew.", stacklevel=2)
+    T = backbones.encode_prompts(backbone, build_prompts(templates, class_names))
+    W_ctx, W_cls = prompt_weights(T)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = io.BytesIO()
+        torch.save({"W_ctx": W_ctx, "W_cls": W_cls}, content)
+        files.write(file, content.getvalue())
+    except OSError as e:
+        warnings.warn(f"Prompts are not cached in {file.parent}: {e}", stacklevel=2)
+    return W_ctx, W_cls
+
+
+def cache_folder():
+    """Return the folder of cached prompt weights."""
+    folder = os.environ.get("DOMAINBED_CARFT_CACHE") or "~/.cache/domainbed-carft/prompts"
+    return Path(folder).expanduser()
+
+
+def prompts_key(backbone, templates, class_names):
+    """Return the hash under which the prompt weights of a text encoder are cached."""
+    digest = hashlib.sha256()
+    # Models may have the same weights and other activations; addresses differ from run to run.
+    digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.text)).encode())
+    for name, tensor in sorted(backbone.text.state_dict().items()):
+        if not name.startswith("visual."):
+            digest.update(name.encode())
+            digest.update(tensor.detach().contiguous().numpy().tobytes())
+    digest.update(repr((list(templates), list(class_names))).encode())
+    return digest.hexdigest()

@@ -1,0 +1,84 @@
+"""Import paths of version 0.1: they work as before, with a DeprecationWarning.
+
+One module of then may be several now; the old name gives whatever any of them has.
+"""
+
+import importlib
+import warnings
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+MOVED = {
+    "atomic": ("base.files",),
+    "averaging": ("method.averaging",),
+    "backbone_parts": ("models.layers",),
+    "backbones": ("models.backbones",),
+    "baselines": ("algorithms.baselines",),
+    "cache": ("data.image_cache",),
+    "data_check": ("data.inventory",),
+    "datasets": ("data.describe", "data.digitstyles", "data.checks"),
+    "details": ("reports.hparams_tables",),
+    "encoders": ("models.encoders", "models.memory"),
+    "evaluation": ("analysis.scoring",),
+    "evaluation_report": ("reports.evaluation",),
+    "folders": ("data.user_folders",),
+    "grid": ("records.gaps", "contract.jobs"),
+    "hparams": ("algorithms.methods", "method.knobs"),
+    "imagenet": ("data.imagenet",),
+    "images": ("data.images", "data.transforms"),
+    "launchers": ("base.launchers",),
+    "linear_probe": ("method.linear_probe", "models.memory"),
+    "losses": ("method.losses",),
+    "metrics": ("base.metrics",),
+    "names": ("base.messages",),
+    "objectives": ("method.objectives",),
+    "plots": ("reports.plots",),
+    "preprocess": ("method.preprocess",),
+    "probe_plots": ("reports.context_plots",),
+    "prompt_cache": ("models.prompt_cache",),
+    "prompts": ("method.prompts",),
+    "provenance": ("contract.provenance", "records.provenance"),
+    "record_line": ("contract.record_line",),
+    "report_plots": ("reports.sweep_plots",),
+    "run_state": ("records.state",),
+    "runs": ("analysis.saved_run",),
+    "soundness": ("records.soundness",),
+    "stats": ("base.stats",),
+    "summary": ("reports.results",),
+    "sweep_check": ("reports.sweep_check",),
+    "tables": ("reports.tables",),
+    "tasks": ("data.tasks",),
+    "workers": ("base.workers",),
+}
+
+
+class _Moved(ModuleType):
+    """A module under its old name, filled when it is asked for something."""
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        places = MOVED[self.__name__.rpartition(".")[2]]
+        for place in places:
+            module = importlib.import_module(f"{__package__}.{place}")
+            if hasattr(module, name):
+                return getattr(module, name)
+        raise AttributeError(f"{self.__name__} has no {name} (it is {', '.join(places)} now)")
+
+
+def spec(name):
+    """Return the import system's description of an old name, None of any other."""
+    old = name.rpartition(".")[2]
+    return ModuleSpec(name, _Loader) if old in MOVED else None
+
+
+class _Loader:
+    @staticmethod
+    def create_module(spec):
+        new = " and ".join(f"{__package__}.{p}" for p in MOVED[spec.name.rpartition(".")[2]])
+        warnings.warn(f"{spec.name} is {new} now", DeprecationWarning, stacklevel=2)
+        return _Moved(spec.name)
+
+    @staticmethod
+    def exec_module(module):
+        """Nothing to run: the module asks the new ones."""

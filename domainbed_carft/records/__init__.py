@@ -1,0 +1,1 @@
+"""The records of a sweep: read, judged, and what is missing."""

@@ -1,0 +1,69 @@
+"""How far a run is, from the files that it left: done, running, failed, ... Deletes nothing."""
+
+import contextlib
+import os
+import re
+import time
+
+from ..contract.run_files import is_held
+
+# A run without a lock (DomainBed has none) counts as running while its files change.
+PATIENCE = 15 * 60  # seconds; or this many times the training time between two records:
+RECORDS_MISSED = 10
+EARLY = 2 * 3600  # seconds, before the second record: a large data set is evaluated meanwhile
+FAILED = re.compile(r"^Traceback \(most recent call last\)|^\w*: error: |^\w*Error\b", re.M)
+
+
+def state(job, now=None):
+    """Return (state, detail): done, unsound, running, hangs, failed, dead or not started.
+
+    hangs: a process holds the run's lock, but no file has changed for long. dead: neither lock nor
+    change nor error message, as after a kill. failed: err.txt says why.
+    """
+    if not job.unsound:
+        return "done", ""
+    if job.done:
+        return "unsound", job.unsound
+    changed = {}
+    for entry in os.scandir(job.path):
+        with contextlib.suppress(FileNotFoundError):  # a running process renames its files
+            changed[entry.name] = entry.stat(follow_symlinks=False).st_mtime
+    idle = (now or time.time()) - max(changed.values(), default=0)
+    locked = os.path.exists(os.path.join(job.path, "lock"))
+    patience = PATIENCE if locked or len(job.records) > 1 else EARLY
+    if len(job.records) > 1 and isinstance(job.records[-1].get("step_time"), float):
+        between = job.records[1]["step"] - job.records[0]["step"]
+        patience = max(PATIENCE, RECORDS_MISSED * between * job.records[-1]["step_time"])
+    if is_held(job.path):
+        return ("hangs", f"no file has changed for {_span(idle)}") if idle > patience else (
+            "running", job.unsound
+        )  # fmt: skip
+    if not changed:
+        return "not started", "its folder is empty"
+    error = tail(os.path.join(job.path, "err.txt"))
+    # What went on after an error, in the same folder, is another process.
+    after = max(changed.get(name, 0) for name in ("out.txt", "results.jsonl"))
+    if FAILED.search(error) and changed.get("err.txt", 0) >= after:
+        return "failed", error.strip().splitlines()[-1][:300]
+    if idle < patience:
+        return "running", f"{job.unsound}; files changed {_span(idle)} ago"
+    return "dead", f"{job.unsound}; no file has changed for {_span(idle)}"
+
+
+def tail(path, size=20_000):
+    """Return the end of a text file, "" where it cannot be read."""
+    try:
+        if not os.path.isfile(path):
+            return ""
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - size))
+            return file.read().decode("utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _span(seconds):
+    for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {name}"
+    return f"{max(0, seconds):.0f} seconds"

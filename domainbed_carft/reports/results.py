@@ -1,0 +1,240 @@
+"""A sweep's numbers as tables, as pure functions of its records.
+
+Accuracies are in per cent. ± is the standard error as in DomainBed's tables: population deviation
+over the trials / √n; at n = 1 there is none, and none is shown. Per cell, hparams and step are
+chosen by the rule; a data set's average is the mean over its environments, trial by trial.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from ..base.stats import interval, interval_text, mean_and_error, mean_text
+from ..records.accuracies import RULES, accuracies
+from ..records.rows import WISE, ordered
+from . import tables
+
+TITLES = {name: rule.name for name, rule in RULES.items()}
+BASELINES = ("CLIP_ERM", "ERM")
+FEW = 4  # among which every pair is compared
+WISE_NOTE = f"{WISE}: α was chosen on the training domains, whatever the table's rule."
+STAR = "* = not all trials or hparams seeds of the cell count: see the table of missing runs."
+
+
+@dataclass
+class Table:
+    """A table for people (texts), and the same in numbers, for CSV."""
+
+    name: str  # of its files
+    title: str
+    frame: pd.DataFrame
+    data: pd.DataFrame
+    note: str = ""
+
+    def render(self, form):
+        """Return it as a text in one of tables.FORMATS."""
+        return tables.render(self.data if form == "csv" else self.frame, form)
+
+    def save(self, folder):
+        """Write folder/NAME.txt, .md, .tex and .csv."""
+        tables.save(self.frame, folder, self.name, csv=self.data)
+
+
+@dataclass
+class Summary:
+    """All that is tabulated of a sweep, rule by rule."""
+
+    datasets: dict  # name: names of its environments
+    averaged: list  # names of the data sets in the averages
+    algorithms: list
+    of_dataset: dict  # name: the algorithms that have runs there
+    chosen: dict  # rule: DataFrame of records.accuracies
+    incomplete: dict = field(default_factory=dict)  # rule: {(dataset, algorithm, environment)}
+
+
+def summarise(sweep, datasets, averaged, lacking=()):
+    """Return the Summary of a records.Sweep.
+
+    Args:
+        datasets: {name: names of its environments}, in the order of the tables.
+        averaged: the names that are in the averages.
+        lacking: grid.Lack of each run that the sweep lacks.
+    """
+    records = sweep.records
+    of_dataset = {name: set() for name in datasets}
+    for job in sweep.jobs:
+        if job.args:
+            of_dataset[job.args["dataset"]].add(job.args["algorithm"])
+    incomplete = {rule: set() for rule in RULES}
+    for lack in lacking:
+        envs = lack.args["test_envs"]
+        for rule in RULES if len(envs) == 1 else ("leave-one-out",):
+            incomplete[rule] |= {(lack.args["dataset"], lack.algorithm, env) for env in envs}
+    return Summary(
+        datasets,
+        [name for name in datasets if name in averaged],
+        ordered(set().union(*of_dataset.values())),
+        {name: ordered(algorithms) for name, algorithms in of_dataset.items()},
+        {rule: accuracies(records, rule) for rule in RULES},
+        incomplete,
+    )
+
+
+def result_tables(summary, baseline=None):
+    """Return, for each rule, the tables of its data sets, their averages and paired differences.
+
+    Args:
+        baseline: the algorithm that the others are compared with; see :func:`pairs`.
+    """
+    found = []
+    for rule, title in TITLES.items():
+        for dataset in summary.datasets:
+            found.append(_dataset_table(summary, rule, title, dataset))
+            found.append(_difference_table(summary, rule, title, dataset, baseline))
+        if len(summary.averaged) > 0:
+            found.append(_average_table(summary, rule, title))
+    return [table for table in found if len(table.frame)]
+
+
+def pairs(algorithms, baseline=None):
+    """Return the pairs (first, second) of algorithms whose differences are shown.
+
+    All others against the baseline, if it is among them. Without one: every pair of up to FEW
+    algorithms; of more, the baseline is the first of BASELINES that is there, else the first.
+    """
+    if baseline is None and len(algorithms) <= FEW:
+        return list(itertools.combinations(reversed(algorithms), 2))
+    if baseline is None:
+        baseline = next((name for name in BASELINES if name in algorithms), algorithms[0])
+    others = [name for name in algorithms if name != baseline]
+    return [(name, baseline) for name in others] if baseline in algorithms else []
+
+
+def trials(summary, rule, dataset, algorithm):
+    """Return {environment: {trial_seed: accuracy in per cent}}, and the same for "Avg".
+
+    Avg has the trials that have all environments.
+    """
+    of = summary.chosen[rule]
+    of = of[(of.dataset == dataset) & (of.algorithm == algorithm)]
+    found = {env: {} for env in range(len(summary.datasets[dataset]))}
+    for env, trial, accuracy in zip(of.test_env, of.trial_seed, of.accuracy):
+        found[env][trial] = 100 * accuracy
+    whole = set.intersection(*(set(of_env) for of_env in found.values())) if found else set()
+    average = {t: float(np.mean([found[env][t] for env in found])) for t in sorted(whole)}
+    return {**found, "Avg": average}
+
+
+def _dataset_table(summary, rule, title, dataset):
+    rows, data = [], []
+    names = summary.datasets[dataset]
+    for algorithm in summary.of_dataset[dataset]:
+        found = trials(summary, rule, dataset, algorithm)
+        cells = [list(found[env].values()) for env in range(len(names))]
+        stars = [(dataset, algorithm, i) in summary.incomplete[rule] for i in range(len(names))]
+        means = [mean_and_error(cell)[0] for cell in cells if cell]
+        average = float(np.mean(means)) if len(means) == len(names) > 0 else None
+        texts = [_cell(cell, star) for cell, star in zip(cells, stars)]
+        shown = "X" if average is None else f"{average:.1f}{'*' * any(stars)}"
+        rows.append([algorithm, *texts, shown, _span(map(len, cells))])
+        row = {"algorithm": algorithm}
+        for name, cell in zip(names, cells):
+            row.update(_numbers(name, cell))
+        data.append({**row, "Avg": average})
+    wise = any(algorithm.endswith(WISE) for algorithm in summary.of_dataset[dataset])
+    notes = ["Per cent, mean ± standard error over n trials."]
+    notes += [STAR] * _has_star(rows) + [WISE_NOTE] * wise
+    note = " ".join(notes)
+    if all(row[-1] == "0" for row in rows):
+        more = "also runs with pairs of test domains (a sweep without --single_test_envs)"
+        needed = more if rule == "leave-one-out" else "runs with one test domain"
+        note = f"X: this rule needs {needed}, and none counts."
+    return Table(
+        f"{_file(dataset)}_{_file(rule)}",
+        f"{dataset}: accuracy on the domain left out, {title}",
+        frame_of(rows, ["algorithm", *names, "Avg", "n"]),
+        pd.DataFrame(data),
+        note,
+    )
+
+
+def _average_table(summary, rule, title):
+    rows, data = [], []
+    for algorithm in summary.algorithms:
+        cells, stars, row = [], [], {"algorithm": algorithm}
+        for dataset in summary.averaged:
+            cells.append(list(trials(summary, rule, dataset, algorithm)["Avg"].values()))
+            of = {(d, a) for d, a, _ in summary.incomplete[rule]}
+            stars.append((dataset, algorithm) in of)
+            row.update(_numbers(dataset, cells[-1]))
+        means = [mean_and_error(cell)[0] for cell in cells if cell]
+        average = float(np.mean(means)) if len(means) == len(cells) > 0 else None
+        texts = [_cell(cell, star) for cell, star in zip(cells, stars)]
+        shown = "X" if average is None else f"{average:.1f}{'*' * any(stars)}"
+        rows.append([algorithm, *texts, shown, _span(map(len, cells))])
+        data.append({**row, "Avg": average})
+    return Table(
+        f"averages_{_file(rule)}",
+        f"Averages, {title}",
+        frame_of(rows, ["algorithm", *summary.averaged, "Avg", "n"]),
+        pd.DataFrame(data),
+        "Per cent, mean ± standard error over n trials of the mean over all environments; a trial "
+        f"without all of them does not count. {STAR if _has_star(rows) else ''}".strip(),
+    )
+
+
+def _difference_table(summary, rule, title, dataset, baseline):
+    rows, data = [], []
+    names = [*summary.datasets[dataset], "Avg"]
+    found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
+    for first, second in pairs(list(found), baseline):
+        texts, row, counts = [], {"first": first, "second": second}, []
+        for key, name in zip([*range(len(names) - 1), "Avg"], names):
+            a, b = found[first][key], found[second][key]
+            paired = [a[trial] - b[trial] for trial in sorted(a.keys() & b.keys())]
+            counts.append(len(paired))
+            mean, low, high = interval(paired) if paired else (None, None, None)
+            texts.append(interval_text(paired) if paired else "X")
+            row.update({name: mean, f"{name}_low": low, f"{name}_high": high})
+            row[f"{name}_n"] = len(paired)
+        if any(counts):
+            rows.append([f"{first} - {second}", *texts, _span(counts)])
+            data.append(row)
+    return Table(
+        f"{_file(dataset)}_{_file(rule)}_differences",
+        f"{dataset}: paired differences, {title}",
+        frame_of(rows, ["difference", *names, "n"]),
+        pd.DataFrame(data),
+        "Points, mean [95 % interval] over the n trials that both have (Student's t, not corrected "
+        "for the number of comparisons); no interval at n = 1.",
+    )
+
+
+def _numbers(name, cell):
+    mean, error = mean_and_error(cell) if cell else (None, None)
+    return {name: mean, f"{name}_error": error if len(cell) > 1 else None, f"{name}_n": len(cell)}
+
+
+def _cell(cell, star):
+    if not cell:
+        return "X"
+    return mean_text(cell) + "*" * star
+
+
+def _span(counts):
+    counts = sorted(set(counts))
+    return "-".join(map(str, dict.fromkeys((counts[0], counts[-1])))) if counts else "0"
+
+
+def frame_of(rows, columns):
+    return pd.DataFrame(rows, columns=list(columns))
+
+
+def _has_star(rows):
+    return any(str(cell).endswith("*") for row in rows for cell in row)
+
+
+def _file(name):
+    return "".join(c if c.isalnum() else "_" for c in name)

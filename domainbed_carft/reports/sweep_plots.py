@@ -1,0 +1,242 @@
+"""The report's plots: accuracies with intervals, training curves, context KL, λ- and α-curves."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..base.stats import interval
+from ..records.scan import Problem
+from . import plots
+from .alpha_plots import draw_alphas
+from .results import trials
+
+ALPHAS = "wise_ft.csv"
+ALPHA_COLUMNS = (
+    *("dataset", "algorithm", "test_env", "trial_seed"),
+    *("alpha", "source_validation", "target_accuracy"),
+)
+
+
+@dataclass
+class Plot:
+    """A saved plot."""
+
+    path: str
+    title: str
+    text: str  # what is to be seen, for readers who do not see it
+
+
+def draw(sweep, summary, alphas, folder):
+    """Save every plot that the sweep has the records for; return them as a list of Plot."""
+    found = []
+
+    def save(name, figure, title, text):
+        if figure is not None:
+            path = os.path.join(folder, f"{name}.png")
+            plots.save(figure, path)
+            found.append(Plot(path, title, text))
+
+    for dataset in summary.datasets:
+        name = "".join(c if c.isalnum() else "_" for c in dataset)
+        runs = chosen_runs(sweep, summary, dataset)
+        save(
+            f"{name}_accuracy",
+            points(summary, dataset),
+            f"{dataset}: accuracy on the domain left out",
+            "Means over the trials, training-domain validation; lines: 95 % interval of the mean "
+            "(Student's t), none at n = 1. Each panel has a scale of its own.",
+        )
+        save(
+            f"{name}_curves",
+            curves(summary, dataset, runs),
+            f"{dataset}: during training",
+            "Chosen runs, mean over the trials. Above: the domain left out; below: mean of the "
+            "training domains' validation splits, which training-domain validation chooses by.",
+        )
+        save(
+            f"{name}_context_kl",
+            context_kl(summary, dataset, runs),
+            f"{dataset}: context KL during training",
+            "KL(zero-shot ‖ fine-tuned) between the context distributions on training batches, "
+            "mean since the record before. Chosen runs: line, mean over domains and trials; "
+            "band, smallest to largest.",
+        )
+        save(
+            f"{name}_lambda",
+            lambdas(sweep, dataset),
+            f"{dataset}: over λ",
+            "Each run's best step by training-domain validation; means over all runs of a λ.",
+        )
+        if alphas is not None:
+            save(
+                f"{name}_alpha",
+                alpha_curve(alphas[alphas.dataset == dataset], summary.algorithms),
+                f"{dataset}: between zero-shot (α = 0) and fine-tuned (α = 1) weights",
+                "WiSE-FT: source validation against the domain left out as α goes from 0 to 1, "
+                "mean over domains and trials.",
+            )
+    return found
+
+
+def chosen_runs(sweep, summary, dataset, rule="training"):
+    """Return {(algorithm, environment): [records of the run that the rule chose, per trial]}."""
+    jobs = {job.cell: job for job in sweep.sound}
+    of, found = summary.chosen[rule], {}
+    for row in of[of.dataset == dataset].itertuples():
+        cell = (dataset, row.algorithm, (row.test_env,), row.trial_seed, row.hparams_seed)
+        found.setdefault((row.algorithm, row.test_env), []).append(jobs[cell].records)
+    return found
+
+
+def points(summary, dataset, rule="training"):
+    """Return a figure of one row per algorithm, one panel per environment and of their mean.
+
+    Points are means, lines their intervals; None where there is nothing.
+    """
+    names = [*summary.datasets[dataset], "Avg"]
+    keys = [*range(len(names) - 1), "Avg"]
+    found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
+    found = {a: of for a, of in found.items() if any(of.values())}
+    if not found:
+        return None
+    size = {"width": 1.6 + 1.7 * len(names), "height": 1 + 0.24 * len(found)}
+    figure, panels = plots.new(1, len(names), **size, sharey=True, squeeze=False)
+    for key, name, axes in zip(keys, names, panels[0]):
+        for row, (algorithm, of) in enumerate(found.items()):
+            values = list(of[key].values())
+            if not values:
+                continue
+            mean, low, high = interval(values)
+            look = plots.look(algorithm, summary.algorithms)
+            if low == low:
+                axes.plot([low, high], [row, row], color=look["color"], lw=1.2)
+            axes.plot([mean], [row], markersize=6, **look)
+        axes.set(title=name, xlabel="accuracy, %")
+    panels[0][0].set(yticks=range(len(found)), yticklabels=list(found))
+    panels[0][0].set_ylim(len(found) - 0.5, -0.5)
+    return figure
+
+
+def curves(summary, dataset, runs):
+    """Return a figure with a column per environment left out, validation below it, or None.
+
+    Without algorithms whose runs have one record, such as the rows of WiSE-FT.
+    """
+    names = summary.datasets[dataset]
+    runs = {key: of for key, of in runs.items() if any(len(records) > 1 for records in of)}
+    if not runs:
+        return None
+    shared = {"sharex": True, "sharey": "row", "squeeze": False}
+    figure, panels = plots.new(2, len(names), 3.2 * len(names), 5.4, **shared)
+    for env, (name, column) in enumerate(zip(names, panels.T)):
+        for algorithm in summary.of_dataset[dataset]:
+            look = plots.look(algorithm, summary.algorithms)
+            target, source = {}, {}
+            for records in runs.get((algorithm, env), ()):
+                for record in records:
+                    target.setdefault(record["step"], []).append(record[f"env{env}_in_acc"])
+                    outs = [record[f"env{i}_out_acc"] for i in range(len(names)) if i != env]
+                    source.setdefault(record["step"], []).append(np.mean(outs))
+            for axes, values in zip(column, (target, source) if target else ()):
+                steps = sorted(values)
+                means = [100 * np.mean(values[step]) for step in steps]
+                axes.plot(steps, means, lw=1.3, markersize=4, label=algorithm, **look)
+        column[0].set(title=f"{name} left out")
+        column[1].set(xlabel="step")
+    panels[0][0].set(ylabel="domain left out, %")
+    panels[1][0].set(ylabel="validation, %")
+    lines = {line.get_label(): line for axes in panels[0] for line in axes.lines}
+    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False)
+    return figure
+
+
+def context_kl(summary, dataset, runs):
+    """Return a figure of the records' context_kl over steps, or None where there is none."""
+    figure, axes = plots.new()
+    drawn = False
+    for algorithm in summary.of_dataset[dataset]:
+        found = {}
+        for env in range(len(summary.datasets[dataset])):
+            for records in runs.get((algorithm, env), ()):
+                for record in records:
+                    if isinstance(record.get("context_kl"), (int, float)):
+                        found.setdefault(record["step"], []).append(record["context_kl"])
+        if found:
+            drawn, steps = True, sorted(found)
+            color = plots.look(algorithm, summary.algorithms)["color"]
+            low, mean, high = ([f(found[s]) for s in steps] for f in (min, np.mean, max))
+            axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
+            axes.plot(steps, mean, color=color, label=algorithm)
+    if not drawn:
+        return None
+    axes.set(xlabel="step", ylabel="context KL, nats", ylim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def lambdas(sweep, dataset):
+    """Return a figure of CARFT's accuracy over carft_lambda, or None where all runs have the same.
+
+    Other algorithms have the knob in their records where --hparams set it, and WiSE-FT's rows have
+    their runs': they don't count.
+    """
+    found = {}
+    for job in sweep.sound:
+        if job.args.get("algorithm_in_host", job.args["algorithm"]) != "CARFT":
+            continue
+        value = (job.records[0].get("hparams") or {}).get("carft_lambda")
+        envs = job.args["test_envs"]
+        if job.args["dataset"] == dataset and len(envs) == 1 and isinstance(value, (int, float)):
+            points = []
+            for record in job.records:
+                outs = [v for k, v in record.items() if k.endswith("_out_acc")]
+                validation = (sum(outs) - record[f"env{envs[0]}_out_acc"]) / (len(outs) - 1)
+                points.append((validation, record[f"env{envs[0]}_in_acc"]))
+            found.setdefault(float(value), []).append(max(points, key=lambda point: point[0]))
+    if len(found) < 2:
+        return None
+    figure, axes = plots.new()
+    values = sorted(found)
+    for i, label, style in ((1, "domain left out", "o-"), (0, "source validation", "s--")):
+        means = [100 * np.mean([point[i] for point in found[value]]) for value in values]
+        axes.plot(values, means, style, color=plots.PALETTE[i], label=label)
+    axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
+    counts = [len(of) for of in found.values()]
+    runs = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+    axes.set(xlabel=f"λ (carft_lambda), {runs} runs each", ylabel="accuracy, %")
+    axes.legend(frameon=False)
+    return figure
+
+
+def read_alphas(input_dir):
+    """Return (table of wise_ft.csv in a sweep's folder or None, [Problem]).
+
+    Its columns are ALPHA_COLUMNS; accuracies and alpha are in [0, 1], as in records.
+    """
+    path = os.path.join(input_dir, ALPHAS)
+    if not os.path.lexists(path):
+        return None, []
+    try:
+        frame = pd.read_csv(path)
+        lacking = [name for name in ALPHA_COLUMNS if name not in frame]
+        if lacking:
+            raise ValueError(f"no columns {', '.join(lacking)}")
+        for name in ALPHA_COLUMNS[2:]:
+            frame[name] = pd.to_numeric(frame[name])
+        for name in ALPHA_COLUMNS[4:]:
+            if not frame[name].between(0, 1).all():
+                raise ValueError(f"{name} outside [0, 1]")
+    except (OSError, ValueError) as error:  # pandas' errors are ValueErrors
+        return None, [Problem(ALPHAS, f"cannot be read ({error})")]
+    return frame, []
+
+
+def alpha_curve(frame, algorithms):
+    """Return WiSE-FT's figure, source validation against the domain left out, or None."""
+    if not len(frame):
+        return None
+    figure, axes = plots.new(height=4.8)
+    draw_alphas(axes, frame, algorithms)
+    return figure

@@ -1,0 +1,60 @@
+"""atomic.py: the old file or the new one, and nothing beside it."""
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from domainbed_carft.base import files
+
+
+@pytest.mark.parametrize("content", ["λ\n", b"\xff"])
+def test_content_replaces_the_old(tmp_path, content):
+    (tmp_path / "a").write_text("a longer, older content")
+    files.write(tmp_path / "a", content)
+    expected = content.encode("utf-8") if isinstance(content, str) else content
+    assert (tmp_path / "a").read_bytes() == expected
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_failure_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
+    (tmp_path / "a").write_text("old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        files.write(tmp_path / "a", "new")
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("a", "old")]
+
+
+def test_others_may_read_what_umask_lets(tmp_path):
+    before = os.umask(0o027)
+    try:
+        files.write(tmp_path / "a", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_missing_folder_is_told(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        files.write(tmp_path / "no" / "a", "")
+
+
+def test_what_is_set_aside_replaces_nothing(tmp_path):
+    found = []
+    for text in ("first", "second", "third"):
+        (tmp_path / "a").write_text(text)
+        found.append(files.set_aside(tmp_path / "a"))
+    assert found == [str(tmp_path / name) for name in ("a.old", "a.old2", "a.old3")]
+    assert [Path(path).read_text() for path in found] == ["first", "second", "third"]
+    assert not (tmp_path / "a").exists()
+
+
+def test_where_there_are_no_locks_nobody_waits_and_it_is_said(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "flock", flock)
+    with files.alone(tmp_path / "file") as held:
+        assert not held
+    assert "this file system has none" in capsys.readouterr().err

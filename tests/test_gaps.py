@@ -1,0 +1,173 @@
+"""grid.py: what a sweep lacks, and that the commands it prints make exactly those runs."""
+
+import os
+import shlex
+import shutil
+
+import pytest
+from domainbed.scripts import sweep as host_sweep
+from domainbed.scripts import train as host_train
+from synthetic_sweep import make_sweep
+
+from domainbed_carft.records import gaps, soundness
+from domainbed_carft.register import known_datasets
+
+KNOWN = known_datasets()
+
+
+def read(folder):
+    sweep = soundness.read(folder, KNOWN)
+    return sweep, gaps.lacks(sweep, KNOWN)
+
+
+@pytest.mark.parametrize("changes", [{}, {"pairs": True, "hparams": '{"lr": 1e-05}'}])
+def test_folders_are_named_as_the_host_names_them(changes, tmp_path):
+    made = make_sweep(tmp_path / "s", trials=2, hparams_seeds=2, **changes)
+    flags = "launch --datasets PACS --algorithms CLIP_ZeroShot CLIP_ERM CARFT --n_trials 2 "
+    flags += "--n_hparams 2 --steps 201 --data_dir data --command_launcher local --output_dir out"
+    flags = flags.split() + ([] if changes else ["--single_test_envs"])
+    flags += ["--hparams", changes["hparams"]] if changes else []
+    jobs = [
+        host_sweep.Job(a, "out") for a in host_sweep.make_args_list(host_sweep.parse_args(flags))
+    ]
+    expected = {job.output_dir.removeprefix("out/") for job in jobs}
+    assert {folder.name for _, folder in made} == expected
+
+
+def test_a_whole_sweep_lacks_nothing(tmp_path):
+    make_sweep(tmp_path, trials=2)
+    sweep, lacking = read(tmp_path)
+    assert lacking == [] and gaps.commands(sweep, lacking) == []
+
+
+def test_the_command_makes_what_is_lacking(tmp_path):
+    made = make_sweep(tmp_path / "s", trials=2, hparams='{"lr": 1e-05}')
+    gone = [made[1], made[10]]
+    for _, folder in gone:
+        shutil.rmtree(folder)
+    sweep, lacking = read(tmp_path / "s")
+    assert [lack.reason for lack in lacking] == ["not launched"] * 2
+    (line,) = gaps.commands(sweep, lacking)
+    words = shlex.split(line)
+    assert words[:4] == ["python", "-m", "domainbed_carft.sweep", "launch"]
+    jobs = [
+        host_sweep.Job(args, str(tmp_path / "s"))
+        for args in host_sweep.make_args_list(host_sweep.parse_args(words[3:]))
+    ]
+    todo = {job.output_dir for job in jobs if job.state != job.DONE}
+    assert todo == {str(folder) for _, folder in gone}
+
+
+def test_a_killed_run_of_domainbed_is_deleted_first(tmp_path):
+    made = make_sweep(tmp_path, trials=1)
+    folder = made[0][1]
+    (folder / "done").unlink()
+    text = (folder / "results.jsonl").read_text()
+    (folder / "results.jsonl").write_text(text.splitlines(keepends=True)[0])
+    sweep, lacking = read(tmp_path)
+    assert not gaps.commands(sweep, lacking)  # its files are new: it may be running
+    for file in folder.iterdir():
+        os.utime(file, (0, 0))
+    sweep, lacking = read(tmp_path)
+    remark, delete, launch = gaps.commands(sweep, lacking)
+    assert "delete these" in remark and " launch " in launch
+    # exactly that folder: another job of this sweep may be running
+    assert delete == f"rm -r {folder}"
+    (folder / "lock").touch()  # the embedded host resumes
+    os.utime(folder / "lock", (0, 0))
+    assert len(gaps.commands(*read(tmp_path))) == 1
+
+
+@pytest.mark.parametrize("left", [{}, {"err.txt": "Traceback (most recent call last):\nError\n"}])
+def test_a_run_without_records_is_deleted_too_for_domainbed_skips_its_folder(left, tmp_path):
+    folder = make_sweep(tmp_path, trials=1)[0][1]
+    for file in folder.iterdir():
+        file.unlink()
+    for name, text in left.items():
+        (folder / name).write_text(text)
+    _, delete, launch = gaps.commands(*read(tmp_path))
+    assert delete == f"rm -r {folder}" and " launch " in launch
+
+
+def test_a_run_that_waits_for_its_turn_is_left_alone(tmp_path):
+    (_, running), (_, waiting), *_ = make_sweep(tmp_path, trials=1)
+    (running / "done").unlink()
+    text = (running / "results.jsonl").read_text()
+    (running / "results.jsonl").write_text(text.splitlines(keepends=True)[0])  # now
+    for file in waiting.iterdir():
+        file.unlink()
+    (remark,) = gaps.commands(*read(tmp_path))
+    assert remark.startswith("# runs that are not started may be waiting")
+
+
+def test_runs_started_by_hand_get_train_commands(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    for i, (_, folder) in enumerate(made):
+        folder.rename(tmp_path / f"run{i}")
+    shutil.rmtree(tmp_path / "run2")
+    sweep, lacking = read(tmp_path)
+    (line,) = gaps.commands(sweep, lacking)
+    args = host_train.parse_args(shlex.split(line)[3:])
+    expected = made[2][0]
+    for name in (
+        "dataset",
+        "algorithm",
+        "test_envs",
+        "trial_seed",
+        "hparams_seed",
+        "seed",
+        "steps",
+    ):
+        assert getattr(args, name) == expected[name]
+
+
+def test_an_unsound_run_that_is_done_must_be_moved_away(tmp_path):
+    folder = make_sweep(tmp_path, trials=1)[0][1]
+    (folder / "results.jsonl").write_text("")
+    remark, _ = gaps.commands(*read(tmp_path))
+    assert remark.startswith("# move out of the sweep first") and folder.name in remark
+
+
+def retagged(made, algorithm):
+    """Write each run again as one of another algorithm, in a folder of its own, as wise_ft does."""
+    for _, folder in made:
+        other = folder.parent / f"{folder.name}+WiSE"
+        other.mkdir()
+        text = (folder / "results.jsonl").read_text().splitlines(keepends=True)[-1]
+        text = text.replace('"algorithm": "CARFT"', f'"algorithm": "{algorithm}"')
+        (other / "results.jsonl").write_text(text)
+        (other / "done").touch()
+
+
+def test_rows_of_wise_ft_count_and_get_their_own_command(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    retagged(made[:3], "CARFT+WiSE")
+    sweep, lacking = read(tmp_path)
+    assert not sweep.problems and len(sweep.sound) == 7
+    (lack,) = lacking
+    assert (lack.algorithm, lack.args["test_envs"]) == ("CARFT+WiSE", [3])
+    assert gaps.commands(sweep, lacking) == [
+        f"python -m domainbed_carft.wise_ft --input_dir {tmp_path}"
+    ]
+
+
+@pytest.mark.parametrize("n_envs, keep, lacks", [(2, (1,), 0), (3, (1,), 2), (4, (1,), 3)])
+def test_training_and_test_split_want_no_run_the_other_way_round(n_envs, keep, lacks, tmp_path):
+    for args, folder in make_sweep(tmp_path, "Own", n_envs, ["A"], trials=1):
+        if tuple(args["test_envs"]) != keep:
+            shutil.rmtree(folder)
+    assert len(read(tmp_path)[1]) == lacks
+
+
+def test_several_test_domains_at_once_are_no_leave_one_out(tmp_path):
+    """As for ImageNet and its shifted test sets: trained on the first, tested on all others."""
+    for args, folder in make_sweep(tmp_path, "Own", 4, ["A"], trials=1):
+        if args["test_envs"] != [1]:
+            shutil.rmtree(folder)
+        else:
+            text = (folder / "results.jsonl").read_text()
+            (folder / "results.jsonl").write_text(
+                text.replace('"test_envs": [1]', '"test_envs": [1, 2, 3]')
+            )
+    sweep, lacking = read(tmp_path)
+    assert len(sweep.sound) == 1 and not lacking

@@ -1,0 +1,93 @@
+"""folders.py: users' own folders as data sets, by one variable."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import make_image_folder
+from domainbed import datasets as host_datasets
+from domainbed.scripts import collect_results
+
+from domainbed_carft.data import user_folders
+
+
+@pytest.fixture
+def birds(tmp_path):
+    return make_image_folder(tmp_path / "Birds", domains=("ink", "photo"), n=14, size=32)
+
+
+def declare(monkeypatch, *paths):
+    monkeypatch.setenv("DOMAINBED_CARFT_DATASETS", os.pathsep.join(map(str, paths)))
+    return user_folders.declared(taken=("PACS",))
+
+
+def test_a_folder_becomes_a_data_set_of_its_name(monkeypatch, birds, tmp_path):
+    fish = make_image_folder(tmp_path / "more" / "Fish")
+    found = declare(monkeypatch, birds, fish)
+    assert list(found) == ["Birds", "Fish"]
+    assert found["Birds"].ENVIRONMENTS == ["ink", "photo"]
+    assert issubclass(found["Birds"], host_datasets.MultipleEnvironmentImageFolder)
+    dataset = found["Birds"]("elsewhere", [1], {"data_augmentation": False})
+    assert len(dataset) == 2 and dataset[0].classes == ["dog", "giant_panda", "house"]
+
+
+def test_none_by_default(monkeypatch):
+    monkeypatch.delenv("DOMAINBED_CARFT_DATASETS", raising=False)
+    assert user_folders.declared() == {}
+
+
+def test_what_is_wrong_is_told(monkeypatch, birds, tmp_path):
+    with pytest.raises(ValueError, match=r"DOMAINBED_CARFT_DATASETS: no folder .*/nope.*Expected"):
+        declare(monkeypatch, tmp_path / "nope")
+    (tmp_path / "One" / "photo").mkdir(parents=True)
+    with pytest.raises(ValueError, match="One has 1 domain folders: photo. Expected"):
+        declare(monkeypatch, tmp_path / "One")
+    pacs = make_image_folder(tmp_path / "PACS")
+    with pytest.raises(ValueError, match="the name PACS of .* is taken by the host; rename"):
+        declare(monkeypatch, pacs)
+    with pytest.raises(ValueError, match="the name Birds of .* is that of .*Birds"):
+        declare(monkeypatch, birds, make_image_folder(tmp_path / "x" / "Birds"))
+
+
+def run(module, words, cwd, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", f"domainbed_carft.{module}", *map(str, words)],
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_a_sweep_its_children_and_tables_know_the_name(
+    birds, tiny_clip, contexts_file, tmp_path, monkeypatch, capsys
+):
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
+    words = "launch --algorithms CLIP_ZeroShot --datasets Birds --single_test_envs --n_trials 1 "
+    words += "--n_hparams 1 --steps 1 --command_launcher local --output_dir out"  # no --data_dir
+    variable = {"DOMAINBED_CARFT_DATASETS": str(birds)}
+    knobs = ["--hparams", json.dumps(knobs), "--skip_confirmation"]
+    done = run("sweep", [*words.split(), *knobs], tmp_path, **variable)
+    assert done.returncode == 0, done.stderr
+    assert f"Data: Birds, in {birds}" in done.stdout
+    ours = declare(monkeypatch, birds)["Birds"]
+    monkeypatch.setattr(host_datasets, "Birds", ours, raising=False)
+    monkeypatch.setattr(host_datasets, "DATASETS", [*host_datasets.DATASETS, "Birds"])
+    collect_results.main(["--input_dir", str(tmp_path / "out")])
+    table = capsys.readouterr().out
+    assert "Dataset: Birds" in table and "ink" in table
+
+
+@pytest.mark.slow
+def test_a_wrong_variable_ends_a_command_with_one_line(tmp_path):
+    words = "--dataset Birds --algorithm CARFT --output_dir out".split()
+    done = run("train", words, tmp_path, DOMAINBED_CARFT_DATASETS="/nope")
+    assert done.returncode == 1 and not (tmp_path / "out").exists()
+    assert done.stderr.strip().splitlines() == [
+        "domainbed_carft: DOMAINBED_CARFT_DATASETS: no folder /nope. "
+        "Expected /nope/DOMAIN/CLASS/IMAGE, 2 domains or more"
+    ]

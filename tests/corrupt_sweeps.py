@@ -36,7 +36,7 @@ def truncated_last_line(runs):
 def truncated_line_and_a_second_run_after_it(runs):
     folder = runs[0][1]
     put(folder, [lines(folder)[0], lines(folder)[1][:50] + "\n", *lines(folder)])
-    return "line 2: no JSON", set()
+    return "line 2: not JSON", set()
 
 
 def duplicated_line(runs):
@@ -63,7 +63,7 @@ def interleaved_bytes(runs):
     folder = runs[2][1]
     first, second, third = lines(folder)
     put(folder, [first[:80] + second[:90], first[80:], second[90:], third])
-    return "no JSON", {folder}
+    return "not JSON", {folder}
 
 
 def nan_accuracy(runs):
@@ -143,12 +143,12 @@ def huge_line(runs):
 def deeply_nested(runs):
     folder = runs[4][1]
     put(folder, [*lines(folder)[:2], "[" * 200_000 + "\n"])
-    return "line 3: no JSON", {folder}
+    return "line 3: not JSON", {folder}
 
 
 def binary(runs):
     (runs[4][1] / "results.jsonl").write_bytes(bytes(range(256)) * 40)
-    return "no JSON", {runs[4][1]}
+    return "not JSON", {runs[4][1]}
 
 
 def empty_file(runs):

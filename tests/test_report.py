@@ -100,7 +100,7 @@ def test_wrong_input_is_one_sentence(case, tmp_path, capsys):
         **{"garbage": "no records in", "output is a file": "cannot be written"},
     }
     assert expected[case] in err
-    assert case != "garbage" or "a, line 1: no JSON" in out
+    assert case != "garbage" or "a, line 1: not JSON" in out
 
 
 def test_a_wrong_baseline_is_answered_with_the_right_one(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, made by one process, and none that is lost."""
+"""Atomic writes, backups and inter-process locks."""
 
 import contextlib
 import itertools
@@ -12,10 +12,10 @@ except ImportError:  # no such locks on Windows
 
 
 def write(path, content):
-    """Replace a file at once by a text or bytes, readable by whom umask lets.
+    """Write a text or bytes to a file atomically, with the permissions that umask gives.
 
     Raises:
-        OSError: the folder is missing or cannot be written; nothing is left behind.
+        OSError: the folder is missing or cannot be written. No partial file is left behind.
     """
     content = content.encode("utf-8") if isinstance(content, str) else content
     folder, name = os.path.split(os.path.abspath(path))
@@ -25,12 +25,12 @@ def write(path, content):
             file.write(content)
         os.replace(part, path)
     finally:
-        with contextlib.suppress(OSError):  # not there any more, if all went well
+        with contextlib.suppress(OSError):  # gone already, unless something failed
             os.remove(part)
 
 
 def set_aside(path):
-    """Rename a file to PATH.old, or to the first free one of PATH.old2, .old3, ...; return it."""
+    """Rename a file to PATH.old, PATH.old2, … (the first that is free); return the new path."""
     names = itertools.chain([f"{path}.old"], (f"{path}.old{i}" for i in itertools.count(2)))
     target = next(name for name in names if not os.path.lexists(name))
     os.rename(path, target)
@@ -39,13 +39,13 @@ def set_aside(path):
 
 @contextlib.contextmanager
 def alone(path):
-    """Wait until no other process makes the file; yield whether that is sure.
+    """Hold an exclusive lock on PATH.lock; yield whether the lock is really held.
 
-    It is not where the system or the file system has no locks: nobody waits there. A killed process
-    holds nothing.
+    Systems and file systems without locks yield False, and nobody waits there. A killed process
+    releases its lock.
 
     Raises:
-        OSError: the lock beside the file cannot be written.
+        OSError: the lock file cannot be written.
     """
     if fcntl is None:
         yield False

@@ -1,8 +1,8 @@
-"""Scoring within a data set's own labels.
+"""Scoring within the labels that a data set has.
 
 An environment may say, as attributes: ``label_set``, the labels among which it is scored (None:
-all); ``accepts``, {label: labels that count as right for it}. ImageNet-R, -A and ObjectNet do.
-DomainBed itself knows neither: its records are over all labels.
+all); ``accepts``, {label: labels that count as right for it}. ImageNet-R, -A and ObjectNet do so.
+DomainBed itself knows neither, so its records are scored over all labels.
 """
 
 import torch

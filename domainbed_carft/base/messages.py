@@ -1,4 +1,4 @@
-"""The answer to a wrong name, the same everywhere, and which names are files."""
+"""Error messages for wrong names, the same everywhere."""
 
 import difflib
 
@@ -7,10 +7,13 @@ OWN_DATA_SETS = "A folder DOMAIN/CLASS/IMAGE becomes a data set by DOMAINBED_CAR
 
 
 def unknown(what, name, known, near=None):
-    """Return the message for a name that is not among the known ones, nearest names first.
+    """Return the error message for an unknown name, with the nearest known ones.
 
     Args:
-        near: the names to look for near ones among; default: `known`, which are all listed.
+        what: the kind of name, such as "data set".
+        name: what was given.
+        known: the valid names, all listed in the message.
+        near: the names to suggest from; default: `known`.
     """
     folded = {str(k).lower(): str(k) for k in (known if near is None else near)}
     close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
@@ -21,5 +24,5 @@ def unknown(what, name, known, near=None):
 
 
 def is_weights_file(name):
-    """Say whether a value of clip_backbone means a file, there or not."""
+    """Return whether a value of clip_backbone is meant as the path of a file, existing or not."""
     return name.startswith((".", "/", "~")) or name.endswith(WEIGHTS)

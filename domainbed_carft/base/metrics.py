@@ -1,10 +1,10 @@
-"""What `evaluate` measures, as pure functions of numbers."""
+"""Accuracy, calibration and effective robustness."""
 
 import numpy as np
 
 
 def top1(right):
-    """Return the share of images that are right.
+    """Return the top-1 accuracy, in [0, 1].
 
     Args:
         right: N >= 1 booleans.
@@ -16,7 +16,7 @@ def top1(right):
 
 
 def per_class_mean(right, labels):
-    """Return the mean over classes of each class's share of right images.
+    """Return the mean per-class accuracy, in [0, 1].
 
     Classes without images do not count.
 
@@ -102,8 +102,8 @@ def baseline(reference, slope, intercept):
 def effective_robustness(reference, shifted, slope, intercept):
     """Return ρ = shifted − β(reference), as in WiSE-FT (arXiv 2109.01903, section 2).
 
-    How much more accurate a model is on a shifted set than the baseline's models with its accuracy
-    on the reference.
+    How much more accurate a model is on the shifted set than baseline models that have the same
+    accuracy on the reference set.
 
     Args:
         reference, shifted: accuracies of the model, the first in (0, 1).

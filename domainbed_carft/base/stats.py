@@ -1,4 +1,4 @@
-"""Means, errors and paired differences over trials, as pure functions of numbers."""
+"""Means, standard errors and paired differences over trials."""
 
 import math
 
@@ -53,16 +53,16 @@ def interval(differences, level=0.95):
 
 
 def mean_text(values):
-    """Return "mean ± error" of :func:`mean_and_error`; the mean alone at n = 1, which has none."""
+    """Return "mean ± error" of :func:`mean_and_error`; only the mean at n = 1."""
     mean, error = mean_and_error(values)
     return f"{mean:.1f} ± {error:.1f}" if len(values) > 1 else f"{mean:.1f}"
 
 
 def interval_text(differences):
-    """Return "mean [low, high]" of :func:`interval`, signed; the mean alone at n = 1.
+    """Return "mean [low, high]" of :func:`interval`, with signs; only the mean at n = 1.
 
-    A bound that rounds to 0 keeps its sign: [-0.0, +0.3] holds 0, [+0.0, +0.3] does not.
+    A bound that rounds to 0 keeps its sign: [-0.0, +0.3] contains 0, [+0.0, +0.3] does not.
     """
-    numbers = [round(x, 9) + 0.0 for x in interval(differences)]  # what is 0 but for rounding is +
+    numbers = [round(x, 9) + 0.0 for x in interval(differences)]  # rounding noise becomes +0
     mean, low, high = (f"{x:+.1f}" for x in numbers)
     return f"{mean} [{low}, {high}]" if len(differences) > 1 else mean

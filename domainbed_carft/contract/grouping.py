@@ -2,7 +2,7 @@
 
 
 def get_grouped_records(records):
-    """Group records by what one cell of a table is about.
+    """Group records into the cells of a table.
 
     A record with several test environments belongs to the group of each.
 

@@ -1,4 +1,4 @@
-"""The one reader of results.jsonl: lines read without trust, their types and ranges checked."""
+"""The one reader of results.jsonl. Every line is validated: types, ranges, required keys."""
 
 import functools
 import json
@@ -11,7 +11,7 @@ ACCURACY = re.compile(r"env(\d{1,3})_(in|out|uda)_acc")
 
 
 def numbered(lines):
-    """Yield (number, line), cut after LIMIT + 1 bytes: a line may be as large as the disk."""
+    """Yield (number, line). A line is cut after LIMIT + 1 bytes, so that memory stays bounded."""
     number = 0
     while line := lines.readline(LIMIT + 1):
         number += 1
@@ -21,14 +21,18 @@ def numbered(lines):
 
 
 def parse(line):
-    """Return a record, its numbers checked; a ValueError says what it is not."""
+    """Return the record in a line.
+
+    Raises:
+        ValueError: says what is wrong with the line.
+    """
     if len(line) > LIMIT:
         raise ValueError(f"longer than {LIMIT:,} bytes")
     try:
         record = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError):
         raise ValueError(
-            "no JSON" if line.endswith(b"\n") else "half a line, as a run that was killed leaves it"
+            "not JSON" if line.endswith(b"\n") else "half a line, as a killed run leaves it"
         ) from None
     args = record.get("args") if isinstance(record, dict) else None
     if not isinstance(args, dict) or not is_count(record.get("step")):
@@ -49,7 +53,7 @@ def parse(line):
         if is_accuracy(key):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 <= value <= 1:
-                raise ValueError(f"{key} is {str(value)[:40]}, no accuracy in [0, 1]")
+                raise ValueError(f"{key} is {str(value)[:40]}, not an accuracy in [0, 1]")
     return {sys.intern(key): value for key, value in record.items()}
 
 
@@ -85,10 +89,10 @@ def accuracies_of(record):
 
 @functools.lru_cache(10_000)  # the same few keys in every record of a sweep
 def is_accuracy(key):
-    """Say whether a key of a record names an accuracy."""
+    """Return whether a key of a record names an accuracy."""
     return ACCURACY.fullmatch(key) is not None
 
 
 def is_count(value):
-    """Say whether a value is a whole number >= 0, and no truth value."""
+    """Return whether a value is an int >= 0 (bool excluded)."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,4 +1,4 @@
-"""The files of one run's folder, and what may change when a run goes on."""
+"""The files in a run's folder, and which arguments may change when a run is resumed."""
 
 import json
 import os
@@ -10,12 +10,12 @@ except ImportError:  # no such locks on Windows
 
 STATE, RECORDS, DONE, LOCK = "checkpoint.pt", "results.jsonl", "done", "lock"
 
-# Arguments that may differ when a run goes on.
+# Arguments that may differ when a run is resumed.
 FREE = ("output_dir", "data_dir", "eval_splits")
 
 
 def is_held(path):
-    """Say whether a process works in the folder now."""
+    """Return whether a process holds the lock of a run's folder now."""
     if fcntl is None or not os.path.exists(os.path.join(path, LOCK)):
         return False
     try:
@@ -29,7 +29,7 @@ def is_held(path):
 
 
 def differences(old, new):
-    """Return ["name: was x, now y"] for arguments that change what a run computes."""
+    """Return ["name: was x, now y"] for each changed argument that affects what a run computes."""
     old, new = json.loads(json.dumps(old)), json.loads(json.dumps(new))
     return [
         f"{name}: was {old.get(name)!r}, now {new.get(name)!r}"

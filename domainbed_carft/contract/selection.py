@@ -1,4 +1,4 @@
-"""How a sweep chooses a model: which step of a run, and which knobs.
+"""DomainBed's model selection: which step of a run, and which hparams seed.
 
 The records of a method's ``run_acc`` and ``sweep_acc`` are one group of
 ``lib.reporting.get_grouped_records``: one trial, data set, algorithm and test environment.
@@ -16,7 +16,7 @@ def get_test_records(records):
 
 
 class SelectionMethod:
-    """A rule; ``name`` is what the tables call it."""
+    """A selection rule; ``name`` is its name in the tables."""
 
     name = None
 
@@ -67,8 +67,8 @@ class IIDAccuracySelectionMethod(SelectionMethod):
 class LeaveOneOutSelectionMethod(SelectionMethod):
     """Highest mean accuracy on training environments that were left out, each in a run of its own.
 
-    A step counts if it has exactly one record of the test environment alone, and at least one (the
-    last counts) of it with each of the others.
+    A step counts if it has exactly one record in which only the test environment was left out, and
+    at least one for each pair of the test environment with another. Of several the last is used.
     """
 
     name = "leave-one-domain-out cross-validation"
@@ -116,11 +116,11 @@ class OracleSelectionMethod(SelectionMethod):
 
 
 def _environments(record):
-    """Return the environments that the record has a validation accuracy of."""
+    """Return the numbers of the environments that have a validation accuracy in the record."""
     names = [key[3:-8] for key in record if key.startswith("env") and key.endswith("_out_acc")]
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def _best(accuracies):
-    """Return the first of the highest, or None."""
+    """Return the first of the highest accuracies, or None."""
     return max(accuracies, key=lambda found: found["val_acc"], default=None)

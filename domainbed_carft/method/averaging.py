@@ -1,4 +1,4 @@
-"""Averages in weight space: between two models, and along a run."""
+"""Weight-space averages: between two models, and along a run."""
 
 from ..base.messages import unknown
 
@@ -82,9 +82,10 @@ def shares(kind, steps, ema_decay=0.99, beta=0.5, swad_start=0.5):
 
 
 class Average:
-    """A running average of parameters, kept beside them, and shown in their place on demand.
+    """A running average of parameters, which can be swapped in for them.
 
-    It is no module: it is in no state_dict of its owner but by what it shows.
+    It is not a module, so it adds nothing to its owner's state_dict. While it is shown, the
+    owner's parameters hold the average.
 
     Args:
         parameters: those to average; the very objects, which are trained meanwhile.
@@ -97,13 +98,13 @@ class Average:
         self.shown, self.steps = False, 0
 
     def begin(self):
-        """Make ready for a step of training: the trained weights are in place, θ_0 is kept."""
+        """Prepare for a training step: swap the trained weights in; keep θ_0 at the first one."""
         self.show(False)
         if self.hidden is None:
             self.hidden = [p.detach().clone() for p in self.parameters]
 
     def add(self):
-        """Take in the weights after a step."""
+        """Add the weights after a training step to the average."""
         import torch
 
         if self.steps < len(self.shares):
@@ -114,7 +115,7 @@ class Average:
         self.steps += 1
 
     def show(self, wanted):
-        """Put the average in the parameters' place (True), or the trained weights (False)."""
+        """Swap the average into the parameters (True), or the trained weights back (False)."""
         if self.hidden is not None and wanted != self.shown:
             for i, p in enumerate(self.parameters):
                 p.data, self.hidden[i] = self.hidden[i], p.data

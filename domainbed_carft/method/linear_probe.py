@@ -1,4 +1,4 @@
-"""A linear probe: multinomial logistic regression on frozen features, and what it is fitted to."""
+"""A linear probe: multinomial logistic regression on frozen features."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""From the host's images to CLIP's: channels, normalisation and size, on the device.
+"""Conversion of the host's images to CLIP's input: channels, normalisation and size.
 
 DomainBed hands images of most data sets in ImageNet's normalisation, of its MNIST ones in [0, 1];
 CLIP was trained with its own mean and standard deviation. Images are (B, C, H, W) throughout.

@@ -1,13 +1,13 @@
-"""Features of images seen before, told apart by their pixels."""
+"""Features of images that were encoded before, keyed by a hash of their pixels."""
 
 import torch
 
 
 class FeatureMemory:
-    """The frozen copy's features of images seen before, for runs without augmentation.
+    """Cache of the frozen encoder's features, for runs without augmentation.
 
-    There an image comes back pixel for pixel, and CAR-FT's second forward pass is needed once per
-    image instead of once per step. Images are told apart by a 64-bit hash of their pixels.
+    Without augmentation an image comes back pixel for pixel. CAR-FT's second forward pass is then
+    needed once per image instead of once per step. The key is a 64-bit hash of the pixels.
 
     Args:
         limit: rows kept (D floats each, on the CPU); later images are computed every time.
@@ -17,7 +17,7 @@ class FeatureMemory:
         self.rows, self.limit = {}, limit
 
     def __call__(self, frozen, images):
-        """Return frozen(images), computed for those images only that are new."""
+        """Return frozen(images), computing only the images that are new."""
         keys = image_keys(images)
         new = [i for i, key in enumerate(keys) if key not in self.rows]
         known = [i for i, key in enumerate(keys) if key in self.rows]
@@ -42,10 +42,10 @@ class FeatureMemory:
 
 
 class Seen:
-    """The frozen features and labels of the images that a run has seen, each image once.
+    """The frozen features and labels of all images that a run has seen, each image once.
 
-    Images are told apart by their pixels, so without augmentation each is encoded once; with it,
-    each view is an image of its own.
+    The key is a hash of the pixels: without augmentation each image is encoded once, with it each
+    augmented view counts as a new image.
 
     Args:
         limit: rows kept (D floats each, on the CPU); later images are left out.
@@ -76,7 +76,7 @@ class Seen:
         return torch.stack(features).to(device), torch.tensor(labels, device=device)
 
     def clear(self):
-        """Let go of features and labels."""
+        """Drop all features and labels."""
         self.rows, self.fitted = {}, 0
 
     def state_dict(self):

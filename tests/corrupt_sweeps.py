@@ -68,12 +68,12 @@ def interleaved_bytes(runs):
 
 def nan_accuracy(runs):
     changed(runs[0][1], lambda record: record.update(env0_out_acc=float("nan")))
-    return "env0_out_acc is nan, no accuracy", {runs[0][1]}
+    return "env0_out_acc is nan, not an accuracy", {runs[0][1]}
 
 
 def infinite_accuracy(runs):
     changed(runs[0][1], lambda record: record.update(env0_in_acc=float("inf")))
-    return "env0_in_acc is inf, no accuracy", {runs[0][1]}
+    return "env0_in_acc is inf, not an accuracy", {runs[0][1]}
 
 
 def nan_loss(runs):
@@ -83,12 +83,12 @@ def nan_loss(runs):
 
 def percent_for_share(runs):
     changed(runs[0][1], lambda record: record.update(env2_out_acc=81.5))
-    return "env2_out_acc is 81.5, no accuracy", {runs[0][1]}
+    return "env2_out_acc is 81.5, not an accuracy", {runs[0][1]}
 
 
 def accuracy_as_text(runs):
     changed(runs[0][1], lambda record: record.update(env2_in_acc="0.8"))
-    return "env2_in_acc is 0.8, no accuracy", {runs[0][1]}
+    return "env2_in_acc is 0.8, not an accuracy", {runs[0][1]}
 
 
 def missing_domain(runs):

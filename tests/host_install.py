@@ -19,6 +19,7 @@ class Environment:
     def __init__(self, folder, *pip_flags):
         venv.create(folder, with_pip=True)
         self.bin = Path(folder) / "bin"
+        self.settings = {}  # environment variables of every command
         site = next(Path(folder).glob("lib/python*/site-packages"))
         for old in site.glob("setuptools*"):
             subprocess.run(["rm", "-r", str(old)], check=True)
@@ -36,7 +37,12 @@ class Environment:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=cwd,
-            env={**kept, "PATH": f"{self.bin}:{os.environ['PATH']}", **environment},
+            env={
+                **kept,
+                "PATH": f"{self.bin}:{os.environ['PATH']}",
+                **self.settings,
+                **environment,
+            },
             capture_output=True,
             text=True,
             timeout=900,

@@ -129,7 +129,7 @@ def about(command):
 def reason(output):
     """Return the line of a job's output that says why it failed: its last error, else the last."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", output) if line.strip()]
-    errors = [line for line in lines if re.search(r"\berror:|^\w*(Error|Exception)\b", line)]
+    errors = [line for line in lines if re.search(r"\berror:|^[\w.]*(Error|Exception)\b", line)]
     return (errors or lines or ["without a word"])[-1][:300]
 
 

@@ -16,8 +16,9 @@ demo: export DOMAINBED_CARFT_HOST = embedded
 demo: export OMP_NUM_THREADS = 1
 demo: export DOMAINBED_CARFT_JOBS = 2
 demo: $(VENV)/installed
-	$(BIN)/python -m domainbed_carft.sweep launch $(SWEEP)
-	$(BIN)/python -m domainbed_carft.collect_results --input_dir $(OUTPUT)
+	$(BIN)/carft sweep launch $(SWEEP)
+	$(BIN)/carft collect_results --input_dir $(OUTPUT)
+	@echo "Next, tables with intervals and plots in one page: $(BIN)/carft report --input_dir $(OUTPUT)"
 
 results: $(VENV)/installed
 	PYTHON=$(BIN)/python bash sweeps/digitstyles_main.sh

@@ -70,6 +70,7 @@ setup(
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
     package_data={PACKAGE: ["assets/*"]},
+    entry_points={"console_scripts": [f"carft = {PACKAGE}.cli:main"]},
     install_requires=[
         "torch>=2.2",
         "torchvision>=0.17",

@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.collect_results``; see commands/collect_results.py."""
+"""``python -m domainbed_carft.collect_results`` is ``carft collect_results``."""
 
-from .commands.collect_results import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("collect_results")

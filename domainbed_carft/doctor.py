@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.doctor``; see commands/doctor.py."""
+"""``python -m domainbed_carft.doctor`` is ``carft doctor``."""
 
-from .commands.doctor import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("doctor")

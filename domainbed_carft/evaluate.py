@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.evaluate``; see commands/evaluate.py."""
+"""``python -m domainbed_carft.evaluate`` is ``carft evaluate``."""
 
-from .commands.evaluate import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("evaluate")

@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.leaderboard``; see commands/leaderboard.py."""
+"""``python -m domainbed_carft.leaderboard`` is ``carft leaderboard``."""
 
-from .commands.leaderboard import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("leaderboard")

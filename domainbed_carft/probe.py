@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.probe``; see commands/probe.py."""
+"""``python -m domainbed_carft.probe`` is ``carft probe``."""
 
-from .commands.probe import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("probe")

@@ -71,7 +71,9 @@ class PostImportHooks:
 
 def arm():
     """Hook DomainBed's modules when they are imported. Off with DOMAINBED_CARFT_AUTOLOAD=0."""
-    if os.environ.get("DOMAINBED_CARFT_AUTOLOAD", "1") != "0":
+    # Not by base/environment.py, which no Python should have to import at its start; a wrong value
+    # is said by it when DomainBed is imported.
+    if os.environ.get("DOMAINBED_CARFT_AUTOLOAD") != "0":
         _arm()
 
 
@@ -109,18 +111,19 @@ def register():
 
 
 def find_host():
-    """Return (kind, folder): kind is "domainbed", "foreign" or "embedded"."""
+    """Return (kind, folder): kind is "domainbed", "foreign" or "embedded".
+
+    Raises:
+        ValueError: DOMAINBED_CARFT_HOST is wrong.
+    """
     from importlib.util import find_spec
     from pathlib import Path
 
+    from .base import environment
+
     embedded = Path(__file__).parent / "embedded"
     spec = None
-    if os.environ.get("DOMAINBED_CARFT_HOST") != "embedded":
-        if os.environ.get("DOMAINBED_CARFT_HOST"):
-            raise RuntimeError(
-                "DOMAINBED_CARFT_HOST can only be 'embedded', or unset: "
-                f"got {os.environ['DOMAINBED_CARFT_HOST']!r}"
-            )
+    if environment.host() is None:
         loaded = sys.modules.get("domainbed")
         spec = loaded.__spec__ if loaded else find_spec("domainbed")
     # A bare folder called "domainbed" (a results folder, say) is a package without a file.
@@ -258,6 +261,7 @@ def _hook_hparams(module):
 
 
 def _hook_datasets(module):
+    from .base import environment
     from .data import checks, describe
 
     # first: our own image folders are checked and fitted by the base class
@@ -269,6 +273,7 @@ def _hook_datasets(module):
     for cls in ours:
         _add_data_set(module, cls)
     try:
+        environment.check()
         declared = user_folders.declared(taken=vars(module))
     except ValueError as error:  # in whichever command: no traceback
         raise SystemExit(f"domainbed_carft: {error}") from None

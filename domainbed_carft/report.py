@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.report``; see commands/report.py."""
+"""``python -m domainbed_carft.report`` is ``carft report``."""
 
-from .commands.report import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("report")

@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.sweep``; see commands/sweep.py."""
+"""``python -m domainbed_carft.sweep`` is ``carft sweep``."""
 
-from .commands.sweep import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("sweep")

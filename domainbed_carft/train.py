@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.train``; see commands/train.py."""
+"""``python -m domainbed_carft.train`` is ``carft train``."""
 
-from .commands.train import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("train")

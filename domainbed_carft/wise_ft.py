@@ -1,6 +1,6 @@
-"""``python -m domainbed_carft.wise_ft``; see commands/wise_ft.py."""
+"""``python -m domainbed_carft.wise_ft`` is ``carft wise_ft``."""
 
-from .commands.wise_ft import main
+from .cli import run
 
 if __name__ == "__main__":
-    main()
+    run("wise_ft")

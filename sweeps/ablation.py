@@ -100,15 +100,15 @@ def main():
         "--reference", required=True, help="the setting that others are compared to"
     )
     parser.add_argument("--trials", type=int, required=True, help="trials that every setting has")
-    parser.add_argument("--output", required=True, help="folder for table.* and curve.png")
+    parser.add_argument("--output_dir", required=True, help="folder for table.* and curve.png")
     parser.add_argument("--curve", metavar="KNOB", help="draw: settings are numbers of this knob")
     args = parser.parse_args()
     known = known_datasets()
     rows = [row for setting in args.settings for row in read(setting, args.trials, known)]
     table = compare(rows, args.reference, known["DigitStyles"][0])
-    tables.save(table, args.output, "table")
+    tables.save(table, args.output_dir, "table")
     if args.curve:
-        curve(table, args.curve, os.path.join(args.output, "curve.png"))
+        curve(table, args.curve, os.path.join(args.output_dir, "curve.png"))
     print(tables.render(table, "txt"), end="")
 
 

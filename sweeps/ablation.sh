@@ -35,6 +35,6 @@ default() {
 
 # table FIRST: FIRST is the row that the others are compared with; --curve draws them, too
 table() {
-    "$PYTHON" "$HERE/ablation.py" --output "$OUTPUT" --trials "$TRIALS" --reference "$@" \
+    "$PYTHON" "$HERE/ablation.py" --output_dir "$OUTPUT" --trials "$TRIALS" --reference "$@" \
         --settings "${SETTINGS[@]}"
 }

@@ -1,7 +1,7 @@
 """One table of several sweeps of one data set, one row per algorithm and sweep.
 
     python sweeps/compare.py OUTPUT/main OUTPUT/average_ema [--baseline CLIP_ERM]
-        [--trials 3 4] [--save FOLDER]
+        [--trials 3 4] [--output_dir FOLDER]
 
 Accuracy in per cent, mean over the test environments, then mean ± standard error over n trials,
 for each selection rule (X: nothing to select), each followed by the difference to the row of
@@ -15,7 +15,7 @@ trial. Where a rule has fewer trials than `n` (leave-one-out needs runs with pai
 environments), it says so.
 Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
 behind the others: theirs is on plain images, the others' on augmented ones where the runs had
-augmentation, so the two do not compare. --save draws the differences, too: compare.png.
+augmentation, so the two do not compare. --output_dir draws the differences, too: compare.png.
 """
 
 import argparse
@@ -163,13 +163,13 @@ def main(argv=None):
     parser.add_argument(
         "--trials", type=int, nargs="+", help="trial seeds that count; default: all"
     )
-    parser.add_argument("--save", help="folder for compare.txt, .md, .tex, .csv and .png")
+    parser.add_argument("--output_dir", help="folder for compare.txt, .md, .tex, .csv and .png")
     args = parser.parse_args(argv)
     rows = collect(args.folders, args.trials)
     frame = compare(rows, args.baseline)
     print(tables.render(frame, "txt"))
-    if args.save:
-        save(rows, args.baseline, args.save, "compare")
+    if args.output_dir:
+        save(rows, args.baseline, args.output_dir, "compare")
 
 
 if __name__ == "__main__":

@@ -33,4 +33,4 @@ for FOLDER in main average_ema average_beta average_swad; do
     "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT/$FOLDER" > /dev/null
 done
 cat "$OUTPUT/main/results.txt"
-"$PYTHON" "$HERE/compare.py" "$OUTPUT"/main "$OUTPUT"/average_{ema,beta,swad} --save "$OUTPUT"
+"$PYTHON" "$HERE/compare.py" "$OUTPUT"/main "$OUTPUT"/average_{ema,beta,swad} --output_dir "$OUTPUT"

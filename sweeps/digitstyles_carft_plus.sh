@@ -42,11 +42,11 @@ if [ -z "${CONFIRM:-}" ]; then
     OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
     FOLDERS=("${!KNOBS[@]}")
     "$PYTHON" "$HERE/compare.py" "${FOLDERS[@]/#/$OUTPUT/}" --baseline CARFT --trials 0 1 2 \
-        --save "$OUTPUT/search"
+        --output_dir "$OUTPUT/search"
 else
     [ -n "${KNOBS[$CONFIRM]:-}" ] || { echo "CONFIRM must be one of ${!KNOBS[*]}" >&2; exit 2; }
     sweep main 8 "CLIP_ERM CARFT"
     sweep "$CONFIRM" 8 CARFT
     "$PYTHON" "$HERE/compare.py" "$OUTPUT/main" "$OUTPUT/$CONFIRM" --baseline CARFT \
-        --trials 3 4 5 6 7 --save "$OUTPUT/confirm"
+        --trials 3 4 5 6 7 --output_dir "$OUTPUT/confirm"
 fi

@@ -13,5 +13,5 @@ export OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 "$PYTHON" -m domainbed_carft.sweep launch --algorithms CLIP_ZeroShot CLIP_ERM CARFT \
     --datasets DigitStyles --single_test_envs --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
     --output_dir "$OUTPUT" --command_launcher local --skip_confirmation
-"$PYTHON" -m domainbed_carft.doctor --sweep "$OUTPUT"
+"$PYTHON" -m domainbed_carft.doctor --input_dir "$OUTPUT"
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"

@@ -54,5 +54,5 @@ esac
     CLIP_LipsumFT CLIP_CLIPood CARFT \
     --datasets $DATASETS $FLAGS --command_launcher "$LAUNCHER" --skip_confirmation
 "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT"
-"$PYTHON" -m domainbed_carft.doctor --sweep "$OUTPUT"
+"$PYTHON" -m domainbed_carft.doctor --input_dir "$OUTPUT"
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"

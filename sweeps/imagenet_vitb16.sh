@@ -22,7 +22,7 @@ HPARAMS='{"batch_size": 256, "lr": 1e-5, "weight_decay": 0.0, "clip_transform": 
 export DOMAINBED_CARFT_HOST=embedded
 mkdir -p "$OUTPUT"
 "$PYTHON" -m domainbed_carft.evaluate --zero_shot --suite imagenet --data_dir "$DATA" \
-    --hparams '{"clip_transform": "clip"}' --output "$OUTPUT/zero_shot.json"
+    --hparams '{"clip_transform": "clip"}' --output_file "$OUTPUT/zero_shot.json"
 for trial in $(seq 0 $((TRIALS - 1))); do
     for algorithm in CLIP_ERM CARFT; do
         run="$OUTPUT/${algorithm}_$trial"
@@ -33,5 +33,5 @@ for trial in $(seq 0 $((TRIALS - 1))); do
         "$PYTHON" -m domainbed_carft.evaluate --run "$run" --suite imagenet --alpha 0.5 1
     done
 done
-"$PYTHON" -m domainbed_carft.evaluate --output "$OUTPUT/table.md" \
+"$PYTHON" -m domainbed_carft.evaluate --output_file "$OUTPUT/table.md" \
     --table "$OUTPUT/zero_shot.json" "$OUTPUT"/*/evaluate_imagenet.json

@@ -21,7 +21,7 @@ mkdir -p "$OUTPUT"
 for task in $TASKS; do
     "$PYTHON" -m domainbed_carft.evaluate --zero_shot --dataset "$task" --environments test \
         --data_dir "$DATA" --hparams '{"clip_transform": "clip"}' \
-        --output "$OUTPUT/zero_shot_$task.json"
+        --output_file "$OUTPUT/zero_shot_$task.json"
     for trial in $(seq 0 $((TRIALS - 1))); do
         for algorithm in CLIP_ERM CARFT; do
             run="$OUTPUT/${task}_${algorithm}_$trial"
@@ -29,9 +29,9 @@ for task in $TASKS; do
                 --data_dir "$DATA" --test_envs 1 --holdout_fraction 0.1 --trial_seed "$trial" \
                 --seed "$trial" --hparams "$HPARAMS" --eval_splits needed --output_dir "$run"
             "$PYTHON" -m domainbed_carft.evaluate --run "$run" --dataset "$task" \
-                --environments test --output "$run/evaluate_$task.json"
+                --environments test --output_file "$run/evaluate_$task.json"
         done
     done
 done
-"$PYTHON" -m domainbed_carft.evaluate --output "$OUTPUT/table.md" \
+"$PYTHON" -m domainbed_carft.evaluate --output_file "$OUTPUT/table.md" \
     --table "$OUTPUT"/zero_shot_*.json "$OUTPUT"/*/evaluate_*.json

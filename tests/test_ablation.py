@@ -46,7 +46,7 @@ def test_by_hand(tmp_path):
     write(tmp_path / "b", [0.6, 0.9, 0.1], kl=0.25)
     settings = [f"0={tmp_path}/a:CLIP_ERM", f"1={tmp_path}/b"]
     done = compare(
-        "--settings", *settings, "--reference", 0, "--trials", 2, "--output", tmp_path / "t",
+        "--settings", *settings, "--reference", 0, "--trials", 2, "--output_dir", tmp_path / "t",
         "--curve", "λ",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -66,7 +66,7 @@ def test_a_trial_that_is_not_finished_is_named_and_left_out(tmp_path):
     (tmp_path / "a" / "CARFT-1-3" / "done").unlink()
     records = tmp_path / "a" / "CARFT-1-3" / "results.jsonl"
     records.write_text(records.read_text().splitlines(keepends=True)[0])
-    common = ("--reference", "x", "--trials", 2, "--output", tmp_path / "t")
+    common = ("--reference", "x", "--trials", 2, "--output_dir", tmp_path / "t")
     done = compare("--settings", f"x={tmp_path}/a", *common)
     assert "CARFT-1-3: not finished: its records end at step 0 of 5; left out" in done.stderr
     table = pd.read_csv(tmp_path / "t" / "table.csv")
@@ -75,7 +75,7 @@ def test_a_trial_that_is_not_finished_is_named_and_left_out(tmp_path):
 
 def test_wrong_names_are_told(tmp_path):
     write(tmp_path / "a", [0.5])
-    common = ("--trials", 1, "--output", tmp_path / "t")
+    common = ("--trials", 1, "--output_dir", tmp_path / "t")
     wrong = compare("--settings", f"x={tmp_path}/a", "--reference", "y", *common)
     assert wrong.returncode == 1 and "there are: x CARFT" in wrong.stderr
     missing = compare("--settings", f"x={tmp_path}/none", "--reference", "x", *common)
@@ -96,7 +96,7 @@ def test_committed_ablations_are_those_of_their_records(folder, tmp_path):
     first = table[table.change.isna()].iloc[0]
     done = compare(
         "--settings", *settings, "--reference", f"{first.setting} {first.algorithm}",
-        "--trials", table.n.max(), "--output", tmp_path,
+        "--trials", table.n.max(), "--output_dir", tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "table.csv").read_text() == (folder / "table.csv").read_text()

@@ -187,7 +187,7 @@ def test_only_some_trials(sweeps):
 
 
 def test_the_command_and_its_errors(sweeps, capsys):
-    compare.main([str(sweeps / "main"), "--save", str(sweeps / "saved")])
+    compare.main([str(sweeps / "main"), "--output_dir", str(sweeps / "saved")])
     assert "CARFT" in capsys.readouterr().out
     assert (sweeps / "saved" / "compare.md").read_text().startswith("| algorithm")
     assert (sweeps / "saved" / "compare.png").read_bytes().startswith(b"\x89PNG")

@@ -77,7 +77,7 @@ def test_a_zero_shot_run_has_the_accuracies_of_its_records(trained, capsys):
 def test_zero_shot_weights_have_them_too(trained, data, knobs, tmp_path):
     folder = trained("CLIP_ZeroShot", data_augmentation=False)
     record, output = last_record(folder), f"{tmp_path}/zero.json"
-    words = ["--zero_shot", "--dataset", "PACS", "--data_dir", data, "--output", output]
+    words = ["--zero_shot", "--dataset", "PACS", "--data_dir", data, "--output_file", output]
     evaluate.main([*words, "--hparams", json.dumps(knobs)])
     (row,) = rows_of(result(output), environment="C")
     n_out = int(18 * 0.2)
@@ -86,7 +86,7 @@ def test_zero_shot_weights_have_them_too(trained, data, knobs, tmp_path):
     assert row["top1"] == pytest.approx(right / 18)
     # the same weights, as the start of a run that was fine-tuned
     evaluate.main(
-        ["--run", trained("CARFT"), "--alpha", "0", "--dataset", "PACS", "--output", output]
+        ["--run", trained("CARFT"), "--alpha", "0", "--dataset", "PACS", "--output_file", output]
     )
     (again,) = rows_of(result(output), environment="C")
     assert again["top1"] == row["top1"] and again["ece"] == pytest.approx(row["ece"])
@@ -173,7 +173,7 @@ def imagenet(tmp_path_factory):
 
 def test_the_suite_is_scored_within_label_sets(imagenet, knobs, tmp_path):
     output = f"{tmp_path}/suite.json"
-    words = ["--zero_shot", "--suite", "imagenet", "--data_dir", imagenet, "--output", output]
+    words = ["--zero_shot", "--suite", "imagenet", "--data_dir", imagenet, "--output_file", output]
     words += ["--hparams", json.dumps(knobs), "--workers", "0"]
     evaluate.main([*words, "--environments", "A", "R", "ObjectNet"])
     found = result(output)
@@ -197,7 +197,7 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
     points.write_text("model,A,P,other\nm,0.2,0.3,0.1\nn,0.6,0.5,0.2\n")
     output, plot = f"{tmp_path}/out.json", f"{tmp_path}/out.png"
     words = ["--run", trained("CARFT"), "--alpha", "0", "1", "--dataset", "PACS"]
-    evaluate.main([*words, "--baseline", str(points), "--output", output, "--plot", plot])
+    evaluate.main([*words, "--robustness_baseline", str(points), "--output_file", output, "--plot", plot])
     record = result(output)
     slope, intercept = record["baseline"]["P"]
     # through (logit .2, logit .3) and (logit .6, logit .5 = 0): logit .2 = −1.3863, logit .3 =
@@ -278,7 +278,7 @@ def test_several_records_as_one_table(tmp_path):
         ["CARFT", "0.5", 1, "25.0"],
         ["CLIP_ERM", "1", 1, "12.5"],
     ]
-    evaluate.main(["--table", f"{tmp_path}/0.json", "--output", f"{tmp_path}/t.csv"])
+    evaluate.main(["--table", f"{tmp_path}/0.json", "--output_file", f"{tmp_path}/t.csv"])
     assert pd.read_csv(f"{tmp_path}/t.csv").columns.tolist() == ["algorithm", "alpha", "n", "V2"]
 
 
@@ -311,7 +311,7 @@ WRONG = {
     "plot": (["--run", "x", "--plot", "x.pdf"], "--plot is written as .png"),
     "run": (["--run", "{tmp}/x"], "No file {tmp}/x"),
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
-    "output": (["--run", "{tmp}", "--output", "{tmp}/no/x.json"], "The folder {tmp}/no is not"),
+    "output": (["--run", "{tmp}", "--output_file", "{tmp}/no/x.json"], "The folder {tmp}/no is not"),
     "data set": (["--zero_shot", "--dataset", "PASC"], "did you mean PACS"),
     "folder": (["--zero_shot", "--folder", "{tmp}/no"], "no folder {tmp}/no. Expected"),
     "suite data": (["--zero_shot", "--suite", "imagenet"], "ImageNetSuite needs --data_dir"),
@@ -342,5 +342,5 @@ def test_an_image_that_cannot_be_read_is_named_whoever_reads_it(own, knobs, tmp_
     monkeypatch.chdir(tmp_path)
     hparams = json.dumps({**knobs, own: str(tmp_path / "cache")} if own else knobs)
     words = ["--zero_shot", "--folder", str(tmp_path / "Mine"), "--hparams", hparams]
-    with pytest.raises(SystemExit, match=r"evaluate: error: .*dog/7.png"):
+    with pytest.raises(SystemExit, match=r"carft evaluate: error: .*dog/7.png"):
         evaluate.main(words)

@@ -56,7 +56,7 @@ def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(install, real_host, swept
         output = tmp_path / f"wise{len(rows)}"
         install.run(
             f"python -m domainbed_carft.wise_ft --input_dir {swept[0]} --output_dir {output} "
-            "--alphas 0 0.5 1",
+            "--alpha 0 0.5 1",
             real_host,
             **host,
         )

@@ -62,7 +62,7 @@ def test_whole_sets_are_whole_and_the_others_absent(root, official, monkeypatch,
     assert {f.state for name, f in found.items() if name not in official} == {"absent"}
     assert found["PACS"].text.startswith("art_painting 12, cartoon 12, photo 12, sketch 12 images")
     assert found["ObjectNet"].text == "ObjectNet 113 images, 113 classes"
-    code, out = run_doctor(monkeypatch, capsys, "--data", root)
+    code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
     assert code == 0 and out.rstrip().endswith("All is well.")
     assert "Not there: VLCS (VLCS/)" in out
 
@@ -71,7 +71,7 @@ def test_official_counts_are_held_against_what_is_there(root, monkeypatch, capsy
     found = states(root)
     assert found["ImageNet val"].state == "incomplete"
     assert "imagenet_val has 1,000 images, officially 50,000" in found["ImageNet val"].text
-    code, out = run_doctor(monkeypatch, capsys, "--data", root)
+    code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
     assert code == 1 and "9 problem(s)." in out and "Food101: incomplete" in out
 
 
@@ -129,16 +129,16 @@ def test_decode_names_files_that_are_broken_or_cut_short(root, official, tmp_pat
 
 
 def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):
-    code, out = run_doctor(monkeypatch, capsys, "--data", tmp_path)
+    code, out = run_doctor(monkeypatch, capsys, "--data_dir", tmp_path)
     assert code == 1 and "1 problem(s)" in out
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--data", "no/such"], "No folder no/such (--data)"),
-        (["--decode"], "--decode goes with --data"),
-        (["--data", ".", "--sweep", "."], "not allowed with"),
+        (["--data_dir", "no/such"], "no folder no/such"),
+        (["--decode"], "--decode goes with --data_dir"),
+        (["--data_dir", ".", "--input_dir", "."], "not allowed with"),
     ],
 )
 def test_wrong_flags(words, message, monkeypatch, capsys):

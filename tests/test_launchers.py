@@ -20,11 +20,38 @@ def test_other_commands_stay():
 
 
 def test_all_jobs_run_and_failures_are_told(tmp_path, capfd):
-    commands = [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"]
+    failing = "echo step 1; echo train: error: no data >&2; echo bye; exit 3"
+    commands = [f"echo long; touch {tmp_path}/a", failing, f"touch {tmp_path}/b"]
     with pytest.raises(SystemExit, match="1 of 3 jobs failed"):
         launchers.local(commands)
     assert (tmp_path / "a").exists() and (tmp_path / "b").exists()
-    assert "exit code 3: exit 3" in capfd.readouterr().err
+    out, err = capfd.readouterr()
+    assert f"exit code 3: {failing}" in err
+    lines = [line for line in out.splitlines() if line]  # one for each job, nothing of its output
+    assert [line.split(":")[0].partition(" ")[0] for line in lines] == ["1/3", "2/3", "3/3"]
+    assert [line.endswith("done") for line in lines] == [True, False, True]
+    assert lines[1].endswith("FAILED, train: error: no data")
+
+
+@pytest.mark.parametrize(
+    "output, why",
+    [
+        ("a\nb\n", "b"),
+        ("", "without a word"),
+        ("x\nValueError: no\n(traceback: err.txt)\n", "ValueError: no"),
+        ("carft train: error: no data\n(traceback: err.txt)\n", "carft train: error: no data"),
+        ("training: 5%\rtraining: 9%\rtorch.cuda.OutOfMemoryError: 3 GB\n", "Error: 3 GB"),
+    ],
+)
+def test_the_reason_of_a_failure(output, why):
+    assert launchers.reason(output).endswith(why)
+
+
+def test_what_a_job_is_called():
+    command = "python -m x --algorithm A --dataset D --hparams '{\"a\": 1}' --test_envs 0 2 --seed 9"
+    assert launchers.about(command) == "A on D, test_envs 0 2"
+    assert launchers.about("echo it's") == "echo it's"
+    assert launchers.about("x" * 99) == "x" * 57 + "..."
 
 
 def test_success_returns():
@@ -66,5 +93,5 @@ def test_jobs_run_at_a_time_as_asked(tmp_path, monkeypatch):
 @pytest.mark.parametrize("asked", ["0", "two", "-1"])
 def test_a_wrong_number_of_jobs_is_told(asked, monkeypatch):
     monkeypatch.setenv("DOMAINBED_CARFT_JOBS", asked)
-    with pytest.raises(SystemExit, match=f"DOMAINBED_CARFT_JOBS .* got '{asked}'"):
+    with pytest.raises(ValueError, match=f"DOMAINBED_CARFT_JOBS .* got '{asked}'"):
         launchers.local(["true"])

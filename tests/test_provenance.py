@@ -36,16 +36,15 @@ def written(folder):
 
 
 def test_arguments_of_the_trainer(trainer):
-    assert trainer_line.argument("steps") == "3"
-    assert trainer_line.argument("output_dir") == str(trainer)
-    assert trainer_line.argument("data_dir", "none") == "none"
+    found = trainer_line.running()
+    assert (found.steps, found.output_dir, found.data_dir) == (3, str(trainer), None)
 
 
 def test_no_trainer_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["pytest", "--output_dir", str(tmp_path)])
     provenance.note()
-    assert trainer_line.argument("steps") is None
+    assert trainer_line.running() is None
     assert not list(tmp_path.iterdir())
 
 

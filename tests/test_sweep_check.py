@@ -1,4 +1,4 @@
-"""sweep_check.py, run_state.py, doctor --sweep: the state of each run, and nothing changed."""
+"""sweep_check.py, run_state.py, doctor --input_dir: the state of each run, and nothing changed."""
 
 import os
 import shutil
@@ -110,7 +110,7 @@ def test_doctor_names_all_and_changes_nothing(runs, tmp_path, capsys, monkeypatc
     shutil.rmtree(runs[2][1])
     runs[2][1].mkdir()
     before = snapshot(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["doctor", "--sweep", str(tmp_path)])
+    monkeypatch.setattr(sys, "argv", ["doctor", "--input_dir", str(tmp_path)])
     with pytest.raises(SystemExit) as stop:
         doctor.main()
     out = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_a_sound_sweep(runs, tmp_path, capsys):
 @pytest.mark.parametrize("folder", ["none", "."])
 def test_wrong_folders(folder, runs, tmp_path, monkeypatch, capsys):
     where = runs[0][1] if folder == "." else tmp_path / folder
-    monkeypatch.setattr(sys, "argv", ["doctor", "--sweep", str(where)])
+    monkeypatch.setattr(sys, "argv", ["doctor", "--input_dir", str(where)])
     with pytest.raises(SystemExit) as stop:
         doctor.main()
     assert stop.value.code == 2

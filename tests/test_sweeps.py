@@ -51,7 +51,7 @@ def parsed(words):
     parsers["sweep"] = sweep.parse_args
     if module in parsers:
         return module, parsers[module](words[2:])
-    flag = "--sweep" if module == "doctor" else "--input_dir"
+    flag = "--input_dir"
     assert module in ("collect_results", "doctor", "wise_ft") and words[2] == flag
     return module, None
 

@@ -55,7 +55,7 @@ def sweep(tmp_path_factory, tiny_clip, contexts_file):
 def done(sweep, tmp_path_factory):
     output = tmp_path_factory.mktemp("output")
     wise_ft.main(
-        ["--input_dir", str(sweep), "--output_dir", str(output), "--alphas", *map(str, ALPHAS)]
+        ["--input_dir", str(sweep), "--output_dir", str(output), "--alpha", *map(str, ALPHAS)]
     )
     return output
 
@@ -162,7 +162,7 @@ def test_a_second_call_reads_what_is_there_and_adds_nothing(sweep, done, monkeyp
     before = {file: file.read_bytes() for file in done.rglob("*") if file.is_file()}
     monkeypatch.setattr(interpolation, "curve", None)
     arguments = ["--input_dir", str(sweep), "--output_dir", str(done)]
-    wise_ft.main([*arguments, "--alphas", *map(str, ALPHAS)])
+    wise_ft.main([*arguments, "--alpha", *map(str, ALPHAS)])
     assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
 
 
@@ -172,7 +172,7 @@ def test_other_alphas_or_a_newer_model_are_computed_anew(sweep, done, tmp_path, 
     monkeypatch.setattr(interpolation, "curve", lambda *a: calls.append(1) or curve(*a))
     shutil.copytree(sweep / "plain", tmp_path / "plain")
     shutil.copytree(done / "plain+WiSE", tmp_path / "plain+WiSE")
-    arguments = ["--input_dir", str(tmp_path), "--alphas"]
+    arguments = ["--input_dir", str(tmp_path), "--alpha"]
     wise_ft.main([*arguments, "0.5", "0", "1", "1"])
     assert not calls
     wise_ft.main([*arguments, "0.25"])
@@ -188,7 +188,7 @@ def test_a_broken_model_is_named_and_the_others_count(sweep, tmp_path, capsys):
         shutil.copytree(sweep / name, tmp_path / name)
     (tmp_path / "probe" / "model.pkl").write_bytes(b"no model")
     with pytest.raises(SystemExit, match="1 of 2 runs could not be interpolated"):
-        wise_ft.main(["--input_dir", str(tmp_path), "--alphas", "0", "1"])
+        wise_ft.main(["--input_dir", str(tmp_path), "--alpha", "0", "1"])
     assert "probe/model.pkl is not a model" in capsys.readouterr().err
     assert set(pd.read_csv(tmp_path / "wise_ft.csv")["algorithm"]) == {"CARFT"}
     assert not (tmp_path / "probe+WiSE").exists()
@@ -205,7 +205,7 @@ def test_what_is_no_fine_tuned_clip_is_left_out_and_said(sweep, tmp_path, capsys
     "flags, message",
     [
         (["--input_dir", "nowhere"], "no folder nowhere"),
-        (["--input_dir", ".", "--alphas", "0", "1.5"], r"must be in [0, 1], got [0.0, 1.5]"),
+        (["--input_dir", ".", "--alpha", "0", "1.5"], r"must be in [0, 1], got [0.0, 1.5]"),
     ],
 )
 def test_wrong_flags_end_with_one_line(flags, message, capsys):

@@ -229,7 +229,8 @@ def host_knobs(dataset):
 
 def _check_knobs(algorithm, hparams, data):
     """Check the knobs; where a train command gives some, refuse unknown names, note idle ones."""
-    typed = trainer.argument("hparams") and algorithm in methods.METHODS
+    running = trainer.running()
+    typed = running and running.hparams and algorithm in methods.METHODS
     methods.check(algorithm, hparams, host_knobs(data.name if data else "PACS") if typed else None)
     asked = hparams["clip_cache"] or hparams["clip_transform"] != "host"
     if asked and data and not data.is_fitted:
@@ -282,7 +283,8 @@ def context_templates(knobs, data):
 
 def _planned_steps(knobs, data):
     """Return the run's length: clip_steps, else --steps, else the data set's N_STEPS."""
-    asked = knobs["clip_steps"] or int(trainer.argument("steps") or 0)
+    running = trainer.running()
+    asked = knobs["clip_steps"] or (running and running.steps)
     return asked or (data.n_steps if data else 5001)
 
 

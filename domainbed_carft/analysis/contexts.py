@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..algorithms.base import context_templates
-from ..base import workers
+from ..base import environment, workers
 from ..base.assets import ASSETS
 from ..contract.run_files import RECORDS
 from ..method.losses import context_kl, context_probs
@@ -77,7 +77,7 @@ class Prober:
 
     def features(self, algorithm, env, keys, desc):
         """Return f(x) (len(keys), D) of an environment's images, on the CPU."""
-        asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
+        asked = environment.n_workers(min(4, os.cpu_count() or 1))
         in_memory = hasattr(env, "contexts") or len(keys) < workers.FEW_IMAGES
         loader = torch.utils.data.DataLoader(
             torch.utils.data.Subset(env, keys),

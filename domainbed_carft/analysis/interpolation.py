@@ -107,10 +107,10 @@ def finished(folder, model, alphas):
 def work_on(folder, args):
     """Return the record of a run, written to its folder in the output, or read from there."""
     target = Path(args.output_dir or args.input_dir) / f"{folder.name}{WISE}"
-    record = finished(target, folder / "model.pkl", args.alphas)
+    record = finished(target, folder / "model.pkl", args.alpha)
     if record is None:
         run = saved_run.load(folder, args.data_dir)
-        record = record_of(folder, curve(run, args.alphas), run.args, run.hparams)
+        record = record_of(folder, curve(run, args.alpha), run.args, run.hparams)
         record["args"]["output_dir"] = str(target)
         target.mkdir(parents=True, exist_ok=True)
         origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}

@@ -1,8 +1,12 @@
-"""Error messages for wrong names, the same everywhere."""
+"""Messages to users, the same everywhere: wrong names, missing folders, names of commands."""
 
 import difflib
+import os
+import sys
 
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # endings of files
+# The module that this process was started with, before a host's script takes its place.
+STARTED = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "")
 OWN_DATA_SETS = "A folder DOMAIN/CLASS/IMAGE becomes a data set by DOMAINBED_CARFT_DATASETS=FOLDER"
 
 
@@ -21,6 +25,32 @@ def unknown(what, name, known, near=None):
     hint = f": did you mean {' or '.join(found)}?" if found else "."
     message = f"Unknown {what} {name!r}{hint} Known: {', '.join(map(str, known)) or 'none'}"
     return f"{message}. {OWN_DATA_SETS}" if what == "data set" else message
+
+
+def no_folder(path):
+    """Return the message for a folder that is not there, with near names beside it."""
+    parent, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
+    if os.path.exists(path):
+        return f"{path} is a file, not a folder"
+    if not os.path.isdir(parent):
+        return f"no folder {path}: {parent} is not there either"
+    with os.scandir(parent) as entries:
+        folders = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+    near = difflib.get_close_matches(name, folders, n=3, cutoff=0.5)
+    return f"no folder {path}" + (f": did you mean {' or '.join(near)}?" if near else "")
+
+
+def program(command=""):
+    """Return what can be typed to run a subcommand, in the way in which this process was started.
+
+    That is "carft report", "python -m domainbed_carft report" or "python -m domainbed_carft.report"
+    (of the subcommand "report"); "carft" where another program calls us.
+    """
+    package = __package__.partition(".")[0]
+    if command and f"{package}.{command}" == STARTED:
+        return f"python -m {STARTED}"
+    ours = f"python -m {package}" if f"{package}.__main__" == STARTED else "carft"
+    return f"{ours} {command}".strip()
 
 
 def is_weights_file(name):

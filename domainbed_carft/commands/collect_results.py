@@ -1,28 +1,47 @@
-"""``python -m domainbed_carft.collect_results``: DomainBed's tables, with our data sets in them."""
+"""``carft collect_results``: DomainBed's tables, with our data sets in them."""
 
 import argparse
 import runpy
+import sys
 from pathlib import Path
 
-from ..contract import record_line
+from ..base.messages import program
+from ..contract import host_flags, record_line
 from ..register import find_host, register
+from .flags import runs_folder
 
 
-def main():
+def main(argv=None):
     """Run the host's own script, whose flags these are."""
+    if argv is not None:
+        sys.argv[1:] = argv
+    parser = host_flags.collect_results_parser(program("collect_results"))
+    kind = find_host()[0]
+    if kind == "embedded":
+        parser.parse_args()  # help and wrong flags, before anything long is imported
+    folder = input_dir()
+    if folder:
+        try:
+            runs_folder(folder)
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"argument --input_dir: {error}")
+        if kind == "domainbed":
+            check_records(folder)
     register()
-    if find_host()[0] == "domainbed":
-        check_records()
     runpy.run_module("domainbed.scripts.collect_results", run_name="__main__", alter_sys=True)
 
 
-def check_records():
-    """Exit with the place of each half-written line: DomainBed would stop at the first."""
+def input_dir():
+    """Return the value of --input_dir, or None: the host's script says that it is needed."""
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--input_dir")
-    folder = parser.parse_known_args()[0].input_dir
+    parser.add_argument("--input_dir", nargs="?")
+    return parser.parse_known_args()[0].input_dir
+
+
+def check_records(folder):
+    """Exit with the place of each half-written line: DomainBed would stop at the first."""
     broken = []
-    for file in sorted(Path(folder).glob("*/results.jsonl")) if folder else []:
+    for file in sorted(Path(folder).glob("*/results.jsonl")):
         _, faults = record_line.read(file)
         broken += [f"{file}, line {number}: {what}" for number, what in faults]
     if broken:

@@ -1,31 +1,43 @@
-"""``python -m domainbed_carft.doctor``: which host is used, what is hooked, what is missing."""
+"""``carft doctor``: the state of an installation, of a sweep, or of a data folder.
 
-import argparse
+Without flags: which host is used, what is hooked, what is missing. Exits with 1 where there is a
+problem.
+"""
+
 import importlib
 import importlib.metadata
 import os
 import sys
 
 from .. import __version__, register
+from ..base import environment
+from ..base.messages import program
 from ..contract import provenance
+from . import flags
 
 PACKAGES = ("torch", "torchvision", "clip-anytorch", "open-clip-torch", "numpy", "pandas")
 
 
-def main():
+def main(argv=None):
     """Run the check that is asked for; exit with 1 where it finds a problem."""
-    parser = argparse.ArgumentParser(prog="doctor", description=__doc__.strip())
+    parser = flags.parser("doctor", __doc__)
     instead = parser.add_mutually_exclusive_group()
-    instead.add_argument("--sweep", metavar="DIR", help="check the runs of this sweep instead")
-    instead.add_argument("--data", metavar="DIR", help="check the data sets in this folder instead")
-    parser.add_argument("--decode", action="store_true", help="with --data: open every image")
-    args = parser.parse_args()
-    if args.decode and not args.data:
-        parser.error("--decode goes with --data DIR")
-    if args.sweep:
-        raise SystemExit(1 if check_sweep(args.sweep, parser) else 0)
-    if args.data:
-        raise SystemExit(1 if check_data(args.data, args.decode, parser) else 0)
+    instead.add_argument(
+        "--input_dir", type=flags.runs_folder, help=f"check a sweep instead: {flags.RUNS}"
+    )
+    instead.add_argument(
+        "--data_dir", type=flags.folder, help="check the data sets in this folder instead"
+    )
+    flags.old_name(instead, "--sweep", "--input_dir", type=flags.runs_folder)
+    flags.old_name(instead, "--data", "--data_dir", type=flags.folder)
+    parser.add_argument("--decode", action="store_true", help="with --data_dir: open every image")
+    args = parser.parse_args(argv)
+    if args.decode and not args.data_dir:
+        parser.error("--decode goes with --data_dir DIR")
+    if args.input_dir:
+        raise SystemExit(1 if check_sweep(args.input_dir, parser) else 0)
+    if args.data_dir:
+        raise SystemExit(1 if check_data(args.data_dir, args.decode, parser) else 0)
     check_installation()
 
 
@@ -64,16 +76,17 @@ def check_installation():
             problems.append(f"{package} is not installed: pip install {package}")
 
     armed = register.PostImportHooks in sys.meta_path
-    off = os.environ.get("DOMAINBED_CARFT_AUTOLOAD") == "0"
-    how = "by DOMAINBED_CARFT_AUTOLOAD=0" if off else "no start-up file: not installed with pip?"
+    try:
+        environment.check()
+        off = not environment.autoload()
+        kind, where = register.find_host()
+    except ValueError as error:
+        raise SystemExit(f"{program('doctor')}: error: {error}") from None
+    how = f"by {environment.AUTOLOAD}=0" if off else "no start-up file: not installed with pip?"
     print(f"Hooks at Python's start: {'on' if armed else f'off ({how})'}")
     if not armed:
         print("  domainbed.scripts.* as typed know nothing of us; domainbed_carft.* commands do.")
 
-    try:
-        kind, where = register.find_host()
-    except RuntimeError as error:
-        raise SystemExit(f"doctor: error: {error}") from None
     if kind == "domainbed" and not armed and not off:
         problems.append("no start-up file: pip install domainbed_carft, regularly or --editable")
     commit = provenance.commit_of(where)

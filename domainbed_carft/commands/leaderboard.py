@@ -1,4 +1,4 @@
-"""``python -m domainbed_carft.leaderboard``: published DomainBed results, and yours among them.
+"""``carft leaderboard``: published DomainBed results, and yours among them.
 
 Published rows are those of results/published.csv, each with its source. Rows are sorted by their
 average over the five data sets; those of one group are comparable: same backbone, pre-training and
@@ -6,26 +6,29 @@ selection rule, all five data sets, DomainBed's own protocol. Runs on other data
 small CLIP, stand in a table of their own.
 """
 
-import argparse
 import os
 
-import pandas as pd
-
 from ..base.messages import unknown
-from ..records import soundness
-from ..records.scan import grouped
 from ..register import known_datasets
-from ..reports import plots
-from ..reports.leaderboard import board, compact, draw, own_rows, published
+from . import flags
 
 
 def main(argv=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="leaderboard", description=__doc__)
-    parser.add_argument("--input_dir", help="a sweep, whose rows are added")
+    parser = flags.parser("leaderboard", __doc__)
+    parser.add_argument(
+        "--input_dir", type=flags.runs_folder, help=f"add the rows of a sweep: {flags.RUNS}"
+    )
     parser.add_argument("--backbone", help="only rows of this one, e.g. ViT-B/16")
     parser.add_argument("--output_dir", help="write leaderboard.txt, .md, .tex, .csv, .png there")
     args = parser.parse_args(argv)
+    import pandas as pd
+
+    from ..records import soundness
+    from ..records.scan import grouped
+    from ..reports import plots
+    from ..reports.leaderboard import board, compact, draw, own_rows, published
+
     rows, others, notes = published(), [], []
     try:
         if args.input_dir:

@@ -1,4 +1,4 @@
-"""``python -m domainbed_carft.probe``: what contexts do CLIP and the fine-tuned models see?
+"""``carft probe``: what contexts do CLIP and the fine-tuned models see?
 
 For every model of a sweep, or of one run: the accuracy of zero-shot context recognition before and
 after fine-tuning, per group of contexts and per domain, and the KL divergence between the context
@@ -6,27 +6,30 @@ distributions of the two. Source domains are measured on their `out` splits, whi
 on, and target domains on all their images.
 """
 
-import argparse
 import os
 import sys
 
-from ..analysis.contexts import find, judged, measure
 from ..register import known_datasets, register
-from ..reports import context_plots, tables
-from ..reports.context_tables import summary
+from . import flags
 
 
 def main(argv=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m domainbed_carft.probe",
-        description="Context recognition and context KL before and after fine-tuning.",
+    parser = flags.parser("probe", __doc__)
+    parser.add_argument(
+        "--input_dir",
+        required=True,
+        type=flags.runs_folder,
+        help=f"{flags.RUNS}, or the folder of one run",
     )
-    parser.add_argument("--input_dir", required=True, help="of a sweep, or of one run")
     parser.add_argument("--output_dir", help="for tables and plots; default: INPUT_DIR/probe")
     parser.add_argument("--data_dir", help="where the data lies now; default: as the runs had it")
     args = parser.parse_args(argv)
     register()
+    from ..analysis.contexts import find, judged, measure
+    from ..reports import context_plots, tables
+    from ..reports.context_tables import summary
+
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     try:
         found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())

@@ -1,4 +1,4 @@
-"""``python -m domainbed_carft.sweep``: DomainBed's sweep, with our algorithms and data sets.
+"""``carft sweep``: DomainBed's sweep, with our algorithms and data sets.
 
 Children run under this interpreter, registered explicitly, and their exit codes count: the
 launchers `local` and `multi_gpu` are ours here.
@@ -10,16 +10,20 @@ import os
 import runpy
 import sys
 
-from ..algorithms import methods
 from ..base import launchers
-from ..base.messages import unknown
+from ..base.messages import program, unknown
+from ..contract import host_flags
 from ..register import find_host, register
 
 
-def main():
+def main(argv=None):
     """Check the names in the arguments, then run the host's own script, whose flags these are."""
-    register()
+    if argv is not None:
+        sys.argv[1:] = argv
+    if find_host()[0] == "embedded":  # help and wrong flags, before anything long is imported
+        host_flags.sweep_parser(program("sweep"), data_dir_needed=False).parse_args()
     args = parse_names()
+    register()
     check_names(args)
     check_knobs(args)
     if args.data_dir is None and args.datasets and all(map(has_own_place, args.datasets)):
@@ -35,39 +39,50 @@ def main():
     command_launchers.REGISTRY.update(
         {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
     )
-    runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
+    except KeyboardInterrupt:
+        print(f"\n{program('sweep')}: stopped by Ctrl-C. {how_to_go_on()}", file=sys.stderr)
+        raise SystemExit(130) from None
+    except EOFError:  # of the question whether to go on
+        print(f"\n{program('sweep')}: error: {host_flags.NO_TERMINAL}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def how_to_go_on():
+    """Say what to type after a sweep was cut short."""
+    if find_host()[0] == "embedded":
+        return "Runs and records are kept: the same command again goes on."
+    return (
+        "Finished runs are kept. DomainBed starts no unfinished run again: first the same command "
+        "with delete_incomplete for launch, then the same command."
+    )
 
 
 def parse_names():
     """Read what is checked or shown before the host's script reads all of it."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(prog=program("sweep"), add_help=False)
     for flag in ("--datasets", "--algorithms"):
         parser.add_argument(flag, nargs="+", default=[])
+    for flag in ("--steps", "--n_trials", "--n_hparams", "--n_hparams_from"):
+        parser.add_argument(flag, type=int)
     parser.add_argument("--command_launcher", default="local")
     parser.add_argument("--data_dir")
-    parser.add_argument("--hparams", type=json_object, default={})
-    return parser.parse_known_args()[0]
-
-
-def json_object(text):
-    """Return the dict of a JSON object.
-
-    Raises:
-        argparse.ArgumentTypeError: another text.
-    """
+    parser.add_argument("--hparams", default="{}")
+    args = parser.parse_known_args()[0]
     try:
-        found = json.loads(text)
+        host_flags.check_sweep(vars(args))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f'must be JSON like {{"lr": 1e-5}}: {error}') from None
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError(f"must be a JSON object, got {text}")
-    return found
+        parser.error(str(error))
+    args.hparams = json.loads(args.hparams)
+    return args
 
 
 def check_knobs(args):
     """Exit with the near names for a misspelt knob of ours, which would fail job by job."""
     from domainbed import hparams_registry
 
+    from ..algorithms import methods
     from ..algorithms.base import host_knobs
 
     for algorithm in [name for name in args.algorithms if name in methods.METHODS]:
@@ -76,12 +91,14 @@ def check_knobs(args):
             try:
                 methods.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
             except ValueError as error:
-                raise SystemExit(f"sweep: error: --hparams: {error}") from None
+                raise SystemExit(f"{program('sweep')}: error: --hparams: {error}") from None
 
 
 def check_names(args):
     """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
     from domainbed import algorithms, command_launchers, datasets
+
+    from ..algorithms import methods
 
     asked = [
         ("data set", args.datasets, datasets, datasets.DATASETS),
@@ -126,6 +143,8 @@ def has_own_place(name):
 def print_sources(args):
     """Say which host, data and weights the sweep uses."""
     from domainbed import datasets, hparams_registry
+
+    from ..algorithms import methods
 
     kind, where = find_host()
     print(f"Host: {'embedded, of domainbed_carft' if kind == 'embedded' else where}")

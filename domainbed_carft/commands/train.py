@@ -1,50 +1,67 @@
-"""``python -m domainbed_carft.train``: DomainBed's train, with our algorithms and data sets."""
+"""``carft train``: DomainBed's train, with our algorithms and data sets.
 
-import argparse
+--test_envs takes names of domains, too: ``carft train --dataset PACS --test_envs sketch``.
+"""
+
 import os
 import runpy
 import sys
 
 from ..base import files
-from ..contract import record_line
+from ..base.messages import program
+from ..contract import host_flags, record_line, trainer
 from ..register import find_host, register
+from .domain_names import domains_of, numbered, replaced
 
 
-def main():
+def main(argv=None):
     """Run the host's own script, whose flags these are."""
-    register()
-    if find_host()[0] == "domainbed":
-        protect_records()
+    if argv is not None:
+        sys.argv[1:] = argv
+    parser = host_flags.train_parser(environment=str, prog=program("train"))
+    kind = find_host()[0]
+    if kind == "embedded":
+        parser.parse_args()  # help and wrong flags, before anything long is imported
+    try:
+        given = trainer.given(sys.argv[1:])
+    except ValueError:  # the host's script says what is wrong, as it knows more flags
+        given = {}
+    try:
+        host_flags.check_train(given)
+        register()
+        if any(isinstance(env, str) for env in given.get("test_envs", ())):
+            given["test_envs"] = numbered(given["test_envs"], domains_of(given))
+            sys.argv[1:] = replaced(sys.argv[1:], given["test_envs"])
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    if kind == "domainbed":
+        protect_records(given)
     runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
 
 
-def protect_records():
+def protect_records(given):
     """Keep DomainBed from appending a second run to the records of a first.
 
     Duplicate steps make its tables wrong. A finished run is left alone (exit code 0, or 2 where
     other arguments are given than it had); records of an unfinished one, which DomainBed cannot
     resume, are moved to results.jsonl.old.
+
+    Args:
+        given: {flag: value} of the command line.
     """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--output_dir", default="train_output")
-    for flag in ("--dataset", "--algorithm", "--hparams"):
-        parser.add_argument(flag)
-    for flag in ("--trial_seed", "--hparams_seed", "--seed", "--steps"):
-        parser.add_argument(flag, type=int)
-    parser.add_argument("--test_envs", type=int, nargs="+")
-    given = vars(parser.parse_known_args()[0])
-    folder = given.pop("output_dir")
+    folder = given.get("output_dir", "train_output")
     records = os.path.join(folder, "results.jsonl")
     if os.path.exists(os.path.join(folder, "done")):
         had = (record_line.last(records) or {}).get("args", {})
+        checked = {k: v for k, v in given.items() if k not in ("output_dir", "data_dir")}
         changed = [
             f"{name}: was {had[name]!r}, now {value!r}"
-            for name, value in given.items()
-            if value is not None and value != had.get(name, value)
+            for name, value in checked.items()
+            if value != had.get(name, value)
         ]
         if changed:
             print(
-                f"train: error: {folder} holds a finished run of other arguments: "
+                f"{program('train')}: error: {folder} holds a finished run of other arguments: "
                 f"{'; '.join(changed)}. Take another --output_dir.",
                 file=sys.stderr,
             )

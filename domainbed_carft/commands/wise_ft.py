@@ -1,4 +1,4 @@
-"""``python -m domainbed_carft.wise_ft``: WiSE-FT for the finished runs of a sweep, after training.
+"""``carft wise_ft``: WiSE-FT for the finished runs of a sweep, after training.
 
 For each run that has a model.pkl: the weights (1 − α)·zero-shot + α·fine-tuned of encoder and head
 (Wortsman et al., CVPR 2022, arXiv 2109.01903) for every α, its accuracies on the run's own splits,
@@ -21,38 +21,28 @@ wise_ft.png          the curves over α: source validation across, target accura
 ==================== ========================================================================
 """
 
-import argparse
-import os
 import sys
 from pathlib import Path
 
-from tqdm import tqdm
-
-from ..analysis.interpolation import find_runs, summary, table, work_on
 from ..base import files
-from ..records.rows import WISE
 from ..register import register
-from ..reports import tables
-from ..reports.alpha_plots import plot
+from . import flags
 
 ALPHAS = [round(i / 10, 1) for i in range(11)]
 
 
 def parse_args(argv=None):
     """Read the flags; exit with 2 and one clear line where they cannot be right."""
-    parser = argparse.ArgumentParser(prog="wise_ft", description=__doc__.splitlines()[0])
-    parser.add_argument("--input_dir", required=True, help="the folder with the runs' folders")
+    parser = flags.parser("wise_ft", __doc__)
+    parser.add_argument("--input_dir", required=True, type=flags.runs_folder, help=flags.RUNS)
     parser.add_argument("--output_dir", help="default: --input_dir")
     parser.add_argument("--data_dir", help="where the data lie now; default: as the runs had it")
-    parser.add_argument(
-        "--alphas", type=float, nargs="+", default=ALPHAS, help="default: 0 0.1 … 1"
-    )
+    parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS, help="default: 0 0.1 … 1")
+    flags.old_name(parser, "--alphas", "--alpha", type=float, nargs="+")
     args = parser.parse_args(argv)
-    if not os.path.isdir(args.input_dir):
-        parser.error(f"no folder {args.input_dir} (--input_dir)")
-    if not all(0 <= alpha <= 1 for alpha in args.alphas):
-        parser.error(f"--alphas must be in [0, 1], got {args.alphas}")
-    args.alphas = sorted(set(args.alphas))
+    if not all(0 <= alpha <= 1 for alpha in args.alpha):
+        parser.error(f"--alpha must be in [0, 1], got {args.alpha}")
+    args.alpha = sorted(set(args.alpha))
     return args
 
 
@@ -60,6 +50,13 @@ def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
     register()
+    from tqdm import tqdm
+
+    from ..analysis.interpolation import find_runs, summary, table, work_on
+    from ..records.rows import WISE
+    from ..reports import tables
+    from ..reports.alpha_plots import plot
+
     folders = find_runs(args.input_dir)
     if not folders:
         raise SystemExit(

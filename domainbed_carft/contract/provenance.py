@@ -45,9 +45,10 @@ def note(**facts):
 
     What cannot be written is said on stderr: training goes on.
     """
-    folder = trainer.argument("output_dir", "train_output")
-    if folder is None:
+    arguments = trainer.running()
+    if arguments is None:
         return
+    folder = arguments.output_dir
     file = os.path.join(folder, FILE)
     content = {**_of_this_process(), **facts}
     if file not in _earlier:

@@ -1,21 +1,62 @@
-"""The running trainer's command line, read in one place."""
+"""The running trainer's command line, read in one place.
 
+DomainBed's trainer keeps its arguments to itself, so its command line is read once more.
+"""
+
+import argparse
 import os
 import sys
 
+from . import host_flags
 
-def argument(flag, default=None):
-    """Return the value of --flag of the running train command; None if no trainer is running.
 
-    DomainBed's trainer keeps its arguments to itself, so the command line is read once more.
+def running():
+    """Return the arguments of the running train command, or None where no trainer runs.
+
+    Returns:
+        A Namespace with train's flags, typed; DomainBed's defaults for those that are not given.
+
+    Raises:
+        ValueError: the command line is not one of DomainBed's.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     name = spec.name if spec else os.path.splitext(sys.argv[0])[0].replace(os.sep, ".")
     if not name.endswith("domainbed.scripts.train"):
         return None
-    value = default
-    for word, following in zip(sys.argv, [*sys.argv[1:], ""]):
-        name, _, attached = word.partition("=")
-        if len(name) > 3 and f"--{flag}".startswith(name):  # argparse takes abbreviations
-            value = attached or following
-    return value
+    defaults = vars(host_flags.train_parser().parse_args([]))
+    return argparse.Namespace(**{**defaults, **given(sys.argv[1:])})
+
+
+def given(words):
+    """Return {flag: value} of the flags of train that a command line gives, typed.
+
+    Flags that we do not know are passed over, as a fork of DomainBed may have them. What should be
+    a number and is none stays text.
+
+    Raises:
+        ValueError: a flag lacks its value, or is short for several.
+
+    Example:
+        >>> given(["--steps", "3", "--test_envs", "0", "sketch", "--my_flag"])
+        {'steps': 3, 'test_envs': [0, 'sketch']}
+    """
+    parser = host_flags.train_parser(add_help=False)
+    parser.error = _refuse
+    parser.set_defaults(**dict.fromkeys(vars(parser.parse_args([]))))  # None: not given
+    for kind in (int, float):
+        parser.register("type", kind, _number)
+    found = vars(parser.parse_known_args(words)[0])
+    return {flag: value for flag, value in found.items() if value is not None}
+
+
+def _refuse(message):
+    raise ValueError(f"The arguments of train cannot be read: {message}")
+
+
+def _number(text):
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from domainbed.datasets import MultipleEnvironmentImageFolder
 
+from ..base import environment
+
 _latest = None  # (hparams, data set, test_envs) of the data set built last in this process
 
 
@@ -45,9 +47,9 @@ def note_construction(base):
         if given.get("root", "") is None and below_root:
             raise ValueError(f"{cls.__name__} needs --data_dir, the folder that holds its folder")
         _latest = (given.get("hparams"), dataset, given.get("test_envs") or [])
-        workers = os.environ.get("DOMAINBED_CARFT_N_WORKERS")
-        if workers:
-            dataset.N_WORKERS = int(workers)
+        workers = environment.n_workers()
+        if workers is not None:
+            dataset.N_WORKERS = workers
         return dataset
 
     base.__new__ = __new__

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from ..base import files, workers
+from ..base import environment, files, workers
 from . import images
 
 
@@ -116,7 +116,7 @@ def _build(env, square, size, file, held):
         if left.startswith(here) and left.endswith(".part"):
             os.remove(os.path.join(folder, left))
     part = os.path.join(folder, f"{here}{os.getpid()}.part")  # readable by whom umask lets
-    asked = int(os.environ.get("DOMAINBED_CARFT_N_WORKERS") or min(4, os.cpu_count() or 1))
+    asked = environment.n_workers(min(4, os.cpu_count() or 1))
     try:
         loader = torch.utils.data.DataLoader(
             _Squares(env, square),

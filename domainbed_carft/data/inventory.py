@@ -65,7 +65,7 @@ def check(root, decode=False, progress=lambda paths: paths):
         ValueError: no such folder.
     """
     if not os.path.isdir(root):
-        raise ValueError(f"No folder {root} (--data)")
+        raise ValueError(f"No folder {root} (--data_dir)")
     return [
         _finding(name, load, decode, progress)
         if os.path.isdir(os.path.join(root, place))

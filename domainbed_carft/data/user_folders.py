@@ -10,9 +10,10 @@ import os
 
 from domainbed.datasets import MultipleEnvironmentImageFolder
 
+from ..base import environment
 from .images import folders_in
 
-VARIABLE = "DOMAINBED_CARFT_DATASETS"
+VARIABLE = environment.DATASETS
 
 
 def declared(taken=()):
@@ -25,8 +26,7 @@ def declared(taken=()):
         ValueError: no such folder, fewer than 2 domains in it, or a name that is taken.
     """
     found = {}
-    for path in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        path = os.path.abspath(os.path.expanduser(path))
+    for path in environment.data_folders():
         name = os.path.basename(path)
         if name in taken or name in found:
             other = f"that of {found[name].FOLDER}" if name in found else "taken by the host"

@@ -2,14 +2,13 @@
 
 import hashlib
 import io
-import os
 import re
 import warnings
 from pathlib import Path
 
 import torch
 
-from ..base import files
+from ..base import environment, files
 from ..method.prompts import build_prompts, prompt_weights
 from . import backbones
 
@@ -45,8 +44,7 @@ def cached_prompt_weights(backbone, templates, class_names):
 
 def cache_folder():
     """Return the folder of cached prompt weights."""
-    folder = os.environ.get("DOMAINBED_CARFT_CACHE") or "~/.cache/domainbed-carft/prompts"
-    return Path(folder).expanduser()
+    return Path(environment.cache_folder())
 
 
 def prompts_key(backbone, templates, class_names):

@@ -19,13 +19,13 @@ def label(row):
 
 
 def read_baseline(path, reference):
-    """Return ({environment: (slope, intercept)}, DataFrame of the points or None) of --baseline.
+    """Return ({environment: (slope, intercept)}, DataFrame of the points or None) of a file.
 
     Raises:
         ValueError: a file that is not as the help says.
     """
     if not os.path.isfile(path):
-        raise ValueError(f"No file {path} (--baseline)")
+        raise ValueError(f"No file {path} (--robustness_baseline)")
     if path.endswith(".json"):
         try:
             with open(path, encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""Is a sweep sound? ``python -m domainbed_carft.doctor --sweep DIR`` prints it."""
+"""Is a sweep sound? ``carft doctor --input_dir DIR`` prints it."""
 
 import os
 from collections import Counter

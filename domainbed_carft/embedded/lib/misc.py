@@ -85,11 +85,11 @@ def accuracy(network, loader, weights, device, rule=None):
     return (correct / total).item()
 
 
-def print_row(row, colwidth=10, latex=False):
-    """Print values as columns, each padded or cut to colwidth."""
+def print_row(row, colwidth=10, latex=False, file=None):
+    """Print values as columns, each padded or cut to colwidth; default: to stdout."""
     cells = (f"{x:.10f}" if isinstance(x, (float, np.floating)) else str(x) for x in row)
     line = (" & " if latex else "  ").join(x.ljust(colwidth)[:colwidth] for x in cells)
-    print(line, "\\\\" if latex else "")
+    print(line, "\\\\" if latex else "", file=file)
 
 
 class Tee:

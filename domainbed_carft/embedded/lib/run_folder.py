@@ -108,6 +108,16 @@ class RunFolder:
         self.write(STATE, {**state, "records": self.records})
         self._write_records()
 
+    def progress(self):
+        """Say how far the run is, for someone who has just stopped it."""
+        if not self.records:
+            return "There is no record yet: the same command starts over."
+        step = json.loads(self.records[-1])["step"]
+        return (
+            f"The records up to step {step} are in {self.file(RECORDS)}: the same command goes on "
+            "from there, with the same numbers."
+        )
+
     def finish(self):
         """Mark the run as done; its state is of no more use."""
         self.write(DONE, b"done")

@@ -2,6 +2,7 @@
 
 import os
 
+from domainbed_carft.base import environment
 from domainbed_carft.base.workers import FEW_IMAGES
 
 from . import fast_data_loader, misc
@@ -43,9 +44,9 @@ class Splits:
 
 def workers_for(dataset, n_images, at_once=1):
     """Return the number of worker processes for a loader that reads so many images."""
-    asked = os.environ.get("DOMAINBED_CARFT_N_WORKERS")
-    if asked:
-        return int(asked)
+    asked = environment.n_workers()
+    if asked is not None:
+        return asked
     if n_images < FEW_IMAGES:
         return 0
     return min(dataset.N_WORKERS, max(1, (os.cpu_count() or 1) // at_once))

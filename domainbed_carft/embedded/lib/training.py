@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from domainbed_carft.base import label_sets
 
-from . import fast_data_loader, misc, snapshot
+from . import display, fast_data_loader, misc, snapshot
 from .splits import training_batches, workers_for
 
 EVAL_BATCH = 64
@@ -39,7 +39,7 @@ def train(args, hparams, hparams_before, built, folder, state):
     n_steps = args.steps or dataset.N_STEPS
     freq = args.checkpoint_freq or dataset.CHECKPOINT_FREQ
     epoch = splits.smallest / hparams["batch_size"]  # in steps
-    values, header = defaultdict(list), None
+    values, table = defaultdict(list), display.Table(display.domain_names(dataset), args.test_envs)
     batches = training_batches(start, n_steps, args, hparams, dataset, splits)
     with tqdm(total=n_steps, initial=start, desc="training", unit="step", **bar_settings()) as bar:
         for step in range(start, n_steps):
@@ -57,10 +57,7 @@ def train(args, hparams, hparams_before, built, folder, state):
             record.update(evaluate(algorithm, args, dataset, splits, step))
             record["mem_gb"] = _peak_gb()
             bar.clear()
-            if header != sorted(record):
-                header = sorted(record)
-                misc.print_row(header, colwidth=12)
-            misc.print_row([record[name] for name in header], colwidth=12)
+            table.print(record)
             if args.save_model_every_checkpoint and not args.skip_model_save:
                 save_model(f"model_step{step}.pkl", args, hparams, built, folder)
             position = {"step": step + 1, "args": vars(args), "hparams": hparams_before}

@@ -1,10 +1,12 @@
 """Print a sweep's tables: one per selection method and data set, then the averages."""
 
-import argparse
 import os
 import sys
 
 import numpy as np
+
+from domainbed_carft.base.messages import no_folder, program
+from domainbed_carft.contract import host_flags
 
 from .. import algorithms, datasets, model_selection
 from ..lib import misc, reporting
@@ -149,15 +151,12 @@ def print_report(records, latex):
 
 def main(argv=None):
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="collect_results", description="Tables of a sweep")
-    parser.add_argument("--input_dir", type=str, required=True)
-    parser.add_argument("--latex", action="store_true")
-    parser.add_argument("--auto_lr", action="store_true", help="needs DomainBed itself")
+    parser = host_flags.collect_results_parser(program("collect_results"))
     args = parser.parse_args(argv)
     if args.auto_lr:
         parser.error("--auto_lr needs DomainBed itself")
     if not os.path.isdir(args.input_dir):
-        parser.error(f"no folder {args.input_dir} (--input_dir)")
+        parser.error(f"--input_dir: {no_folder(args.input_dir)}")
     records = reporting.load_records(args.input_dir)
     if not records:
         parser.error(

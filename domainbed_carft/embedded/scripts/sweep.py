@@ -4,14 +4,13 @@ Flags, job folders and seeds are DomainBed's. Launching the same sweep again sta
 done: jobs that were cut short resume, jobs that are running now are left alone.
 """
 
-import argparse
-import json
 import os
 import shlex
 import shutil
 import sys
 
-from domainbed_carft.base.messages import unknown
+from domainbed_carft.base.messages import program, unknown
+from domainbed_carft.contract import host_flags
 from domainbed_carft.contract.jobs import digest, test_env_choices, train_args
 from domainbed_carft.contract.run_files import DONE, is_held
 
@@ -87,24 +86,7 @@ def make_args_list(args):
 
 def parse_args(argv=None):
     """Read the flags; exit with 2 and one clear line where they cannot be right."""
-    parser = argparse.ArgumentParser(prog="sweep", description="Run a sweep")
-    parser.add_argument("command", choices=("launch", "delete_incomplete"))
-    parser.add_argument("--datasets", nargs="+", type=str)
-    parser.add_argument("--algorithms", nargs="+", type=str)
-    parser.add_argument("--task", type=str, default="domain_generalization")
-    parser.add_argument("--n_hparams_from", type=int, default=0)
-    parser.add_argument("--n_hparams", type=int, default=20, help="hparams seeds are below this")
-    parser.add_argument("--output_dir", type=str, required=True)
-    parser.add_argument("--data_dir", type=str, required=True)
-    parser.add_argument("--seed", type=int, default=0, help="not used, as jobs run in order")
-    parser.add_argument("--n_trials", type=int, default=3)
-    parser.add_argument("--command_launcher", type=str, required=True)
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--hparams", type=str)
-    parser.add_argument("--holdout_fraction", type=float, default=0.2)
-    parser.add_argument("--single_test_envs", action="store_true")
-    parser.add_argument("--skip_confirmation", action="store_true")
-    parser.add_argument("--eval_splits", choices=("all", "needed"), default="all")
+    parser = host_flags.sweep_parser(program("sweep"))
     args = parser.parse_args(argv)
     if args.datasets is None:  # names decide by themselves what they contain
         args.datasets = [name for name in datasets.DATASETS if "Debug" not in name]
@@ -121,16 +103,20 @@ def parse_args(argv=None):
     if args.task != "domain_generalization":
         parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
     try:
-        if args.hparams and not isinstance(json.loads(args.hparams), dict):
-            raise ValueError("not an object")
+        host_flags.check_sweep(vars(args))
     except ValueError as error:
-        parser.error(f"--hparams must be a JSON object, got {args.hparams} ({error})")
+        parser.error(str(error))
     return args
 
 
 def confirm():
     """Ask; exit unless the answer is y."""
-    if input("Are you sure? (y/n) ").lower().strip()[:1] != "y":
+    try:
+        answer = input("Are you sure? (y/n) ")
+    except EOFError:
+        print(f"\n{program('sweep')}: error: {host_flags.NO_TERMINAL}", file=sys.stderr)
+        raise SystemExit(2) from None
+    if answer.lower().strip()[:1] != "y":
         print("Nevermind!")
         raise SystemExit(0)
 

@@ -4,7 +4,6 @@ Flags, seeds, splits and records are DomainBed's. A run that was killed goes on 
 record when the same command is given again, and ends with the same numbers.
 """
 
-import argparse
 import json
 import platform
 import random
@@ -15,41 +14,19 @@ from importlib import metadata
 import numpy as np
 import torch
 
-from domainbed_carft.base.messages import unknown
+from domainbed_carft.base.messages import program, unknown
+from domainbed_carft.contract import host_flags
 from domainbed_carft.contract.run_files import differences
 
 from .. import algorithms, datasets, hparams_registry
-from ..lib import misc, training
+from ..lib import display, misc, training
 from ..lib.run_folder import Held, RunFolder
 from ..lib.splits import Splits, training_batches
 
 
 def parse_args(argv=None):
     """Read the flags; exit with 2 and one clear line where they cannot be right."""
-    parser = argparse.ArgumentParser(prog="train", description="Domain generalization")
-    parser.add_argument("--data_dir", type=str)
-    parser.add_argument("--dataset", type=str, default="RotatedMNIST")
-    parser.add_argument("--algorithm", type=str, default="ERM")
-    parser.add_argument("--task", type=str, default="domain_generalization")
-    parser.add_argument("--hparams", type=str, help="JSON of knobs, over the defaults")
-    parser.add_argument("--hparams_seed", type=int, default=0, help="0: default knobs, else random")
-    parser.add_argument("--trial_seed", type=int, default=0, help="of splits and random knobs")
-    parser.add_argument("--seed", type=int, default=0, help="of everything else")
-    parser.add_argument("--steps", type=int, help="default: the data set's")
-    parser.add_argument("--checkpoint_freq", type=int, help="steps from record to record")
-    parser.add_argument("--test_envs", type=int, nargs="+", default=[0])
-    parser.add_argument("--output_dir", type=str, default="train_output")
-    parser.add_argument("--holdout_fraction", type=float, default=0.2)
-    parser.add_argument("--uda_holdout_fraction", type=float, default=0)
-    parser.add_argument("--skip_model_save", action="store_true")
-    parser.add_argument("--save_model_every_checkpoint", action="store_true")
-    parser.add_argument(
-        "--eval_splits",
-        choices=("all", "needed"),
-        default="all",
-        help="needed: leave out the training environments' `in` splits, which no selection "
-        "method reads",
-    )
+    parser = host_flags.train_parser(prog=program("train"))
     args = parser.parse_args(argv)
     if args.task != "domain_generalization":
         parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
@@ -57,18 +34,10 @@ def parse_args(argv=None):
         parser.error(unknown("data set", args.dataset, datasets.available()))
     if args.algorithm not in algorithms.available():
         parser.error(unknown("algorithm", args.algorithm, algorithms.available()))
-    if len(set(args.test_envs)) < len(args.test_envs):
-        parser.error(f"--test_envs names an environment twice: {args.test_envs}")
-    for flag in ("steps", "checkpoint_freq"):
-        if (getattr(args, flag) or 0) < 0:
-            parser.error(f"--{flag} must be at least 1, got {getattr(args, flag)}")
     try:
-        if args.hparams and not isinstance(json.loads(args.hparams), dict):
-            raise ValueError("not an object")
+        host_flags.check_train(vars(args))
     except ValueError as error:
-        parser.error(
-            f"--hparams must be JSON like '{{\"lr\": 1e-5}}', got {args.hparams} ({error})"
-        )
+        parser.error(str(error))
     if args.eval_splits == "all":
         del args.eval_splits  # the records of either host have the same arguments
     return args
@@ -115,8 +84,8 @@ def version(package):
         return "none"
 
 
-def print_settings(args, hparams):
-    """Print the blocks at the top of out.txt."""
+def write_settings(file, args, hparams):
+    """Write the blocks at the top of out.txt."""
     environment = {
         "Python": platform.python_version(),
         "PyTorch": torch.__version__,
@@ -128,14 +97,14 @@ def print_settings(args, hparams):
     }
     blocks = {"Environment": environment, "Args": vars(args), "HParams": hparams}
     for title, block in blocks.items():
-        print(f"{title}:")
+        print(f"{title}:", file=file)
         for name, value in block.items() if block is environment else sorted(block.items()):
-            print(f"\t{name}: {value}")
+            print(f"\t{name}: {value}", file=file)
 
 
 def stop(message):
     """Exit with 2 and a message."""
-    print(f"train: error: {message}", file=sys.stderr)
+    print(f"{program('train')}: error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
@@ -162,12 +131,14 @@ def run(args, folder):
     sys.stdout = misc.Tee(folder.file("out.txt"))
     sys.stderr = misc.Tee(folder.file("err.txt"), stream=streams[1])
     try:
-        print_settings(args, hparams)
+        write_settings(sys.stdout.file, args, hparams)
         try:
             built = build(args, hparams)
         except (ValueError, FileNotFoundError, NotImplementedError) as error:
             traceback.print_exc(file=sys.stderr.file)
             stop(f"{error}\n(traceback: {folder.file('err.txt')})")
+        defaults = hparams_registry.default_hparams(args.algorithm, args.dataset)
+        print(display.opening(args, hparams, defaults, built[0]), file=streams[0])
         training.train(args, hparams, before, built, folder, state)
     except Exception:
         traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it after the streams end
@@ -198,6 +169,9 @@ def main(argv=None):
             print(f"{args.output_dir} holds this run, finished. Nothing to do.")
         else:
             run(args, folder)
+    except KeyboardInterrupt:
+        print(f"\n{program('train')}: stopped by Ctrl-C. {folder.progress()}", file=sys.stderr)
+        raise SystemExit(130) from None
     finally:
         folder.unlock()
 

@@ -1,0 +1,153 @@
+"""What ``carft evaluate`` evaluates: a run or CLIP itself, on parts of a data set.
+
+`args` is what commands/evaluate.py reads from its flags.
+"""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..base import environment, workers
+from ..base.messages import unknown
+from ..data import imagenet, user_folders
+from ..method import averaging
+from . import saved_run, scoring
+
+
+@dataclass
+class Subject:
+    """What is evaluated: weights per α, on parts of a data set."""
+
+    algorithm: Any
+    states: dict  # {α: function that returns a state_dict}; α is None for zero-shot CLIP
+    parts: list
+    metric: str  # the convention of the data set: "top1" or "per_class"
+    about: dict  # for the record
+
+
+def open_run(args):
+    """Return the Subject of --run."""
+    from domainbed import hparams_registry
+
+    run = saved_run.load(args.run, args.data_dir)
+    names = class_names(run.dataset)
+    if args.suite or args.dataset or args.folder:
+        hparams = hparams_registry.default_hparams(run.args["algorithm"], run.args["dataset"])
+        hparams.update(run.hparams, data_augmentation=False)
+        dataset, _ = open_data(args, hparams, args.data_dir or run.args["data_dir"])
+        parts = whole(dataset, names)
+    else:
+        dataset, parts = run.dataset, []
+        for key, split in saved_run.splits(run).items():
+            i, kind = int(key[3:].split("_")[0]), key.split("_")[1]
+            if kind == "out" or i in run.args["test_envs"]:
+                place = name_of(dataset, i), kind
+                parts.append(scoring.part_of(*place, split, dataset[i], names))
+        parts.sort(key=lambda part: list(dataset.ENVIRONMENTS).index(part.environment))
+    ends = run.zero_shot.state_dict(), {k: v.clone() for k, v in run.algorithm.state_dict().items()}
+    states = {
+        alpha: lambda alpha=alpha: averaging.interpolate(*ends, alpha)
+        for alpha in args.alpha or [1.0]
+    }
+    about = {"run": os.path.abspath(run.path), "algorithm": run.args["algorithm"], "args": run.args}
+    about["hparams"] = run.hparams
+    return Subject(run.algorithm, states, chosen(args, parts), metric_of(dataset), about)
+
+
+def open_zero_shot(args):
+    """Return the Subject of --zero_shot: CLIP_ZeroShot, built for the data set."""
+    from domainbed import algorithms, hparams_registry
+
+    name = args.dataset or ("ImageNetShift" if args.suite else "")
+    hparams = hparams_registry.default_hparams("CLIP_ZeroShot", name)
+    hparams.update(args.hparams, data_augmentation=False)
+    dataset, test_envs = open_data(args, hparams, args.data_dir)
+    algorithm = algorithms.CLIP_ZeroShot(
+        dataset.input_shape, dataset.num_classes, len(dataset) - len(test_envs), hparams
+    )
+    parts = chosen(args, whole(dataset, class_names(dataset)))
+    about = {"run": None, "algorithm": "CLIP_ZeroShot", "args": None, "hparams": hparams}
+    return Subject(algorithm, {None: algorithm.state_dict}, parts, metric_of(dataset), about)
+
+
+def open_data(args, hparams, data_dir):
+    """Return (data set of --suite, --dataset or --folder, test_envs): nothing is augmented."""
+    from domainbed import datasets
+
+    if args.suite:
+        known = imagenet.ImageNetShift.ENVIRONMENTS
+        for name in args.environments or ():
+            if name not in known:
+                raise ValueError(unknown("environment", name, known))
+        names = tuple(n for n in known if not args.environments or n in args.environments)
+        parts = {"ENVIRONMENTS": names, "PART": "val", "TEST_ENVS": ()}  # nothing is trained
+        cls = type("ImageNetSuite", (imagenet.ImageNetShift,), parts)
+    elif args.folder:
+        path = os.path.abspath(os.path.expanduser(args.folder))
+        cls = user_folders.data_set(os.path.basename(path), path, least=1)
+    else:
+        cls = getattr(datasets, args.dataset, None)
+        if cls is None or args.dataset not in datasets.DATASETS:
+            raise ValueError(unknown("data set", args.dataset, datasets.DATASETS))
+    test_envs = list(range(1, len(cls.ENVIRONMENTS)))
+    return cls(data_dir, test_envs, hparams), test_envs
+
+
+def whole(dataset, names):
+    """Return the Parts of all environments, for a model with these class names."""
+    return [
+        scoring.part_of(name_of(dataset, i), "all", env, env, names)
+        for i, env in enumerate(dataset)
+    ]
+
+
+def name_of(dataset, i):
+    """Return the name of environment i."""
+    return str(dataset.ENVIRONMENTS[i])
+
+
+def class_names(dataset):
+    """Return the class names of a data set, or None."""
+    return getattr(dataset[0], "classes", None)
+
+
+def metric_of(dataset):
+    """Return which accuracy the literature reports for a data set."""
+    return getattr(dataset, "METRIC", "top1")
+
+
+def chosen(args, parts):
+    """Return the parts of --environments, or all."""
+    known = list(dict.fromkeys(part.environment for part in parts))
+    for name in args.environments or ():
+        if name not in known:
+            raise ValueError(unknown("environment", name, known))
+    found = [p for p in parts if not args.environments or p.environment in args.environments]
+    if args.reference and args.reference not in {part.environment for part in found}:
+        evaluated = list(dict.fromkeys(part.environment for part in found))
+        raise ValueError(unknown("reference among what is evaluated", args.reference, evaluated))
+    return found
+
+
+def run_all(subject, args):
+    """Return the rows: one per α and part, of shares."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    n_workers = args.workers
+    if n_workers is None:
+        n_workers = environment.n_workers(min(8, os.cpu_count() or 1))
+    total = len(subject.states) * sum(len(part.data) for part in subject.parts)
+    algorithm, rows = subject.algorithm.to(device), []
+    with tqdm(total=total, desc="evaluating", unit="image", mininterval=0.5) as bar:
+        for alpha, state in subject.states.items():
+            algorithm.load_state_dict(state())
+            for part in subject.parts:
+                few = len(part.data) < workers.FEW_IMAGES
+                found = scoring.measure(
+                    algorithm, part, args.batch_size, 0 if few else n_workers, bar.update
+                )
+                place = {"environment": part.environment, "split": part.split}
+                rows.append({"alpha": alpha, **place, **found})
+    return rows

@@ -1,0 +1,102 @@
+"""The environment variables of this package: read and checked here, and nowhere else.
+
+======================== ======================================================================
+DOMAINBED_CARFT_HOST      ``embedded``: use the host that comes with the package
+DOMAINBED_CARFT_N_WORKERS processes that read images, for each loader
+DOMAINBED_CARFT_JOBS      jobs that the launcher ``local`` runs at a time
+DOMAINBED_CARFT_CACHE     folder of cached prompt weights
+DOMAINBED_CARFT_DATASETS  folders DOMAIN/CLASS/IMAGE that become data sets
+DOMAINBED_CARFT_AUTOLOAD  0: no import hooks at Python's start
+======================== ======================================================================
+
+A variable that is set to nothing counts as unset.
+"""
+
+import os
+
+HOST = "DOMAINBED_CARFT_HOST"
+N_WORKERS = "DOMAINBED_CARFT_N_WORKERS"
+JOBS = "DOMAINBED_CARFT_JOBS"
+CACHE = "DOMAINBED_CARFT_CACHE"
+DATASETS = "DOMAINBED_CARFT_DATASETS"
+AUTOLOAD = "DOMAINBED_CARFT_AUTOLOAD"
+
+
+class WrongVariable(ValueError):
+    """A variable has a value that it cannot have; the message names both, and what it may be."""
+
+
+def host():
+    """Return "embedded", or None: whichever host is there.
+
+    Raises:
+        WrongVariable: another value.
+    """
+    return _one_of(HOST, "embedded")
+
+
+def n_workers(default=None):
+    """Return the number of processes that read images, for each loader; default: `default`.
+
+    Raises:
+        WrongVariable: not a whole number >= 0.
+    """
+    return _whole(N_WORKERS, 0, default)
+
+
+def jobs():
+    """Return how many jobs run at a time; default: 1.
+
+    Raises:
+        WrongVariable: not a whole number >= 1.
+    """
+    return _whole(JOBS, 1, 1)
+
+
+def cache_folder():
+    """Return the path of the folder of cached prompt weights, which may not be there yet."""
+    return os.path.expanduser(os.environ.get(CACHE) or "~/.cache/domainbed-carft/prompts")
+
+
+def data_folders():
+    """Return the absolute paths of the folders that become data sets, there or not, in order."""
+    given = os.environ.get(DATASETS, "").split(os.pathsep)
+    return [os.path.abspath(os.path.expanduser(path)) for path in given if path]
+
+
+def autoload():
+    """Say whether the import hooks are armed at Python's start.
+
+    Raises:
+        WrongVariable: neither 0 nor 1.
+    """
+    return _one_of(AUTOLOAD, "0", "1") != "0"
+
+
+def check():
+    """Check all variables, before any work starts; the data folders are checked when opened.
+
+    Raises:
+        WrongVariable: names the first variable that is wrong, and what it may be.
+    """
+    for read in (host, n_workers, jobs, autoload):
+        read()
+    path = cache_folder()
+    if os.environ.get(CACHE) and os.path.exists(path) and not os.path.isdir(path):
+        raise WrongVariable(f"{CACHE} must be a folder, or one that can be made: {path} is a file")
+
+
+def _one_of(name, *allowed):
+    value = os.environ.get(name) or None
+    if value not in (None, *allowed):
+        raise WrongVariable(f"{name} must be {' or '.join(allowed)}, or unset: got {value!r}")
+    return value
+
+
+def _whole(name, least, default):
+    value = os.environ.get(name)
+    if not value:
+        return default
+    if not (value.isascii() and value.isdigit()) or int(value) < least:
+        raise WrongVariable(f"{name} must be a whole number >= {least}, or unset: got {value!r}")
+    return int(value)

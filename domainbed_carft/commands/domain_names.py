@@ -1,0 +1,120 @@
+"""Domains by name on the command line, where DomainBed counts them."""
+
+import os
+
+from ..base.messages import unknown
+
+
+def numbered(asked, domains):
+    """Return the numbers of domains.
+
+    Args:
+        asked: numbers, or names in upper or lower case.
+        domains: for each domain the names that it goes by.
+
+    Raises:
+        ValueError: an unknown name, one of several domains, or a domain twice.
+
+    Example:
+        >>> numbered(["sketch", 0], [["A", "art"], ["S", "sketch"]])
+        [1, 0]
+    """
+    found = []
+    for word in asked:
+        if isinstance(word, int):
+            found.append(word)
+            continue
+        named = [
+            i for i, names in enumerate(domains) if word.lower() in {name.lower() for name in names}
+        ]
+        if not named:
+            known = [f"{i} {' or '.join(dict.fromkeys(names))}" for i, names in enumerate(domains)]
+            near = [name for names in domains for name in names]
+            raise ValueError(f"--test_envs: {unknown('domain', word, known, near)}")
+        if len(named) > 1:
+            which = ", ".join(map(str, named))
+            raise ValueError(
+                f"--test_envs: {word} is the name of the domains {which}: give numbers"
+            )
+        found += named
+    if len(set(found)) < len(found):
+        words = " ".join(map(str, asked))
+        raise ValueError(f"--test_envs names a domain twice: {words}, the numbers {found}")
+    return found
+
+
+def replaced(words, numbers):
+    """Return a command line whose --test_envs are these numbers.
+
+    Example:
+        >>> replaced(["--test_envs", "sketch", "--seed", "1"], [3])
+        ['--test_envs', '3', '--seed', '1']
+    """
+    kept, inside = [], False
+    for word in words:
+        flag = word.partition("=")[0]
+        if word.startswith("--"):
+            inside = len(flag) > len("--t") and "--test_envs".startswith(flag)
+        elif word.startswith("-") and len(word) > 1 and not word[1].isdigit():
+            inside = False
+        if not inside:
+            kept.append(word)
+        elif word.startswith("--"):
+            kept += ["--test_envs", *map(str, numbers)]
+    return kept
+
+
+def domains_of(given):
+    """Return, for each domain of a train command's data set, the names that it goes by.
+
+    Those in the class of the data set, and those of its folders.
+
+    Args:
+        given: {flag: value} of the command; the host must be registered.
+
+    Raises:
+        ValueError: no such data set, or one whose domains have no names.
+    """
+    from domainbed import datasets
+
+    name = given.get("dataset", "RotatedMNIST")
+    cls = getattr(datasets, name, None)
+    if cls is None:
+        raise ValueError(unknown("data set", name, datasets.DATASETS))
+    labels = [str(label) for label in getattr(cls, "ENVIRONMENTS", None) or ()]
+    folders = folder_names(cls, given)
+    if not labels and not folders:
+        raise ValueError(f"--test_envs: the domains of {name} have no names: give numbers from 0")
+    n = max(len(labels), len(folders))
+    return [[*labels[i : i + 1], *folders[i : i + 1]] for i in range(n)]
+
+
+def folder_names(cls, given):
+    """Return the sorted names of a data set's domain folders; [] where it has none to be read."""
+    from domainbed import datasets, hparams_registry
+
+    base = datasets.MultipleEnvironmentImageFolder
+    if not issubclass(cls, base):
+        return []
+
+    class Asked(Exception):
+        pass
+
+    def stop(self, root, *args, **kwargs):
+        raise Asked(root)
+
+    # The host's classes know their folder only while they are built: build one up to there.
+    knobs = hparams_registry.default_hparams(
+        given.get("algorithm", "ERM"), given.get("dataset", "RotatedMNIST")
+    )
+    init, base.__init__ = base.__init__, stop
+    try:
+        cls(given.get("data_dir"), [], knobs)
+    except Asked as found:
+        root = found.args[0]
+    finally:
+        base.__init__ = init
+    if not os.path.isdir(root):
+        raise FileNotFoundError(f"No folder {root} (it comes from --data_dir)")
+    with os.scandir(root) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir())

@@ -1,0 +1,55 @@
+"""What the subcommands' flags have in common."""
+
+import argparse
+import os
+import sys
+
+from ..base.messages import no_folder, program
+
+RUNS = "the folder that holds the runs' folders (a sweep's --output_dir)"
+
+
+def parser(command, text):
+    """Return the ArgumentParser of a subcommand.
+
+    Args:
+        text: the docstring of its module, "``carft X``: what it does."
+    """
+    about = text.partition(": ")[2]
+    return argparse.ArgumentParser(
+        prog=program(command),
+        description=about[:1].upper() + about[1:],
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def folder(path):
+    """Return the path of a folder that is there: a type for arguments.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none.
+    """
+    if not os.path.isdir(path):
+        raise argparse.ArgumentTypeError(no_folder(path))
+    return path
+
+
+def runs_folder(path):
+    """Return the path of a folder of runs: as `folder`, and the message says what it should be."""
+    try:
+        return folder(path)
+    except argparse.ArgumentTypeError as error:
+        said = f"{error}" if str(error).endswith("?") else f"{error}."
+        raise argparse.ArgumentTypeError(f"{said} Give {RUNS}") from None
+
+
+def old_name(parser, old, new, **options):
+    """Let a flag of version 0.1 work as `new`, unlisted, with a line on stderr."""
+
+    class Old(argparse.Action):
+        def __call__(self, parser, namespace, values, option_string=None):
+            print(f"{parser.prog}: {old} is now called {new}", file=sys.stderr)
+            setattr(namespace, self.dest, values)
+
+    hidden = {"default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
+    parser.add_argument(old, action=Old, dest=new.lstrip("-"), **hidden, **options)

@@ -1,0 +1,160 @@
+"""The flags of DomainBed's commands, with their defaults. Nothing here imports torch."""
+
+import argparse
+import json
+
+TASK = "domain_generalization"
+NO_TERMINAL = (
+    "there is no terminal to answer on whether to go on: add --skip_confirmation to start at once"
+)
+
+
+def train_parser(environment=int, **options):
+    """Return the parser of train's flags.
+
+    Args:
+        environment: reads one word of --test_envs.
+        options: of ArgumentParser.
+    """
+    parser = argparse.ArgumentParser(
+        description="Train one algorithm on one data set, leaving out the test environments.",
+        **options,
+    )
+    add = parser.add_argument
+    add("--data_dir", type=str, help="the folder that holds the data set's folder")
+    add("--dataset", type=str, default="RotatedMNIST")
+    add("--algorithm", type=str, default="ERM")
+    add("--task", type=str, default=TASK)
+    add("--hparams", type=str, help="JSON of knobs, over the defaults")
+    add("--hparams_seed", type=int, default=0, help="0: default knobs, else random")
+    add("--trial_seed", type=int, default=0, help="of splits and random knobs")
+    add("--seed", type=int, default=0, help="of everything else")
+    add("--steps", type=int, help="default: the data set's")
+    add("--checkpoint_freq", type=int, help="steps from record to record")
+    add(
+        "--test_envs",
+        type=environment,
+        nargs="+",
+        default=[0],
+        help="the domains to leave out: numbers from 0, or names",
+    )
+    add("--output_dir", type=str, default="train_output")
+    add("--holdout_fraction", type=float, default=0.2, help="of each domain, to validate on")
+    add("--uda_holdout_fraction", type=float, default=0)
+    add("--skip_model_save", action="store_true")
+    add("--save_model_every_checkpoint", action="store_true")
+    add(
+        "--eval_splits",
+        choices=("all", "needed"),
+        default="all",
+        help="needed: leave out the training environments' `in` splits, which no selection "
+        "method reads",
+    )
+    return parser
+
+
+def check_train(given):
+    """Check values of train's flags that are wrong whatever the data set.
+
+    Args:
+        given: {flag: value}, as train_parser reads them; flags may be missing.
+
+    Raises:
+        ValueError: names the flag, what it may be, and what came.
+    """
+    check_whole(given, steps=1, checkpoint_freq=1)
+    envs = given.get("test_envs") or []
+    if len(set(envs)) < len(envs):
+        twice = " ".join(map(str, envs))
+        raise ValueError(f"--test_envs names an environment twice: {twice}")
+    check_hparams(given)
+
+
+def check_whole(given, **least):
+    """Check that flags that are given are at least so much.
+
+    Raises:
+        ValueError: one is not.
+    """
+    for flag, low in least.items():
+        value = given.get(flag)
+        if isinstance(value, int) and value < low:
+            raise ValueError(f"--{flag} must be at least {low}, got {value}")
+
+
+def check_hparams(given):
+    """Check that --hparams is a JSON object.
+
+    Raises:
+        ValueError: it is not.
+    """
+    text = given.get("hparams")
+    why = "not an object"
+    try:
+        if isinstance(json.loads(text or "{}"), dict):
+            return
+    except ValueError as error:
+        why = error
+    raise ValueError(f"--hparams must be a JSON object like '{{\"lr\": 1e-5}}', got {text} ({why})")
+
+
+def sweep_parser(prog=None, data_dir_needed=True):
+    """Return the parser of sweep's flags.
+
+    Args:
+        data_dir_needed: False: the flag may be missing, as data sets may have places of their own.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description="Launch the runs of a sweep, or delete the unfinished ones. The same command "
+        "again starts what is not done.",
+    )
+    add = parser.add_argument
+    add("command", choices=("launch", "delete_incomplete"))
+    add("--datasets", nargs="+", type=str)
+    add("--algorithms", nargs="+", type=str)
+    add("--task", type=str, default=TASK)
+    add("--n_hparams_from", type=int, default=0)
+    add("--n_hparams", type=int, default=20, help="hparams seeds are below this; 1: defaults only")
+    add("--output_dir", type=str, required=True)
+    add(
+        "--data_dir",
+        type=str,
+        required=data_dir_needed,
+        help="the folder that holds the data sets' folders; none: they need no files",
+    )
+    add("--seed", type=int, default=0, help="not used, as jobs run in order")
+    add("--n_trials", type=int, default=3)
+    add("--command_launcher", type=str, required=True)
+    add("--steps", type=int, help="of each run; default: the data set's")
+    add("--hparams", type=str, help="JSON of knobs, over the defaults")
+    add("--holdout_fraction", type=float, default=0.2)
+    add(
+        "--single_test_envs",
+        action="store_true",
+        help="leave out one domain at a time, and no pairs",
+    )
+    add("--skip_confirmation", action="store_true", help="do not ask before jobs start")
+    add("--eval_splits", choices=("all", "needed"), default="all", help="as train's")
+    return parser
+
+
+def check_sweep(given):
+    """Check values of sweep's flags that are wrong whatever the data sets.
+
+    Raises:
+        ValueError: names the flag, what it may be, and what came.
+    """
+    check_whole(given, steps=1, n_trials=1, n_hparams=1, n_hparams_from=0)
+    check_hparams(given)
+
+
+def collect_results_parser(prog=None):
+    """Return the parser of collect_results' flags."""
+    parser = argparse.ArgumentParser(prog=prog, description="Print the tables of a sweep.")
+    parser.add_argument(
+        "--input_dir", type=str, required=True, help="the folder that holds the runs' folders"
+    )
+    parser.add_argument("--latex", action="store_true")
+    parser.add_argument("--auto_lr", action="store_true", help="needs DomainBed itself")
+    return parser

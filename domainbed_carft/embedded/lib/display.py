@@ -1,0 +1,119 @@
+"""What a run prints on the terminal, for people. out.txt has DomainBed's columns."""
+
+import os
+import sys
+import textwrap
+
+from . import misc
+
+WIDTH = 100
+# DomainBed's knobs of its own networks, which algorithms with a network of their own do not read.
+OF_NETWORKS = (
+    *("resnet18", "resnet50_augmix", "dinov2", "vit", "vit_attn_tune", "freeze_bn", "lars"),
+    *("linear_steps", "resnet_dropout", "vit_dropout", "nonlinear_classifier"),
+)
+OF_AVERAGES = {"clip_ema_decay": "ema", "clip_beta": "beta", "clip_swad_start": "swad"}
+OFF = ("", "none", None, False, 0)
+
+
+def domain_names(dataset):
+    """Return the names of a data set's environments: of their folders, else of their class."""
+    labels = dataset.ENVIRONMENTS or range(len(dataset))
+    return [
+        os.path.basename(os.path.normpath(env.root)) if getattr(env, "root", None) else str(label)
+        for env, label in zip(dataset, labels)
+    ]
+
+
+def opening(args, hparams, defaults, dataset):
+    """Return the text before training: data, domains, weights, and the knobs that count.
+
+    Args:
+        args: of the command.
+        hparams: {knob: value} of the run.
+        defaults: {knob: default} of the algorithm on this data set.
+        dataset: as it was built.
+
+    Knobs that are off are left out unless they were changed, and so are those of DomainBed's own
+    networks where the algorithm has weights of its own (a knob clip_backbone).
+    """
+    names = domain_names(dataset)
+    trained = [name for i, name in enumerate(names) if i not in args.test_envs]
+    left_out = [names[i] for i in args.test_envs]
+    counted = [f"{name} ({len(env):,})" for name, env in zip(names, dataset)]
+    lines = [
+        ("Algorithm", args.algorithm),
+        ("Data set", f"{args.dataset}: {', '.join(counted)} images"),
+        ("Trained on", ", ".join(trained)),
+        ("Left out", ", ".join(left_out)),
+    ]
+    if "clip_backbone" in hparams:
+        shipped = hparams["clip_backbone"] == "embedded"
+        lines.append(("Weights", "the shipped small CLIP" if shipped else hparams["clip_backbone"]))
+    shown = knobs_that_count(hparams, defaults)
+    lines.append(("Knobs", ", ".join(f"{name}={value}" for name, value in shown)))
+    lines.append(("Folder", f"{args.output_dir} (all knobs and numbers: out.txt)"))
+    return "\n".join(
+        textwrap.fill(text, WIDTH, initial_indent=f"{title:<12}", subsequent_indent=" " * 12)
+        for title, text in lines
+    )
+
+
+def knobs_that_count(hparams, defaults):
+    """Return [(knob, value)] of what a run depends on: first the changed ones, marked."""
+    shown, kept = [], []
+    for name, value in sorted(hparams.items()):
+        changed = name not in defaults or value != defaults[name]
+        idle = name in OF_NETWORKS and "clip_backbone" in hparams
+        idle |= OF_AVERAGES.get(name) not in (None, hparams.get("clip_average"))
+        if name == "clip_backbone" or (not changed and (idle or value in OFF)):
+            continue
+        default = f" (default {defaults[name]})" if changed and name in defaults else ""
+        (shown if changed else kept).append((name, f"{value}{default}"))
+    return shown + kept
+
+
+class Table:
+    """Prints records: a readable row on the terminal, DomainBed's columns into out.txt.
+
+    On the terminal, one accuracy for each domain, in per cent: on its held-out images where it is
+    trained on, on all others where it is left out.
+
+    Args:
+        names: of the domains.
+        test_envs: the numbers of those that are left out.
+    """
+
+    def __init__(self, names, test_envs):
+        self.columns = {}  # {key in records: title}
+        for i, name in enumerate(names):
+            left_out = i in test_envs
+            self.columns[f"env{i}_{'in' if left_out else 'out'}_acc"] = name + "*" * left_out
+        self.shown, self.written = None, None
+
+    def print(self, record):
+        """Print a record (a dict); a header comes first, and again where the columns change."""
+        terminal = getattr(sys.stdout, "stream", sys.stdout)
+        file = getattr(sys.stdout, "file", None)
+        skipped = {"step", "epoch", "step_time", "mem_gb"}
+        values = [k for k in record if k not in skipped and not k.endswith("_acc")]
+        accuracies = [key for key in self.columns if key in record]
+        titles = ["step", *values, *(self.columns[key] for key in accuracies)]
+        widths = [max(6, len(title)) for title in titles]
+        if self.shown != titles:
+            self.shown = titles
+            note = "accuracy in per cent on held-out images; *: left out, on what is not held out"
+            print(f"\n{note}\n{_row(titles, widths)}", file=terminal)
+        cells = [str(record["step"]), *(f"{record[key]:.3g}" for key in values)]
+        cells += [f"{100 * record[key]:.1f}" for key in accuracies]
+        print(_row(cells, widths), file=terminal, flush=True)
+        if file is not None:
+            if self.written != sorted(record):
+                self.written = sorted(record)
+                misc.print_row(self.written, colwidth=12, file=file)
+            misc.print_row([record[key] for key in self.written], colwidth=12, file=file)
+            file.flush()
+
+
+def _row(cells, widths):
+    return "  ".join(cell.rjust(width) for cell, width in zip(cells, widths))

@@ -54,6 +54,11 @@ def __getattr__(name):
         from .register import register
 
         register()
+        if not hasattr(sys.modules["domainbed.algorithms"], "Algorithm"):
+            raise ImportError(
+                f"{__name__}.{name} is built on domainbed.algorithms.Algorithm, which is not there "
+                "yet: in DomainBed's algorithms.py, import it below that class (at the end, say)"
+            )
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = found
     return found

@@ -256,6 +256,8 @@ def _hook_hparams(module):
         if host is not None and not hasattr(host, algorithm):
             known = [*host.ALGORITHMS, *methods.METHODS]
             raise ValueError(unknown("algorithm", algorithm, known))
+        if host is not None:
+            hook(host)  # one that imported us halfway through, and was passed over by register
         if host is not None and MARK in vars(host):
             from .algorithms import own_methods
 

@@ -242,7 +242,7 @@ def _to_pil(image):
         raise ValueError(f"A tensor must be an RGB image (3, H, W), got {tuple(image.shape)}")
     image = image.detach().cpu()
     if image.dtype != torch.uint8:
-        if not image.is_floating_point() or not (0 <= image.min() and image.max() <= 1):
+        if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
             raise ValueError(
                 "A tensor must hold bytes, or floats in [0, 1] before any normalisation; got "
                 f"{image.dtype} from {image.min().item():.4g} to {image.max().item():.4g}"

@@ -133,8 +133,8 @@ def test_the_example_s_loss(make, tiny_clip, contexts_file):
     own_methods._import(str(EXAMPLE), "the test")
     knobs = {"clip_frozen_precision": "fp32", "cosine_gamma": 0.0, "clip_backbone": tiny_clip}
     hparams = {**hparams_registry.default_hparams("CosineCARFT", "PACS"), **knobs}
-    hparams.update(clip_contexts=contexts_file, lr=1e-3)
-    plain, without = make("CARFT"), make("CosineCARFT", hparams=dict(hparams))
+    hparams.update(clip_contexts=contexts_file, lr=1e-3, clip_steps=8)
+    plain, without = make("CARFT", clip_steps=8), make("CosineCARFT", hparams=dict(hparams))
     pulled = make("CosineCARFT", hparams={**hparams, "cosine_gamma": 10.0})
     for seed in range(4):
         expected = plain.update(batches(seed))

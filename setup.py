@@ -69,7 +69,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["assets/*"]},
+    package_data={PACKAGE: ["assets/*", "py.typed"]},
     entry_points={"console_scripts": [f"carft = {PACKAGE}.cli:main"]},
     install_requires=[
         "torch>=2.2",

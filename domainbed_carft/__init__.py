@@ -1,12 +1,71 @@
 """CAR-FT (context-aware robust fine-tuning of CLIP) as a plugin for DomainBed.
 
-Importing this package imports neither torch nor DomainBed: it is imported at the start of every
-Python of an environment it is installed in (see :mod:`domainbed_carft.register`).
+The names in ``__all__`` are the public ones (docs/api.md). Each is imported when it is first asked
+for: importing this package imports neither torch nor DomainBed, since it is imported at the start
+of every Python of an environment it is installed in (see :mod:`domainbed_carft.register`).
 """
 
 import sys
 
 __version__ = "0.1.0"
+
+TYPE_CHECKING = False  # typing's own would have to be imported; type checkers know the name
+if TYPE_CHECKING:
+    from .algorithms.car_ft import CARFT
+    from .algorithms.own_methods import add as add_method
+    from .analysis.open_run import open_run, predict
+    from .method.knobs import Knob
+    from .method.losses import car_ft_loss, context_probs
+    from .method.prompts import build_prompts, prompt_weights
+
+__all__ = [
+    "CARFT",
+    "Knob",
+    "add_method",
+    "build_prompts",
+    "car_ft_loss",
+    "context_probs",
+    "open_run",
+    "predict",
+    "prompt_weights",
+]
+
+# name: (module, its name there, whether it needs a host: DomainBed, or the embedded one)
+_PLACES = {
+    "CARFT": ("algorithms.car_ft", "CARFT", True),
+    "Knob": ("method.knobs", "Knob", False),
+    "add_method": ("algorithms.own_methods", "add", True),
+    "build_prompts": ("method.prompts", "build_prompts", False),
+    "car_ft_loss": ("method.losses", "car_ft_loss", False),
+    "context_probs": ("method.losses", "context_probs", False),
+    "open_run": ("analysis.open_run", "open_run", True),
+    "predict": ("analysis.open_run", "predict", True),
+    "prompt_weights": ("method.prompts", "prompt_weights", False),
+}
+
+
+def __getattr__(name):
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute, needs_host = _PLACES[name]
+    if needs_host:
+        from .register import register
+
+        register()
+        if not hasattr(sys.modules["domainbed.algorithms"], "Algorithm"):
+            raise ImportError(
+                f"{__name__}.{name} is built on domainbed.algorithms.Algorithm, which is not there "
+                "yet: in DomainBed's algorithms.py, import it below that class (at the end, say)"
+            )
+    found = getattr(import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = found
+    return found
+
+
+def __dir__():
+    return sorted({*globals(), *__all__})
 
 
 class _OldPaths:

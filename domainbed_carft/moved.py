@@ -8,6 +8,8 @@ import warnings
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from .register import register
+
 MOVED = {
     "atomic": ("base.files",),
     "averaging": ("method.averaging",),
@@ -52,6 +54,9 @@ MOVED = {
 }
 
 
+NEED_HOST = {"algorithms", "analysis", "data"}  # rooms that import `domainbed`
+
+
 class _Moved(ModuleType):
     """A module under its old name, filled when it is asked for something."""
 
@@ -60,6 +65,8 @@ class _Moved(ModuleType):
             raise AttributeError(name)
         places = MOVED[self.__name__.rpartition(".")[2]]
         for place in places:
+            if place.partition(".")[0] in NEED_HOST:
+                register()
             module = importlib.import_module(f"{__package__}.{place}")
             if hasattr(module, name):
                 return getattr(module, name)

@@ -102,8 +102,10 @@ def register():
     if kind == "embedded":
         _import_embedded()
     for name in SHAPE:
-        if name in sys.modules:
-            hook(sys.modules[name])
+        module = sys.modules.get(name)
+        # not one that imports us halfway through: it is hooked when it is whole
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            hook(module)
     # Ours need the host's at their top, and the hooks need ours whole: the host's come first. From
     # here on, our modules can be imported in any order.
     import domainbed.algorithms
@@ -215,6 +217,8 @@ def _hook_algorithms(module):
     from .contract import provenance
 
     for name, method in METHODS.items():
+        if getattr(module, name, None) is method.load():  # imported by the host's own file
+            continue
         if hasattr(module, name):
             print(
                 f"domainbed_carft: this DomainBed has a {name} of its own, which stays; "
@@ -223,6 +227,13 @@ def _hook_algorithms(module):
             )
         else:
             setattr(module, name, method.load())
+    from .algorithms import own_methods
+
+    try:
+        own_methods.load()
+        own_methods.adopt(module)
+    except ValueError as error:  # in whichever command: no traceback
+        raise SystemExit(f"domainbed_carft: {error}") from None
     original = module.get_algorithm_class
 
     @wraps(original)
@@ -248,6 +259,12 @@ def _hook_hparams(module):
         if host is not None and not hasattr(host, algorithm):
             known = [*host.ALGORITHMS, *methods.METHODS]
             raise ValueError(unknown("algorithm", algorithm, known))
+        if host is not None:
+            hook(host)  # one that imported us halfway through, and was passed over by register
+        if host is not None and MARK in vars(host):
+            from .algorithms import own_methods
+
+            own_methods.adopt(host)  # a class that was put there since
         table = original(algorithm, dataset, random_seed)
         if algorithm in methods.METHODS:
             table = {  # DomainBed draws some as numpy's: not for model.pkl

@@ -133,11 +133,11 @@ class CLIPAlgorithm(Algorithm):
         self.average.show(False)
         return state
 
-    def classify(self, features):
+    def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of features f(x) (B, D) of any length."""
         return self.head(F.normalize(features, dim=-1))
 
-    def predict(self, x):
+    def predict(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of the host's images x (B, C, H, W)."""
         if not self.can_predict:
             raise RuntimeError(
@@ -146,12 +146,18 @@ class CLIPAlgorithm(Algorithm):
             )
         return self.classify(self.encoder(self.input(x)))
 
-    def loss(self, images, labels):
+    def loss(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return (loss with gradient, {name: value tensor}) of images in CLIP's normalisation."""
         loss = F.cross_entropy(self.classify(self.encoder(images)), labels)
         return loss, {"ce": loss}
 
-    def update(self, minibatches, unlabeled=None):
+    def update(
+        self,
+        minibatches: list[tuple[torch.Tensor, torch.Tensor]],
+        unlabeled: list[torch.Tensor] | None = None,
+    ) -> dict[str, float]:
         """Take one step on [(x, y)] of the training domains; return floats for the record."""
         self._check_trainable()
         if self.scheduler.last_epoch == self.planned_steps:
@@ -203,7 +209,7 @@ class Guided(CLIPAlgorithm):
         augmented = self.hparams.get("data_augmentation", True)
         self.memory = None if augmented else FeatureMemory()
 
-    def frozen_features(self, images):
+    def frozen_features(self, images: torch.Tensor) -> torch.Tensor:
         """Return f_0(x) (B, D), remembered where the run has no augmentation."""
         return self.frozen(images) if self.memory is None else self.memory(self.frozen, images)
 

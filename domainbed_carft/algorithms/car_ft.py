@@ -1,5 +1,7 @@
 """CARFT, and the two algorithms that it is read against."""
 
+import torch
+
 from ..method.losses import car_ft_loss
 from .base import CLIPAlgorithm, Guided
 
@@ -35,7 +37,10 @@ class CARFT(Guided):
             )
         super()._prepare(backbone, templates, class_names)
 
-    def loss(self, images, labels):
+    def loss(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return (L with gradient, {"ce": CE, "context_kl": KL})."""
         features = self.encoder(images)
         loss, ce, kl = car_ft_loss(
             self.classify(features),

@@ -1,7 +1,7 @@
 """The table of methods: class, knobs, look and card of each. Nothing here imports torch.
 
 A new method of this package is its loss, its class, one row below and its card in docs/methods.md.
-A user's own method is added by :func:`add`, from outside.
+A user's own method is added from outside, by :func:`.own_methods.add`.
 """
 
 import difflib
@@ -27,6 +27,7 @@ class Method:
         look: (colour, marker) in plots, indices into reports.plots.PALETTE and MARKERS.
         card: where the method is described.
         trains: whether weights of the image encoder are trained.
+        own: the class itself, of a method that is a user's.
     """
 
     name: str
@@ -36,9 +37,12 @@ class Method:
     look: tuple[int, int] | None = None
     card: str = ""
     trains: bool = True
+    own: type | None = None
 
     def load(self) -> type:
         """Import and return the class; the host must be registered."""
+        if self.own is not None:
+            return self.own
         module, _, name = self.place.partition(":")
         path = module if "." in module else f"{__package__}.{module}"
         return getattr(importlib.import_module(path), name)

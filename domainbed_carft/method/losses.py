@@ -22,7 +22,9 @@ import torch.nn.functional as F
 DIRECTIONS = ("forward", "reverse")
 
 
-def context_probs(features, context_weights, logit_scale):
+def context_probs(
+    features: torch.Tensor, context_weights: torch.Tensor, logit_scale: float
+) -> torch.Tensor:
     """Return what contexts an encoder sees in each image: p_ctx = softmax(τ normalise(z) W_ctxᵀ).
 
     Args:
@@ -49,8 +51,12 @@ def context_probs(features, context_weights, logit_scale):
 
 
 def context_kl(
-    student_features, frozen_features, context_weights, logit_scale, direction="forward"
-):
+    student_features: torch.Tensor,
+    frozen_features: torch.Tensor,
+    context_weights: torch.Tensor,
+    logit_scale: float,
+    direction: str = "forward",
+) -> torch.Tensor:
     """Return how far the context distribution has moved: mean over B of KL(p0_ctx ‖ p_ctx).
 
     Each image's divergence is summed over the contexts as p0·(log p0 − log p) − p0 + p. The last
@@ -93,15 +99,15 @@ def context_kl(
 
 
 def car_ft_loss(
-    logits,
-    labels,
-    student_features,
-    frozen_features,
-    context_weights,
-    logit_scale,
-    lam,
-    direction="forward",
-):
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    student_features: torch.Tensor,
+    frozen_features: torch.Tensor,
+    context_weights: torch.Tensor,
+    logit_scale: float,
+    lam: float,
+    direction: str = "forward",
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return CAR-FT's loss L = CE(logits, y) + λ·KL(p0_ctx ‖ p_ctx) and its two terms.
 
     Args:

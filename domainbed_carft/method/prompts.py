@@ -6,6 +6,7 @@ where the class name goes; each template is one context.
 
 import io
 import os
+from collections.abc import Sequence
 
 import torch
 
@@ -92,7 +93,7 @@ def class_prompt_names(classes):
     return found
 
 
-def build_prompts(templates, class_names):
+def build_prompts(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
     """Return the M x K prompts as a list (contexts) of lists (classes) of strings.
 
     Raises:
@@ -114,7 +115,7 @@ def build_prompts(templates, class_names):
 
 
 @torch.no_grad()
-def prompt_weights(text_features):
+def prompt_weights(text_features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (W_ctx, W_cls), the weights of the contexts and of the classes::
 
         T[m,k] = normalise(g(prompt of context m, class k))

@@ -1,0 +1,234 @@
+"""Users' own methods: classes that join the table of methods from outside of this package.
+
+A method is a subclass of CARFT, or of another algorithm here, and one call of :func:`add`. The file
+that makes both is imported in every process that imports the host's algorithms, where it is named:
+
+* in the variable DOMAINBED_CARFT_METHODS, as a path or as a module, several as in PATH, or
+* in the entry point group ``domainbed_carft.methods`` of an installed package, as a module.
+
+A subclass in the algorithms.py of a user's own DomainBed needs neither: :func:`adopt` finds it.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import replace
+from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from typing import Any
+
+from domainbed import algorithms as host_algorithms
+from domainbed import hparams_registry
+
+from ..base.messages import unknown
+from ..method.knobs import Knob, shared
+from . import methods
+from .base import CLIPAlgorithm
+
+VARIABLE = "DOMAINBED_CARFT_METHODS"
+GROUP = "domainbed_carft.methods"
+
+
+def add(
+    cls: type[CLIPAlgorithm],
+    knobs: Mapping[str, Knob] | None = None,
+    defaults: Mapping[str, Any] | None = None,
+) -> type[CLIPAlgorithm]:
+    """Add a method to this process: --algorithm, sweeps, tables, plots, wise_ft and probe know it.
+
+    It has the knobs of all methods, those of the method that it is derived from, and its own. Its
+    name is the name of the class. The same class of the same file may be added again, as a notebook
+    does whose cell is run twice: the later one counts.
+
+    Args:
+        cls: a subclass of CARFT, or of another algorithm of this package.
+        knobs: {name: Knob} that are new with it.
+        defaults: {name: value} of inherited knobs whose default is another one here.
+
+    Returns:
+        The class.
+
+    Raises:
+        TypeError: no such class; knobs that are no Knob.
+        ValueError: the name of another algorithm, or of another method's or the host's knob; a
+            default that its rule does not allow or that cannot be written as JSON.
+    """
+    if not (isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)):
+        raise TypeError(
+            "A method must be a subclass of CARFT, or of another algorithm of domainbed_carft; got "
+            f"{cls!r}"
+        )
+    name = cls.__name__
+    earlier = methods.METHODS.get(name)
+    if earlier is not None and earlier.own is not None and _place(cls) == _place(earlier.own):
+        del methods.METHODS[name]  # its own knobs are no clash
+    try:
+        row = _row(cls, dict(knobs or {}), dict(defaults or {}))
+    except Exception:
+        if earlier is not None:
+            methods.METHODS[name] = earlier
+        raise
+    methods.METHODS[name] = row
+    setattr(host_algorithms, name, cls)
+    return cls
+
+
+def adopt(host=host_algorithms):
+    """Add each of the host's algorithms that is derived from ours and is not added, as it is."""
+    for name, cls in list(vars(host).items()):
+        derived = isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)
+        if derived and name == cls.__name__ and name not in methods.METHODS and not _is_ours(cls):
+            add(cls)
+
+
+def load():
+    """Import what the variable and the entry points name.
+
+    Raises:
+        ValueError: one that cannot be imported, or adds nothing; says who named it, and where in
+            the user's file it went wrong.
+    """
+    for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
+        of_whom = f" of {point.dist.name}" if point.dist else ""
+        _import(point.value.partition(":")[0], f"The entry point {point.name}{of_whom} ({GROUP})")
+    for source in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
+        _import(source, VARIABLE)
+
+
+def _row(cls, knobs, defaults):
+    """Return the row of a class that is not in the table; see add for what is refused."""
+    name = cls.__name__
+    taken = methods.METHODS.get(name)
+    there = getattr(host_algorithms, name, None)
+    if taken is not None or (there is not None and _place(there) != _place(cls)):
+        other = taken.place if taken is not None else "DomainBed's own"
+        raise ValueError(
+            f"The name {name} is taken, by {other}: give the class of {_place(cls)[0]} another"
+        )
+    rows = {row.load(): row for row in methods.METHODS.values()}
+    parent = next((rows[base] for base in cls.__mro__ if base in rows), methods.Method("", ""))
+    inherited = methods.knobs_of(parent.name, "") if parent.name else shared("")
+    used = {*methods.rules(), *_host_knobs()} if knobs else ()
+    for knob, found in knobs.items():
+        if not isinstance(found, Knob):
+            raise TypeError(f"The knob {knob} of {name} must be a Knob, got {found!r}")
+        if knob in used:
+            hint = " (another default is given in defaults=)" if knob in inherited else ""
+            raise ValueError(f"{name}: {knob} is a knob already{hint}; take another name")
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", knob):
+            raise ValueError(f"{name}: a knob's name must be like my_gamma, got {knob!r}")
+        _check_default(name, knob, found.default, found.rule)
+    for knob, value in defaults.items():
+        if knob not in inherited:
+            raise ValueError(f"{name}, defaults: {unknown('inherited knob', knob, inherited)}")
+        _check_default(name, knob, value, inherited[knob].rule)
+    of_parent = {
+        knob: replace(found, default=defaults.get(knob, found.default))
+        for knob, found in parent.knobs.items()
+    }
+    return methods.Method(
+        name,
+        ":".join(_place(cls)),
+        {**of_parent, **knobs},
+        {**parent.defaults, **defaults},
+        trains=cls.trains,
+        own=cls,
+    )
+
+
+def _is_ours(cls):
+    return cls.__module__.startswith(__package__)
+
+
+def _check_default(name, knob, value, rule):
+    wrong = rule(value)
+    if wrong:
+        raise ValueError(f"{name}: the default of {knob} must be {wrong}, got {value!r}")
+    try:
+        same = json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError):
+        same = False
+    if not same:
+        raise ValueError(
+            f"{name}: the default of {knob} must be what JSON can hold, got {value!r}: knobs are "
+            "written into every record"
+        )
+
+
+def _place(cls):
+    """Return (file, or module where there is none; name) of a class: what makes it the same."""
+    module = sys.modules.get(cls.__module__)
+    file = getattr(module, "__file__", None)
+    return os.path.realpath(file) if file else cls.__module__, getattr(cls, "__qualname__", "")
+
+
+def _host_knobs():
+    """Return the names of the knobs of all of the host's own algorithms."""
+    names = [name for name in host_algorithms.ALGORITHMS if hasattr(host_algorithms, name)]
+    return {
+        knob
+        for name in (names or ["Algorithm"])
+        for knob in hparams_registry.default_hparams(name, "PACS")
+    }
+
+
+def _import(source, who):
+    """Import a module, or a file by its path, once in a process."""
+    is_path = source.endswith(".py") or os.sep in source
+    if is_path:
+        file = os.path.realpath(os.path.expanduser(source))
+        if not os.path.isfile(file):
+            raise ValueError(f"{who}: no file {file}")
+        if any(_is_of(module, file) for module in list(sys.modules.values())):
+            return  # imported already, or at work right now
+    elif source in sys.modules:
+        return
+    before = list(methods.METHODS.values())
+    try:
+        if is_path:
+            _run(file)
+        else:
+            importlib.import_module(source)
+    except Exception as error:  # whatever a user's file does
+        raise ValueError(f"{who}: {source}: {_told(error)}") from error
+    if list(methods.METHODS.values()) == before:
+        raise ValueError(
+            f"{who}: {source} adds no method: it must call domainbed_carft.add_method(CLASS)"
+        )
+
+
+def _is_of(module, file):
+    found = getattr(module, "__file__", None)
+    same_name = isinstance(found, str) and os.path.basename(found) == os.path.basename(file)
+    return same_name and os.path.realpath(found) == file
+
+
+def _run(file):
+    stem = re.sub(r"\W", "_", os.path.splitext(os.path.basename(file))[0])
+    name = f"domainbed_carft_method_{stem}"
+    while name in sys.modules:  # a file of the same name, in another folder
+        name += "_"
+    spec = spec_from_file_location(name, file)
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+def _told(error):
+    """Return an error in one line, with the place in the user's code that it comes from."""
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(inspect.getfile(CLIPAlgorithm))))
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith((ours, "<frozen")) and "importlib" not in frame.filename
+    ]
+    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said

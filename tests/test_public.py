@@ -1,0 +1,326 @@
+"""The public names, and open_run: a finished run as a classifier, without its data."""
+
+import ast
+import inspect
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CLASSES, make_image_folder
+from domainbed.scripts import train
+from PIL import Image
+
+import domainbed_carft
+from domainbed_carft import open_run, predict
+from domainbed_carft.algorithms.methods import METHODS
+from domainbed_carft.analysis import saved_run
+from domainbed_carft.contract.provenance import sha256_of
+
+SOURCE = Path(domainbed_carft.__file__).parents[1]
+NAMES = ("dog", "giant panda", "house")
+
+
+def python(code, cwd, *flags, **environment):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_CARFT_")}
+    return subprocess.run(
+        [sys.executable, *flags, "-c", textwrap.dedent(code)],
+        cwd=cwd,
+        env={**kept, "PYTHONPATH": str(SOURCE), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_importing_the_package_imports_next_to_nothing(tmp_path):
+    code = """
+        import sys; before = set(sys.modules)
+        import domainbed_carft, domainbed_carft.register
+        dir(domainbed_carft), hasattr(domainbed_carft, "nothing")
+        print(sorted(set(sys.modules) - before))
+    """
+    done = python(code, tmp_path, "-S")
+    assert done.stdout.strip() == "['domainbed_carft', 'domainbed_carft.register']", done.stderr
+
+
+@pytest.mark.parametrize("name", domainbed_carft.__all__)
+def test_each_public_name_can_be_imported_first(tmp_path, name):
+    code = f"""
+        import sys
+        from domainbed_carft import {name}
+        print(callable({name}), "domainbed" in sys.modules)
+    """
+    done = python(code, tmp_path, DOMAINBED_CARFT_HOST="embedded")
+    pure = {"Knob", "build_prompts", "car_ft_loss", "context_probs", "prompt_weights"}
+    assert done.stdout.split() == ["True", str(name not in pure)], done.stderr
+
+
+def test_the_names_are_those_that_are_there_and_annotated():
+    assert set(domainbed_carft.__all__) <= set(dir(domainbed_carft))
+    with pytest.raises(AttributeError, match="has no attribute 'CARFFT'"):
+        domainbed_carft.CARFFT  # noqa: B018
+    for name in domainbed_carft.__all__:
+        found = getattr(domainbed_carft, name)
+        assert found.__doc__
+        functions = [found]
+        if name == "CARFT":
+            functions = [found.loss, found.predict, found.classify, found.frozen_features]
+        elif inspect.isclass(found):
+            functions = [f for n, f in vars(found).items() if n == "draw"]
+        for function in functions:
+            signature = inspect.signature(function)
+            assert signature.return_annotation is not signature.empty, function
+            for parameter in list(signature.parameters.values()):
+                assert parameter.name == "self" or parameter.annotation is not parameter.empty
+
+
+def test_type_checkers_see_the_same_names_as_python():
+    tree = ast.parse((SOURCE / "domainbed_carft" / "__init__.py").read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    found = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in block.body
+        for alias in node.names
+    }
+    assert found == {name: place[:2] for name, place in domainbed_carft._PLACES.items()}
+    assert sorted(found) == sorted(domainbed_carft.__all__)
+
+
+def test_old_import_paths_find_a_host_for_themselves(tmp_path):
+    code = "from domainbed_carft.runs import load; from domainbed_carft import losses; print(load)"
+    done = python(code, tmp_path, DOMAINBED_CARFT_HOST="embedded")
+    assert "function load" in done.stdout, done.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_says_that_it_is_typed(tmp_path):
+    copy = tmp_path / "source"
+    shutil.copytree(SOURCE / "domainbed_carft", copy / "domainbed_carft")
+    for name in ("setup.py", "pyproject.toml"):
+        shutil.copy(SOURCE / name, copy)
+    command = "wheel --quiet --no-deps --no-build-isolation --wheel-dir"
+    command = [sys.executable, "-m", "pip", *command.split(), str(tmp_path), str(copy)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    assert "domainbed_carft/py.typed" in zipfile.ZipFile(wheel).namelist()
+
+
+def run_of(folder, algorithm, data_dir, *flags, **knobs):
+    arguments = ["--algorithm", algorithm, "--test_envs", "1", "--steps", "3"]
+    arguments += ["--checkpoint_freq", "2", "--output_dir", str(folder), *flags]
+    if data_dir:
+        arguments += ["--data_dir", str(data_dir)]
+    train.main([*arguments, "--hparams", json.dumps(knobs)])
+    return folder
+
+
+def note(folder, names=CLASSES):
+    """Write what the trainers note of the classes, which in-process runs do not."""
+    (folder / "provenance.json").write_text(json.dumps({"class_names": list(names)}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def knobs(tiny_clip, contexts_file):
+    return {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4, "lr": 0.01}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A --data_dir whose images are of no even size and no even colour."""
+    root = tmp_path_factory.mktemp("pictures")
+    make_image_folder(root / "PACS", n=3)
+    draw = np.random.RandomState(0)
+    for file in sorted(root.rglob("*.png")):
+        height, width = draw.randint(20, 90, 2)
+        Image.fromarray(draw.randint(0, 256, (height, width, 3), dtype=np.uint8)).save(file)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pictures, knobs):
+    path = tmp_path_factory.mktemp("runs") / "run"
+    return note(run_of(path, "CARFT", pictures, "--dataset", "PACS", **knobs))
+
+
+def expected(folder, domain):
+    """(paths, probabilities) of a run's images, as evaluate has them."""
+    run = saved_run.load(folder)
+    env = run.dataset[domain]
+    with torch.no_grad():
+        logits = run.algorithm.predict(torch.stack([x for x, _ in env]))
+    return [path for path, _ in env.samples], logits.softmax(1)
+
+
+@pytest.mark.parametrize("transform", ["host", "clip", "clip@48"])
+def test_probabilities_are_those_of_the_run_s_own_evaluation(tmp_path, pictures, knobs, transform):
+    flags = ("--dataset", "PACS")
+    folder = note(run_of(tmp_path, "CARFT", pictures, *flags, clip_transform=transform, **knobs))
+    paths, probabilities = expected(folder, 1)
+    found = open_run(folder).predict(paths, batch_size=len(paths))
+    assert torch.equal(found.probabilities, probabilities)
+    assert found.class_names == CLASSES
+    assert found.labels == [CLASSES[i] for i in probabilities.argmax(1)]
+    assert len(set(found.labels)) > 1
+    in_parts = open_run(folder).predict(iter(paths), batch_size=2)
+    assert torch.allclose(in_parts.probabilities, probabilities, atol=1e-6)
+
+
+@pytest.mark.parametrize("algorithm", METHODS)
+def test_every_method_opens(tmp_path, pictures, knobs, algorithm):
+    note(run_of(tmp_path, algorithm, pictures, "--dataset", "PACS", **knobs))
+    paths, probabilities = expected(tmp_path, 0)
+    found = predict(tmp_path, paths).probabilities
+    assert torch.allclose(found, probabilities, atol=1e-6)
+
+
+def test_digitstyles(tmp_path):
+    run_of(tmp_path, "CLIP_ERM", None, "--dataset", "DigitStyles", batch_size=8)
+    run = saved_run.load(tmp_path)
+    names = run.description.class_names
+    part = run.dataset[1]
+    with torch.no_grad():
+        probabilities = run.algorithm.predict(torch.stack([part[i][0] for i in range(20)]))
+    opened = open_run(tmp_path, class_names=names)
+    found = opened.predict(part.images[:20])  # bytes (N, 3, 32, 32)
+    assert torch.allclose(found.probabilities, probabilities.softmax(1), atol=1e-6)
+    right = sum(names.index(a) == int(b) for a, b in zip(found.labels, part.labels[:20]))
+    assert right > 10  # of a CLIP that knows digits: labels are in the right order
+
+
+def test_pil_images_paths_and_tensors_give_the_same(folder, pictures):
+    run = open_run(folder)
+    path = sorted(pictures.rglob("*.png"))[0]
+    image = Image.open(path)
+    array = torch.from_numpy(np.array(image)).permute(2, 0, 1)
+    (row,) = run.predict(path).probabilities
+    for other in (str(path), image, array, array / 255, array[None], [array / 255], [image]):
+        found = run.predict(other)
+        assert torch.equal(found.probabilities, row[None])
+    grey = image.convert("L")
+    assert torch.equal(
+        run.predict(grey).probabilities, run.predict(grey.convert("RGB")).probabilities
+    )
+
+
+def test_features_are_the_encoder_s(folder, pictures):
+    run = open_run(folder)
+    paths = sorted(pictures.rglob("*.png"))[:5]
+    z = run.encode_image(paths)
+    assert z.shape == (5, 16) and z.dtype == torch.float32
+    logits = run.algorithm.classify(z)
+    assert torch.allclose(logits.softmax(1), run.predict(paths).probabilities, atol=1e-6)
+    assert not torch.allclose(z.norm(dim=1), torch.ones(5), atol=0.01)  # as CLIP's
+
+
+def test_nothing_is_left_to_train(folder):
+    model = open_run(folder).algorithm
+    assert not model.training and not any(p.requires_grad for p in model.parameters())
+
+
+def test_a_fresh_process_without_the_data_and_a_domainbed(tmp_path, pictures, knobs):
+    shutil.copytree(pictures / "PACS", tmp_path / "data" / "PACS")
+    run = run_of(tmp_path / "run", "CARFT", tmp_path / "data", "--dataset", "PACS", **knobs)
+    shutil.rmtree(tmp_path / "data")
+    path = sorted(pictures.rglob("*.png"))[0]
+    code = f"""
+        import domainbed_carft
+        run = domainbed_carft.open_run("run", class_names={list(CLASSES)})
+        print(run.class_names, run.predict({str(path)!r}).labels[0] in run.class_names)
+    """
+    done = python(code, tmp_path, DOMAINBED_CARFT_HOST="embedded")
+    assert done.stdout.strip() == f"{CLASSES} True", done.stderr
+    assert run.is_dir()
+
+
+def test_a_run_of_a_user_s_folder(tmp_path, pictures, knobs):
+    """Its data set's name is known to no host without the variable."""
+    shutil.copytree(pictures / "PACS", tmp_path / "Birds")
+    setting = {"DOMAINBED_CARFT_DATASETS": str(tmp_path / "Birds")}
+    host = {"DOMAINBED_CARFT_HOST": "embedded"}
+    flags = ["--dataset", "Birds", "--algorithm", "CARFT", "--test_envs", "1", "--steps", "1"]
+    flags += ["--output_dir", "run", "--hparams", json.dumps(knobs)]
+    code = "from domainbed_carft.register import register; register()\n"
+    code += f"from domainbed.scripts import train; train.main({flags})"
+    done = python(code, tmp_path, **setting, **host)
+    assert done.returncode == 0, done.stderr
+    code = f"""
+        from domainbed_carft import predict
+        print(predict("run", [{str(next(pictures.rglob("*.png")))!r}], {list(CLASSES)}).labels)
+    """
+    done = python(code, tmp_path, **host)
+    assert done.stdout.startswith("['"), done.stderr
+
+
+def test_class_names_that_are_not_the_run_s_are_refused(folder, tmp_path):
+    shutil.copy(folder / "model.pkl", tmp_path)
+    with pytest.raises(ValueError, match=r"provenance.json does not list .*3 names in their order"):
+        open_run(tmp_path)
+    for wrong, shown in ((["a", "b"], "2: "), ("dog", "'dog'"), ([1, 2, 3], r"3: \[1, 2, 3\]")):
+        with pytest.raises(ValueError, match=f"class_names must be 3 names.*got {shown}"):
+            open_run(tmp_path, class_names=wrong)
+    (tmp_path / "provenance.json").write_text(
+        json.dumps({"class_names_sha256": sha256_of(*NAMES)})  # as version 0.1 wrote it
+    )
+    assert open_run(tmp_path, class_names=CLASSES).class_names == CLASSES
+    assert open_run(tmp_path, class_names=NAMES).class_names == NAMES
+    with pytest.raises(ValueError, match="in their order; those given are others: house, dog"):
+        open_run(tmp_path, class_names=["house", "dog", "giant_panda"])
+
+
+def test_what_is_no_run_is_told(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match="No folder or file .*typo: give the folder"):
+        open_run(tmp_path / "typo")
+    with pytest.raises(FileNotFoundError, match="skip_model_save"):
+        open_run(tmp_path)
+    shutil.copytree(folder, tmp_path / "job")
+    with pytest.raises(FileNotFoundError, match=r"is a sweep of 1 runs: give .* of one, .*job"):
+        open_run(tmp_path)
+    assert open_run(tmp_path / "job" / "model.pkl").class_names == CLASSES
+    saved = torch.load(tmp_path / "job" / "model.pkl")
+    saved["args"]["algorithm"] = "ERM"
+    torch.save(saved, tmp_path / "job" / "model.pkl")
+    with pytest.raises(ValueError, match="model of ERM"):
+        open_run(tmp_path / "job")
+
+
+def test_what_is_no_image_is_told(folder, tmp_path):
+    run = open_run(folder)
+    (tmp_path / "text.png").write_text("no image")
+    for images, kind, message in (
+        ([], ValueError, "No images"),
+        (3, TypeError, "images must be PIL images, paths or tensors, got int"),
+        (np.zeros((4, 4, 3)), TypeError, "got ndarray"),
+        ([None], TypeError, "must be a PIL image, a path or a tensor, got None"),
+        (torch.zeros(4, 4), ValueError, r"RGB image \(3, H, W\), got \(4,\)"),
+        (torch.zeros(1, 4, 4), ValueError, r"RGB image \(3, H, W\), got \(1, 4, 4\)"),
+        (torch.full((3, 4, 4), -0.5), ValueError, "floats in .0, 1. before any normalisation"),
+        (torch.zeros(3, 4, 4).long(), ValueError, "got torch.int64"),
+        (torch.full((3, 4, 4), float("nan")), ValueError, "from nan"),
+        (tmp_path / "nothing.png", ValueError, "No file .*nothing.png"),
+        (tmp_path / "text.png", ValueError, "text.png .* is no image"),
+    ):
+        with pytest.raises(kind, match=message):
+            run.predict(images)
+
+
+def test_fp16_on_a_cpu_becomes_fp32_with_a_warning(folder, tmp_path, pictures):
+    saved = torch.load(folder / "model.pkl")
+    saved["model_hparams"]["clip_precision"] = "fp16"
+    torch.save(saved, tmp_path / "model.pkl")
+    note(tmp_path)
+    path = sorted(pictures.rglob("*.png"))[0]
+    with pytest.warns(UserWarning, match="trained in fp16, which no CPU has: fp32 here"):
+        run = open_run(tmp_path, device="cpu")
+    assert torch.equal(
+        run.predict(path).probabilities, predict(folder, path, device="cpu").probabilities
+    )
+    assert run.hparams["clip_precision"] == "fp16"  # what it was trained with

@@ -1,7 +1,24 @@
 """The running trainer's command line, read in one place."""
 
+import json
 import os
 import sys
+
+
+def typed_hparams():
+    """Return the names of the knobs given as --hparams to the running train command.
+
+    Returns:
+        None if no trainer is running, else a list; an empty one where none were given.
+    """
+    text = argument("hparams", "")
+    if text is None:
+        return None
+    try:
+        found = json.loads(text) if text else {}
+    except ValueError:  # which the host says by itself
+        return []
+    return list(found) if isinstance(found, dict) else []
 
 
 def argument(flag, default=None):

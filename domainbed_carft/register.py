@@ -4,16 +4,16 @@ Three callers: the start-up file of the environment (:func:`arm`), the explicit 
 (:func:`register`), and ``doctor``. This file is imported at the start of every Python of the
 environment, so at module level it imports nothing that a bare start has not loaded already.
 
-What is written, and where (DomainBed b93c22a):
+What is written, and where (by hooks.py; DomainBed b93c22a and its descendants):
 
 ========================== ===============================================================
 ``algorithms``             our algorithm classes, as attributes; ``ALGORITHMS`` stays as it is; a
                            note of where the running trainer's numbers come from
-``hparams_registry``       ``_hparams``: our knobs for our algorithms; a check of the name
+``hparams_registry``       ``default_hparams``, ``random_hparams``: our knobs for our algorithms
 ``datasets``               our data sets; a note of which data set was built with which hparams;
-                           a check of image folders
+                           for ours, a check of image folders
 ``command_launchers``      our launchers
-``lib.fast_data_loader``   a check that a training domain is not smaller than the batch
+``lib.fast_data_loader``   for ours, a check that a training domain is not smaller than the batch
 ========================== ===============================================================
 """
 
@@ -21,29 +21,26 @@ import os
 import sys
 
 # Per module, the names that make it DomainBed's: other projects ship a package `domainbed` too.
+# Each is hooked when those before it that it needs are there, whole.
 SHAPE = {
-    "domainbed.algorithms": ("ALGORITHMS", "Algorithm", "get_algorithm_class"),
-    "domainbed.hparams_registry": ("_hparams", "default_hparams", "random_hparams"),
+    "domainbed.hparams_registry": ("default_hparams", "random_hparams"),
     "domainbed.datasets": ("DATASETS", "MultipleDomainDataset", "MultipleEnvironmentImageFolder"),
+    "domainbed.algorithms": ("ALGORITHMS", "Algorithm", "get_algorithm_class"),
     "domainbed.command_launchers": ("REGISTRY",),
     "domainbed.lib.fast_data_loader": ("InfiniteDataLoader",),
 }
-FILES = ("algorithms.py", "datasets.py", "hparams_registry.py", "command_launchers.py")
+NEEDS = {"domainbed.algorithms": ("domainbed.hparams_registry", "domainbed.datasets")}
+FILES = ("algorithms", "datasets", "hparams_registry")  # modules or packages; the rest may lack
+HOOKS = {
+    "domainbed.algorithms": "hook_algorithms",
+    "domainbed.hparams_registry": "hook_hparams",
+    "domainbed.datasets": "hook_datasets",
+    "domainbed.command_launchers": "hook_launchers",
+    "domainbed.lib.fast_data_loader": "hook_loader",
+}
 MARK = "__domainbed_carft__"
-_said = set()
-
-
-class NotInDefaultSweeps(str):
-    """A name in DomainBed's DATASETS, which feeds its tables and its default sweeps.
-
-    The tables need our names; a default sweep must stay what it was. A sweep leaves out names that
-    contain "Debug", so these say that they do.
-    """
-
-    __slots__ = ()
-
-    def __contains__(self, part):
-        return part == "Debug" or str.__contains__(self, part)
+_executed = set()  # names of modules that were run to their end under our finder
+refusal = None  # why we are not registered in this host, once that is known
 
 
 class PostImportHooks:
@@ -94,22 +91,27 @@ def register():
     _arm()
     kind, where = find_host()
     if kind == "foreign":
-        raise RuntimeError(
-            f"The package 'domainbed' at {where} is not facebookresearch/DomainBed "
-            f"({unlike_domainbed(where)}). Run from the root of a DomainBed checkout, or set "
-            "DOMAINBED_CARFT_HOST=embedded for the host that comes with domainbed_carft."
-        )
+        _raise_refusal(where, unlike_domainbed(where))
     if kind == "embedded":
         _import_embedded()
     for name in SHAPE:
-        module = sys.modules.get(name)
-        # not one that imports us halfway through: it is hooked when it is whole
-        if module is not None and not getattr(module.__spec__, "_initializing", False):
-            hook(module)
+        if _is_whole(name):
+            hook(sys.modules[name])
     # Ours need the host's at their top, and the hooks need ours whole: the host's come first. From
     # here on, our modules can be imported in any order.
     import domainbed.algorithms
     import domainbed.datasets  # noqa: F401  imported to be hooked
+
+    if refusal:
+        _raise_refusal(where, refusal)
+
+
+def _raise_refusal(where, reason):
+    raise RuntimeError(
+        f"The package 'domainbed' at {where} cannot be used with domainbed_carft: {reason}. Run "
+        "from the root of another DomainBed checkout, or set DOMAINBED_CARFT_HOST=embedded for the "
+        "host that comes with domainbed_carft."
+    )
 
 
 def find_host():
@@ -128,10 +130,14 @@ def find_host():
     if environment.host() is None:
         loaded = sys.modules.get("domainbed")
         spec = loaded.__spec__ if loaded else find_spec("domainbed")
-    # A bare folder called "domainbed" (a results folder, say) is a package without a file.
-    if spec is None or not spec.submodule_search_locations or spec.origin is None:
+    if spec is None or not spec.submodule_search_locations:
         return "embedded", embedded
-    where = Path(next(iter(spec.submodule_search_locations)))
+    places = [Path(place) for place in spec.submodule_search_locations]
+    if spec.origin is None:  # a folder without __init__.py: a checkout, or a folder of results
+        places = [place for place in places if any(_has(place, name) for name in FILES)]
+        if not places:
+            return "embedded", embedded
+    where = places[0]
     if where == embedded:
         return "embedded", embedded
     return ("foreign" if unlike_domainbed(where) else "domainbed"), where
@@ -155,14 +161,20 @@ def known_datasets():
     return {
         name: (tuple(map(str, cls.ENVIRONMENTS)), getattr(cls, "N_STEPS", None))
         for name, cls in found.items()
-        if cls is not None and cls.ENVIRONMENTS
+        if getattr(cls, "ENVIRONMENTS", None)
     }
 
 
 def unlike_domainbed(folder):
     """Say what the package in `folder` lacks of DomainBed's, or return an empty string."""
-    lacking = [name for name in FILES if not os.path.isfile(os.path.join(folder, name))]
-    return f"no {', '.join(lacking)}" if lacking else ""
+    lacking = [f"{name}.py" for name in FILES if not _has(folder, name)]
+    return f"it has no {', '.join(lacking)}" if lacking else ""
+
+
+def _has(folder, module):
+    """Say whether a package has a module, as a file or as a package of its own."""
+    paths = (f"{module}.py", os.path.join(module, "__init__.py"))
+    return any(os.path.isfile(os.path.join(folder, path)) for path in paths)
 
 
 def _import_embedded():
@@ -180,155 +192,64 @@ def _import_embedded():
 
 
 def hook(module):
-    """Write our part into one of DomainBed's modules, once, if it has DomainBed's shape."""
-    if MARK in vars(module):
+    """Write our part into one of DomainBed's modules, once, and into those that waited for it.
+
+    What cannot be hooked is left as it was, with one line on stderr: nothing of ours stays in a
+    host that we do not know.
+    """
+    _executed.add(module.__name__)
+    for name in SHAPE:
+        if _is_whole(name) and (name == module.__name__ or name in _executed):
+            _hook(sys.modules[name])
+
+
+def _is_whole(name):
+    """Say whether a module is imported to its end: those of a circle are there before it."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    return module is not None and (name in _executed or not getattr(spec, "_initializing", False))
+
+
+def _hook(module):
+    global refusal
+    if refusal or MARK in vars(module):
         return
-    lacking = [name for name in SHAPE[module.__name__] if not hasattr(module, name)]
-    package = sys.modules["domainbed"]
-    reason = (
-        f"{module.__name__} has no {', '.join(lacking)}"
-        if lacking
-        else unlike_domainbed(next(iter(package.__path__)))
+    from . import hooks
+
+    name = module.__name__
+    try:
+        reason = _unlike(module)
+        if not reason:
+            for other in NEEDS.get(name, ()):
+                if other not in sys.modules:
+                    __import__(other)
+                if not _is_whole(other):  # it is being imported, and imports this one: later
+                    return
+            if refusal or MARK in vars(module):  # by the hooks of what it needs
+                return
+            hooks.write(module, MARK, True)
+            getattr(hooks, HOOKS[name])(module)
+            return
+    except Exception as error:
+        reason = f"the hook on {name} failed with {hooks.where_from(error)}"
+    refusal = reason
+    hooks.take_back()
+    where = next(iter(sys.modules["domainbed"].__path__), "?")
+    hooks.say_once(
+        f"not registered in the package 'domainbed' at {where}, which goes on without it: {reason}"
     )
-    if not reason and module.__name__ == "domainbed.algorithms":
-        arguments = module.Algorithm.update.__code__.co_varnames
-        if "minibatches" not in arguments:
-            reason = "Algorithm.update takes no minibatches"
-    if reason:
-        if "foreign" not in _said:
-            _said.add("foreign")
-            where = next(iter(package.__path__), "?")
-            print(
-                f"domainbed_carft: not registered, the package 'domainbed' at {where} is not "
-                f"facebookresearch/DomainBed ({reason}).",
-                file=sys.stderr,
-            )
-        return
-    setattr(module, MARK, True)
-    HOOKS[module.__name__](module)
 
 
-def _hook_algorithms(module):
-    from functools import wraps
+def _unlike(module):
+    """Say in which way a module is not DomainBed's, or return an empty string."""
+    name = module.__name__
+    lacking = [attribute for attribute in SHAPE[name] if not hasattr(module, attribute)]
+    if lacking:
+        return f"{name} has no {', '.join(lacking)}"
+    if name == "domainbed.algorithms":
+        import inspect
 
-    import domainbed.datasets  # noqa: F401  first: its hook needs our datasets module whole
-
-    from .algorithms.methods import METHODS
-    from .contract import provenance
-
-    for name, method in METHODS.items():
-        if getattr(module, name, None) is method.load():  # imported by the host's own file
-            continue
-        if hasattr(module, name):
-            print(
-                f"domainbed_carft: this DomainBed has a {name} of its own, which stays; "
-                "ours is not registered.",
-                file=sys.stderr,
-            )
-        else:
-            setattr(module, name, method.load())
-    from .algorithms import own_methods
-
-    try:
-        own_methods.load()
-        own_methods.adopt(module)
-    except ValueError as error:  # in whichever command: no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
-    original = module.get_algorithm_class
-
-    @wraps(original)
-    def get_algorithm_class(*args, **kwargs):
-        found = original(*args, **kwargs)
-        provenance.note()  # only in a trainer
-        return found
-
-    module.get_algorithm_class = get_algorithm_class
-
-
-def _hook_hparams(module):
-    from functools import wraps
-
-    from .algorithms import methods
-    from .base.messages import unknown
-
-    original = module._hparams
-
-    @wraps(original)
-    def _hparams(algorithm, dataset, random_seed):
-        host = sys.modules.get("domainbed.algorithms")
-        if host is not None and not hasattr(host, algorithm):
-            known = [*host.ALGORITHMS, *methods.METHODS]
-            raise ValueError(unknown("algorithm", algorithm, known))
-        if host is not None:
-            hook(host)  # one that imported us halfway through, and was passed over by register
-        if host is not None and MARK in vars(host):
-            from .algorithms import own_methods
-
-            own_methods.adopt(host)  # a class that was put there since
-        table = original(algorithm, dataset, random_seed)
-        if algorithm in methods.METHODS:
-            table = {  # DomainBed draws some as numpy's: not for model.pkl
-                name: tuple(x.item() if hasattr(x, "item") else x for x in values)
-                for name, values in table.items()
-            }
-            table.update(methods.table(algorithm, dataset, random_seed))
-        return table
-
-    module._hparams = _hparams
-
-
-def _hook_datasets(module):
-    from .base import environment
-    from .data import checks, describe
-
-    # first: our own image folders are checked and fitted by the base class
-    describe.note_construction(module.MultipleDomainDataset)
-    checks.check_folder_first(module.MultipleEnvironmentImageFolder)
-    from .data import digitstyles, imagenet, tasks, user_folders
-
-    ours = [*digitstyles.DATASETS, imagenet.ImageNetShift, imagenet.ImageNet, *tasks.DATASETS]
-    for cls in ours:
-        _add_data_set(module, cls)
-    try:
-        environment.check()
-        declared = user_folders.declared(taken=vars(module))
-    except ValueError as error:  # in whichever command: no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
-    for cls in declared.values():
-        _add_data_set(module, cls)
-
-
-def _add_data_set(module, cls):
-    name = cls.__name__
-    if hasattr(module, name):
-        print(
-            f"domainbed_carft: this DomainBed has a data set {name} of its own, which stays; ours "
-            "is not registered.",
-            file=sys.stderr,
-        )
-    else:
-        setattr(module, name, cls)
-        module.DATASETS.append(NotInDefaultSweeps(name))
-
-
-def _hook_launchers(module):
-    from .base import launchers
-
-    module.REGISTRY.update(launchers.REGISTRY)
-
-
-def _hook_loader(module):
-    import domainbed.datasets  # noqa: F401  first: its hook needs our datasets module whole
-
-    from .data import checks
-
-    checks.check_batch_first(module.InfiniteDataLoader)
-
-
-HOOKS = {
-    "domainbed.algorithms": _hook_algorithms,
-    "domainbed.hparams_registry": _hook_hparams,
-    "domainbed.datasets": _hook_datasets,
-    "domainbed.command_launchers": _hook_launchers,
-    "domainbed.lib.fast_data_loader": _hook_loader,
-}
+        names = list(inspect.signature(module.Algorithm.update).parameters)
+        if {"x", "y"} <= {*names} and "minibatches" not in names:
+            return "its Algorithm.update takes (x, y), not the minibatches of DomainBed's trainer"
+    return unlike_domainbed(next(iter(sys.modules["domainbed"].__path__)))

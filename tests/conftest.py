@@ -113,13 +113,15 @@ def contexts_file(tmp_path_factory):
 def make(tiny_clip, contexts_file, data_dir):
     """A function that builds an algorithm on the tiny CLIP, as the trainer does for PACS."""
 
+    kept = []  # an algorithm finds its data set while that is alive
+
     def make(name, seed=0, dataset=True, hparams=None, **knobs):
         if hparams is None:
             hparams = hparams_registry.default_hparams(name, "PACS")
             hparams.update(clip_backbone=tiny_clip, clip_contexts=contexts_file, lr=1e-3)
         hparams.update(knobs)
         if dataset:
-            datasets.PACS(data_dir, [0], hparams)
+            kept[:] = [datasets.PACS(data_dir, [0], hparams)]
         torch.manual_seed(seed)
         cls = algorithms.get_algorithm_class(name)
         return cls((3, 224, 224), len(CLASSES), 3, hparams)

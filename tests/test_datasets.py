@@ -1,6 +1,8 @@
 """datasets.py: descriptions, early checks, DigitStyles."""
 
 import json
+import re
+import weakref
 
 import pytest
 import torch
@@ -29,7 +31,78 @@ def test_class_and_domain_names_come_from_the_folders(data_dir):
 def test_only_the_very_object_finds_the_data_set(data_dir):
     _, hparams = build(data_dir)
     assert describe.describe(dict(hparams)) is None
+    reason = describe.why_not(dict(hparams))
+    assert "built with a copy of the hparams of the data set PACS" in reason
     assert describe.describe(hparams) is not None
+
+
+def test_every_living_data_set_is_found_not_the_youngest_alone(data_dir):
+    built = [build(data_dir, [env]) for env in (0, 1, 2)]
+    for left_out, (_, hparams) in enumerate(built):
+        assert DOMAINS[left_out] not in describe.describe(hparams).train_domains
+
+
+def test_two_data_sets_with_one_hparams_object_are_refused_unless_they_are_alike(data_dir):
+    first, hparams = build(data_dir, [0])
+    again = host_datasets.PACS(data_dir, [0], hparams)
+    assert describe.describe(hparams).train_domains == DOMAINS[1:]
+    other = host_datasets.PACS(data_dir, [1], hparams)
+    with pytest.raises(ValueError, match=r"given to 3 .*PACS \(test_envs \[1\]\).*dict\(hparams\)"):
+        describe.describe(hparams)
+    del other  # as in a notebook's cell that is run again
+    assert describe.describe(hparams).train_domains == DOMAINS[1:]
+    assert len(first) == len(again)
+
+
+def test_a_changed_copy_of_the_knobs_is_told_from_no_data_set_at_all(data_dir):
+    assert describe.why_not({}) == "built without a data set" or describe._alive()
+    dataset, hparams = build(data_dir)
+    assert "differ in lr)" in describe.why_not({**hparams, "lr": 1.0})
+    assert len(dataset) == 4
+
+
+def test_data_sets_die_with_their_last_reference_and_are_then_named(data_dir):
+    dataset, hparams = build(data_dir)
+    seen, image_folder = weakref.ref(dataset), weakref.ref(dataset[0])
+    del dataset
+    assert seen() is None and image_folder() is None
+    assert describe.describe(hparams) is None
+    assert "built when the data set PACS of its hparams was no longer" in describe.why_not(hparams)
+
+
+def test_an_id_that_is_used_again_finds_nothing(data_dir):
+    dataset, hparams = build(data_dir)
+    for _ in range(200):  # objects of the same size, some at addresses of the dead
+        other = dict(hparams)
+        assert describe.describe(other) is None
+    del dataset
+    for _ in range(200):
+        assert describe.describe(dict(hparams)) is None
+
+
+def test_a_data_set_in_a_dead_circle_does_not_count(data_dir):
+    gone, hparams = build(data_dir, [1])
+    gone.itself = gone
+    del gone
+    dataset = host_datasets.PACS(data_dir, [0], hparams)
+    assert describe.describe(hparams).train_domains == DOMAINS[1:]
+    assert len(dataset) == 4
+
+
+def test_a_data_set_whose_constructor_failed_does_not_count(data_dir):
+    hparams = hparams_registry.default_hparams("CARFT", "PACS")
+    with pytest.raises(FileNotFoundError) as kept:  # as sys.last_value does in a notebook
+        host_datasets.PACS("nowhere", [1], hparams)
+    dataset = host_datasets.PACS(data_dir, [0], hparams)
+    assert describe.describe(hparams).train_domains == DOMAINS[1:]
+    assert kept.value is not None and len(dataset) == 4
+
+
+def test_a_host_s_own_knob_called_clip_transform_is_let_alone(data_dir):
+    own = {"data_augmentation": True, "clip_transform": object()}
+    plain = host_datasets.PACS(data_dir, [0], {"data_augmentation": True})
+    dataset = host_datasets.PACS(data_dir, [0], own)
+    assert str(dataset[1].transform) == str(plain[1].transform)
 
 
 def test_nothing_is_added_to_the_hparams(data_dir):
@@ -47,8 +120,9 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
             super().__init__(root, test_envs, False, hparams)
 
     hparams = {}
-    Mine(tmp_path, [2], hparams)
+    dataset = Mine(tmp_path, [2], hparams)
     found = describe.describe(hparams)
+    assert len(dataset) == 3
     assert (found.name, found.class_names, found.train_domains) == (
         "Mine",
         ("scan", "x_ray"),
@@ -58,11 +132,11 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
 
 def test_a_data_set_without_class_names():
     hparams = {}
-    host_datasets.Debug28(None, [0], hparams)
+    dataset = host_datasets.Debug28(None, [0], hparams)
     found = describe.describe(hparams)
     assert found.class_names is None
     assert found.domains == tuple(map(str, host_datasets.Debug28.ENVIRONMENTS))
-    assert len(set(found.domains)) == 3
+    assert len(set(found.domains)) == len(dataset) == 3
 
 
 @pytest.mark.parametrize("knob", [{"clip_transform": "clip"}, {"clip_cache": "folder"}])
@@ -85,16 +159,18 @@ def test_files_that_macos_hides_are_no_images(tmp_path, capsys):
 @pytest.mark.parametrize("test_envs", [[3], [-1]])
 def test_a_test_environment_out_of_range(test_envs):
     hparams = {}
-    host_datasets.Debug28(None, test_envs, hparams)
+    dataset = host_datasets.Debug28(None, test_envs, hparams)
     with pytest.raises(ValueError, match="must be 0 to 2 for Debug28"):
         describe.describe(hparams)
+    assert len(dataset) == 3
 
 
 def test_no_environment_left_to_train_on():
     hparams = {}
-    host_datasets.Debug28(None, [0, 1, 2], hparams)
+    dataset = host_datasets.Debug28(None, [0, 1, 2], hparams)
     with pytest.raises(ValueError, match="leaves no environment"):
         describe.describe(hparams)
+    assert len(dataset) == 3
 
 
 def test_no_data_dir():
@@ -144,7 +220,7 @@ def test_a_domain_smaller_than_the_batch_is_refused_and_not_waited_for(data_dir)
     dataset, _ = build(data_dir)
     with pytest.raises(ValueError) as error:
         InfiniteDataLoader(dataset[1], None, 13, 0)
-    assert "batch_size 13, and 12 images" in str(error.value)
+    assert re.search("batch_size 13 .*12 images", str(error.value))
     knob = str(error.value).split("--hparams '")[1].split("'")[0]
     assert json.loads(knob) == {"batch_size": 12}
     InfiniteDataLoader(dataset[1], None, 12, 0)

@@ -197,7 +197,9 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
     points.write_text("model,A,P,other\nm,0.2,0.3,0.1\nn,0.6,0.5,0.2\n")
     output, plot = f"{tmp_path}/out.json", f"{tmp_path}/out.png"
     words = ["--run", trained("CARFT"), "--alpha", "0", "1", "--dataset", "PACS"]
-    evaluate.main([*words, "--robustness_baseline", str(points), "--output_file", output, "--plot", plot])
+    evaluate.main(
+        [*words, "--robustness_baseline", str(points), "--output_file", output, "--plot", plot]
+    )
     record = result(output)
     slope, intercept = record["baseline"]["P"]
     # through (logit .2, logit .3) and (logit .6, logit .5 = 0): logit .2 = −1.3863, logit .3 =
@@ -311,7 +313,10 @@ WRONG = {
     "plot": (["--run", "x", "--plot", "x.pdf"], "--plot is written as .png"),
     "run": (["--run", "{tmp}/x"], "No file {tmp}/x"),
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
-    "output": (["--run", "{tmp}", "--output_file", "{tmp}/no/x.json"], "The folder {tmp}/no is not"),
+    "output": (
+        ["--run", "{tmp}", "--output_file", "{tmp}/no/x.json"],
+        "The folder {tmp}/no is not",
+    ),
     "data set": (["--zero_shot", "--dataset", "PASC"], "did you mean PACS"),
     "folder": (["--zero_shot", "--folder", "{tmp}/no"], "no folder {tmp}/no. Expected"),
     "suite data": (["--zero_shot", "--suite", "imagenet"], "ImageNetSuite needs --data_dir"),

@@ -138,7 +138,8 @@ def test_greys_of_sixteen_bits_are_scaled_in_image_folders_too(tmp_path):
 @pytest.mark.parametrize("kind", ["clp", "clip@", "host@336", "clip@0", 224])
 def test_a_wrong_clip_transform_is_told_before_any_image(kind, data_dir):
     with pytest.raises(ValueError, match="clip_transform must be 'host', 'clip' or 'clip@PIXELS'"):
-        host_datasets.PACS(data_dir, [0], {"data_augmentation": True, "clip_transform": kind})
+        hparams = hparams_registry.default_hparams("CARFT", "PACS")
+        host_datasets.PACS(data_dir, [0], {**hparams, "clip_transform": kind})
 
 
 def pacs(root, cache_folder, kind="host", augment=False):

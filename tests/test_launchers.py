@@ -48,7 +48,9 @@ def test_the_reason_of_a_failure(output, why):
 
 
 def test_what_a_job_is_called():
-    command = "python -m x --algorithm A --dataset D --hparams '{\"a\": 1}' --test_envs 0 2 --seed 9"
+    command = (
+        "python -m x --algorithm A --dataset D --hparams '{\"a\": 1}' --test_envs 0 2 --seed 9"
+    )
     assert launchers.about(command) == "A on D, test_envs 0 2"
     assert launchers.about("echo it's") == "echo it's"
     assert launchers.about("x" * 99) == "x" * 57 + "..."

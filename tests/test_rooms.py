@@ -18,7 +18,8 @@ MAY = {
     "models": {"method", "contract", "base"},
     "data": {"method", "contract", "base"},
     "algorithms": {"data", "models", "method", "contract", "base"},
-    "register": {"algorithms", "data", "contract", "base"},
+    "hooks": {"algorithms", "data", "contract", "base"},
+    "register": {"hooks", "algorithms", "data", "contract", "base"},
     "records": {"register", "algorithms", "method", "contract", "base"},
     "analysis": {
         "records",
@@ -36,7 +37,7 @@ MAY = {
 MAY["commands"] = {room for room in MAY if room != "embedded"}
 TOP = {"__main__", "cli", "moved", "public"}  # entrances: they may import anything
 TOP |= {path.stem for path in ROOT.glob("*.py") if (ROOT / "commands" / path.name).is_file()}
-HOST = {"algorithms", "data", "analysis", "register", "commands"}  # may import `domainbed`
+HOST = {"algorithms", "data", "analysis", "hooks", "register", "commands"}  # may import `domainbed`
 
 
 def modules(root):

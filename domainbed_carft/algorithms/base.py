@@ -4,6 +4,7 @@ import math
 import os
 import sys
 import warnings
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +21,7 @@ from ..method.preprocess import ClipInput
 from ..method.prompts import class_prompt_names, load_contexts
 from ..models import backbones, encoders, prompt_cache
 from ..models.memory import FeatureMemory
-from . import methods
+from . import host_calls, methods
 
 GradScaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # torch 2.2
 
@@ -35,10 +36,9 @@ class CLIPAlgorithm(Algorithm):
     predicts after load_state_dict, and cannot train.
 
     Args:
-        input_shape: (channels, height, width) of the host's images.
-        num_classes: K.
-        num_domains: of training; not used.
-        hparams: see hparams.py; kept, not changed.
+        *args, **kwargs: what the host's Algorithm takes. DomainBed's: input_shape (channels,
+            height, width), num_classes K, num_domains of training, hparams (kept, not changed).
+            What a descendant of DomainBed gives beside them is not used, which is said once.
 
     Raises:
         ValueError, FileNotFoundError: a wrong knob, backbone, context file, class name, data set.
@@ -47,10 +47,15 @@ class CLIPAlgorithm(Algorithm):
     trains = True
     average = None
 
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        super().__init__(input_shape, num_classes, num_domains, hparams)
+    def __init__(self, *args, **kwargs):
+        given = host_calls.constructor(Algorithm.__init__, args, kwargs)
+        super().__init__(**given.host)
+        hparams, num_classes = given.hparams, given.num_classes
+        self.hparams = hparams
+        host_calls.note_unused(type(self).__name__, given.unused)
         data = describe.describe(hparams)
-        _check_knobs(type(self).__name__, hparams, data)
+        self._built = None if data else describe.why_not(hparams)
+        _check_knobs(type(self), hparams, data)
         class_names = _class_names(hparams, data, num_classes)
         self.class_names = class_names  # as in the prompts
         templates = None if class_names is None else context_templates(hparams, data)
@@ -137,11 +142,14 @@ class CLIPAlgorithm(Algorithm):
         """Return logits (B, K) of features f(x) (B, D) of any length."""
         return self.head(F.normalize(features, dim=-1))
 
-    def predict(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, K) of the host's images x (B, C, H, W)."""
+    def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Return logits (B, K) of the host's images x (B, C, H, W); nothing else is used."""
+        host_calls.note_unused(
+            type(self).__name__, host_calls.named(Algorithm.predict, (x, *args), kwargs, ("x",))
+        )
         if not self.can_predict:
             raise RuntimeError(
-                f"This {type(self).__name__} was built without a data set and has no classifier: "
+                f"This {type(self).__name__} was {self._built} and has no classifier: "
                 "load_state_dict first, or give the knob clip_class_names."
             )
         return self.classify(self.encoder(self.input(x)))
@@ -153,11 +161,17 @@ class CLIPAlgorithm(Algorithm):
         loss = F.cross_entropy(self.classify(self.encoder(images)), labels)
         return loss, {"ce": loss}
 
-    def update(
-        self,
-        minibatches: list[tuple[torch.Tensor, torch.Tensor]],
-        unlabeled: list[torch.Tensor] | None = None,
-    ) -> dict[str, float]:
+    def update(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        """Take one step on [(x, y)] of the training domains; return floats for the record.
+
+        Called as the host's trainer does. DomainBed's: update(minibatches, unlabeled=None).
+        """
+        name = type(self).__name__
+        minibatches, unused = host_calls.minibatches(name, Algorithm.update, args, kwargs)
+        host_calls.note_unused(name, unused)
+        return self.step(minibatches)
+
+    def step(self, minibatches: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
         """Take one step on [(x, y)] of the training domains; return floats for the record."""
         self._check_trainable()
         if self.scheduler.last_epoch == self.planned_steps:
@@ -188,7 +202,7 @@ class CLIPAlgorithm(Algorithm):
     def _check_trainable(self):
         if not self.context_weights.numel():
             raise RuntimeError(
-                f"This {type(self).__name__} was built without a data set and cannot train: "
+                f"This {type(self).__name__} was {self._built} and cannot train: "
                 "give the knob clip_class_names."
             )
 
@@ -228,23 +242,35 @@ def lr_factor(step, total, warmup):
 
 
 def host_knobs(dataset):
-    """Return the names of the knobs of all of the host's algorithms for a data set."""
-    names = [*host_algorithms.ALGORITHMS, *methods.METHODS]
-    return {k for name in names for k in hparams_registry.default_hparams(name, dataset)}
+    """Return the names of the knobs of all of the host's algorithms for a data set.
+
+    Returns:
+        None where the host tells of none: its registry takes more than names.
+    """
+    found = set()
+    for name in map(str, host_algorithms.ALGORITHMS):
+        try:
+            found.update(hparams_registry.default_hparams(name, dataset))
+        except Exception:  # a name without knobs, or without a class
+            continue
+    return found or None
 
 
-def _check_knobs(algorithm, hparams, data):
+def _check_knobs(cls, hparams, data):
     """Check the knobs; where a train command gives some, refuse unknown names, note idle ones."""
-    running = trainer.running()
-    typed = running and running.hparams and algorithm in methods.METHODS
-    methods.check(algorithm, hparams, host_knobs(data.name if data else "PACS") if typed else None)
+    # a user's subclass of another name has the knobs of what it is made from
+    names = [base.__name__ for base in cls.__mro__ if base.__name__ in methods.METHODS]
+    algorithm = names[0] if names else "CLIP_ERM"
+    typed = trainer.typed_hparams()
+    known = host_knobs(data.name if data else "PACS") if typed else None
+    methods.check(algorithm, hparams, known, typed)
     asked = hparams["clip_cache"] or hparams["clip_transform"] != "host"
     if asked and data and not data.is_fitted:
         raise ValueError(
             "clip_transform must be 'host' and clip_cache empty for data sets that have their "
             f"images in another form than files of ours or an image folder's, as {data.name} has"
         )
-    unused = methods.without_effect(algorithm, hparams) if typed else []
+    unused = methods.without_effect(algorithm, typed or ())
     if unused:
         print(f"NOTE: without effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)
 

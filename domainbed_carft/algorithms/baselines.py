@@ -57,10 +57,10 @@ class _Probing(CLIPAlgorithm):
             weight.copy_(self.logit_scale * V)
         self.seen.fitted = len(self.seen)
 
-    def predict(self, x):
+    def predict(self, x, *args, **kwargs):
         """Return logits (B, K) of the host's images, of the head for what was seen by now."""
         self._fit()
-        return super().predict(x)
+        return super().predict(x, *args, **kwargs)
 
 
 class CLIP_LP(_Probing):
@@ -72,7 +72,7 @@ class CLIP_LP(_Probing):
 
     trains = False
 
-    def update(self, minibatches, unlabeled=None):
+    def step(self, minibatches):
         """Look at the images of a step; return their number so far."""
         return self._look(minibatches)
 
@@ -89,14 +89,14 @@ class CLIP_LPFT(_Probing):
         self.probe_steps = min(round(share * planned_steps), planned_steps - 1)
         super()._prepare_training(planned_steps - self.probe_steps)
 
-    def update(self, minibatches, unlabeled=None):
+    def step(self, minibatches):
         """Look at the images of a step, or take a step of fine-tuning."""
         if self.seen.steps < self.probe_steps:
             return self._look(minibatches)
         if len(self.seen):
             self._fit()
             self.seen.clear()
-        return super().update(minibatches, unlabeled)
+        return super().step(minibatches)
 
 
 class CLIP_L2SP(Guided):
@@ -251,7 +251,7 @@ class CLIP_FLYP(CLIPAlgorithm):
             self.head.weight.copy_(self.text.model.logit_scale.exp() * W_cls)
             self.made_of = weights
 
-    def predict(self, x):
+    def predict(self, x, *args, **kwargs):
         """Return logits (B, K) of the host's images, of the prompts as the text encoder is now."""
         self._make_head()
-        return super().predict(x)
+        return super().predict(x, *args, **kwargs)

@@ -15,7 +15,7 @@ class CLIP_ZeroShot(CLIPAlgorithm):
 
     trains = False
 
-    def update(self, minibatches, unlabeled=None):
+    def step(self, minibatches):
         """Do nothing and return no values."""
         return {}
 

@@ -149,17 +149,19 @@ def without_effect(name, hparams):
     return [knob for knob in hparams if knob in foreign]
 
 
-def check(name, hparams, host_knobs=None):
-    """Check the knobs of a method.
+def check(name, hparams, host_knobs=None, typed=None):
+    """Check the knobs of a method: the values of ours, and the names of those that were typed.
 
     A sweep gives its --hparams to all of its algorithms, so knobs of another method may be there;
-    they are checked, too.
+    they are checked, too. A trainer may add keys of its own, which are not.
 
     Args:
         name: of the method.
         hparams: {name: value} as the host hands them over, its own knobs included.
-        host_knobs: names of all of the host's knobs. With them any name is refused that is neither
-            there nor ours, unless it starts with OF_USERS; without, one that is nearly one of ours.
+        host_knobs: names of all of the host's knobs; None where they are not known.
+        typed: the names that the user typed. None, where no command did: all of hparams.
+            Of them, a name is refused that is neither one of ours nor the host's, unless it starts
+            with OF_USERS. Where the host's are not known: one that is nearly one of ours.
 
     Raises:
         ValueError: a value outside its range, a knob that is missing, a name that is refused.
@@ -168,18 +170,21 @@ def check(name, hparams, host_knobs=None):
     known_rules = rules()
     own = {f"{knob.partition('_')[0]}_" for method in METHODS.values() for knob in method.knobs}
     prefixes = ("clip_", *own)
-    for knob, value in hparams.items():
+    for knob in hparams if typed is None else typed:
+        if knob in known_rules or knob.startswith(OF_USERS):
+            continue
         if host_knobs is None:
             near = difflib.get_close_matches(knob, known_rules, n=1, cutoff=0.8)
-            wrong = knob not in known_rules and (knob.startswith(prefixes) or near)
+            wrong = near or knob.startswith(prefixes)
         else:
-            wrong = knob not in {*known_rules, *host_knobs} and not knob.startswith(OF_USERS)
+            wrong = knob not in host_knobs
         if wrong:
             known = [*needed, "class_balanced", "data_augmentation"]
             raise ValueError(
                 f"{unknown(f'knob of {name}', knob, known, [*known, *known_rules])}. "
                 f"A knob that only your own code reads must start with {OF_USERS}"
             )
+    for knob, value in hparams.items():
         rule = known_rules[knob](value) if knob in known_rules else None
         if rule:
             raise ValueError(f"{knob} must be {rule}, got {value!r}")

@@ -10,6 +10,25 @@ def seed_hash(*args):
     return int(hashlib.md5(str(args).encode("utf-8")).hexdigest(), 16) % 2**31
 
 
+def seed_from(given):
+    """Return a seed for :func:`seed_hash` from what a host hands over for its random draws.
+
+    A whole number stays what it is. A generator of numpy's gives a hash of its state, which is
+    not changed; its text would hold a memory address.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
+        return int(given)
+    if isinstance(given, np.random.RandomState):
+        kind, keys, *rest = given.get_state()
+        return seed_hash(kind, keys.tolist(), rest)
+    if isinstance(given, np.random.Generator):
+        return seed_hash(repr(given.bit_generator.state))
+    raise TypeError(f"Knobs are drawn from a whole number or numpy's generator, got {given!r}")
+
+
 def split_keys(n, n_first, seed):
     """Return (n_first indices, the others) of n items, shuffled with RandomState(seed).
 

@@ -4,10 +4,27 @@ DomainBed's trainer keeps its arguments to itself, so its command line is read o
 """
 
 import argparse
+import json
 import os
 import sys
 
 from . import host_flags
+
+
+def typed_hparams():
+    """Return the names of the knobs given as --hparams to the running train command.
+
+    Returns:
+        None if no trainer is running, else a list; an empty one where none were given.
+    """
+    arguments = running()
+    if arguments is None:
+        return None
+    try:
+        found = json.loads(arguments.hparams or "{}")
+    except ValueError:  # which the host says by itself
+        return []
+    return list(found) if isinstance(found, dict) else []
 
 
 def running():

@@ -1,29 +1,37 @@
-"""Checks of data sets and loaders before any long work starts."""
+"""Checks of data sets before any long work starts."""
 
 import functools
-import json
 import os
 import sys
 
-from . import images, transforms
+from ..method import knobs
+from . import describe, images, transforms
 
 
-def check_folder_first(cls):
-    """Have `cls` (MultipleEnvironmentImageFolder) check its folder before it reads any image.
+def checked_folder(init):
+    """Return MultipleEnvironmentImageFolder's __init__, checking the folder before any image.
 
-    And have it heed the knobs clip_transform and clip_cache, where they are not the host's ways.
+    And heeding clip_transform and clip_cache, where they are not the host's ways. Only for the
+    algorithms and data sets of ours: the host's own are built as they were.
     """
-    init = cls.__init__
 
     @functools.wraps(init)
-    def __init__(self, root, test_envs, augment, hparams):
-        check_image_folder(root, test_envs, len(self.ENVIRONMENTS or ()))
-        init(self, root, test_envs, augment, hparams)
+    def __init__(self, *args, **kwargs):
+        given = describe.bound(init, self, args, kwargs)
+        hparams = given.get("hparams")
+        if not describe.is_ours(type(self), hparams) or "root" not in given:
+            init(self, *args, **kwargs)
+            return
+        test_envs = given.get("test_envs") or ()
+        check_image_folder(given["root"], test_envs, len(getattr(self, "ENVIRONMENTS", None) or ()))
+        init(self, *args, **kwargs)
         _leave_out_hidden(self)
-        if hparams.get("clip_transform", "host") != "host" or hparams.get("clip_cache"):
-            transforms.fit(self, test_envs, hparams, augment)
+        if knobs.are_ours(hparams) and (
+            hparams["clip_transform"] != "host" or hparams["clip_cache"]
+        ):
+            transforms.fit(self, test_envs, hparams, given.get("augment", True))
 
-    cls.__init__ = __init__
+    return __init__
 
 
 def _leave_out_hidden(dataset):
@@ -86,23 +94,3 @@ def check_test_envs(cls, test_envs):
             f"{cls.__name__} is trained on its environment {cls.ENVIRONMENTS[0]}, and tested on "
             f"the others: give --test_envs {words}, got {' '.join(map(str, test_envs)) or 'none'}"
         )
-
-
-def check_batch_first(cls):
-    """Have `cls` (InfiniteDataLoader) refuse what would make it wait for ever, silently."""
-    init = cls.__init__
-
-    @functools.wraps(init)
-    def __init__(self, dataset, weights, batch_size, *args, **kwargs):
-        if weights is None and len(dataset) < batch_size:
-            root = getattr(getattr(dataset, "underlying_dataset", None), "root", "")
-            knob = json.dumps({"batch_size": len(dataset)})
-            raise ValueError(
-                f"batch_size must be at most the number of training images of each domain: got "
-                f"batch_size {batch_size}, and {len(dataset)} images in a training domain"
-                f"{f' ({root})' if root else ''}. DomainBed would wait for ever. "
-                f"Set --hparams '{knob}' or smaller."
-            )
-        init(self, dataset, weights, batch_size, *args, **kwargs)
-
-    cls.__init__ = __init__

@@ -52,12 +52,15 @@ def fit(dataset, test_envs, hparams, augment=True):
     Args:
         dataset: a DomainBed data set whose environments are Images or torchvision's ImageFolder.
         test_envs: indices that are never augmented.
-        hparams: clip_transform and clip_cache are read, and data_augmentation with `augment`.
+        hparams: clip_transform and clip_cache are read where the knobs are those of one of our
+            methods, and data_augmentation with `augment`.
         augment: whether the data set augments at all.
     """
     from torchvision.transforms import Compose
 
-    kind = hparams.get("clip_transform", "host")
+    ours = knobs.are_ours(hparams)  # a host's own algorithm may have a clip_transform of its own
+    kind = hparams["clip_transform"] if ours else "host"
+    cache = hparams["clip_cache"] if ours else ""
     square, random, finish = transforms(kind)
     size = parse(kind)[1]
     dataset.input_shape = (3, size, size)
@@ -66,8 +69,8 @@ def fit(dataset, test_envs, hparams, augment=True):
         if hasattr(env, "loader"):  # ImageFolder's would make greys of 16 bits white
             env.loader = read
         augmented = augment and hparams.get("data_augmentation", True) and i not in test_envs
-        if hparams.get("clip_cache"):
-            env = Cached(env, square, kind, size, hparams["clip_cache"])
+        if cache:
+            env = Cached(env, square, kind, size, cache)
             dataset.datasets[i] = env
             env.transform = Compose([random, finish]) if augmented else finish
         else:

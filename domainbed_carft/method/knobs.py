@@ -92,6 +92,17 @@ def log_uniform(low, high):
     return lambda r: 10 ** r.uniform(low, high)
 
 
+def are_ours(hparams):
+    """Say whether knobs are those of one of our methods: all that ours share are among them.
+
+    A host may have a knob of its own that is called like one of ours.
+    """
+    try:
+        return all(knob in hparams for knob in shared("") if knob.startswith("clip_"))
+    except TypeError:
+        return False
+
+
 def shared(dataset):
     """Return {name: Knob} of what all methods share, with the defaults for a data set.
 

@@ -73,15 +73,12 @@ def _load_openai(name):
     try:
         with warnings.catch_warnings():  # torch's notices on JIT archives, which OpenAI's files are
             warnings.simplefilter("ignore")
-            model, _ = clip.load(path, device="cpu", jit=False)
+            model = _read_openai(clip, path, rounded=name == "embedded")
     except Exception as e:  # whatever a file that is none does to torch.load and clip
         raise ValueError(
             f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: "
             f"{str(e).splitlines()[0] if str(e) else 'no further reason'}"
         ) from e
-    model = model.float()
-    if name != "embedded" and name not in clip.available_models():
-        _restore_precision(model, path)
     return Backbone(
         visual=model.visual,
         text=model,
@@ -94,13 +91,25 @@ def _load_openai(name):
     )
 
 
-def _restore_precision(model, path):
-    """Take the values of a user's file as they are: clip.load has rounded them to fp16."""
+def _read_openai(clip, path, rounded=False):
+    """Return the CLIP in a file in OpenAI's format, fp32, in eval mode.
+
+    A state dict is read here: clip as OpenAI has it on GitHub cannot. Only a JIT archive, as
+    OpenAI's own weights are, is left to clip.load.
+
+    Args:
+        rounded: whether the values are rounded to fp16, as clip.load does.
+    """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a JIT archive, as OpenAI's, whose values are fp16
-        return
-    model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    except Exception:  # a JIT archive, or no weights at all, which clip.load then says
+        state = None
+    if not isinstance(state, dict):
+        return clip.load(path, device="cpu", jit=False)[0].float().eval()
+    model = clip.model.build_model(dict(state)).float().eval()
+    if not rounded:
+        model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
+    return model
 
 
 @torch.no_grad()

@@ -50,7 +50,10 @@ def save_clip(path, vision_layers=2, seed=0):
         transformer_heads=1,
         transformer_layers=1,
     )
-    torch.save({k: v.half() for k, v in model.state_dict().items()}, path)
+    state = {k: v.half() for k, v in model.state_dict().items()}
+    # what OpenAI's files have beside the weights, and tells them from others of this layout
+    numbers = {"input_resolution": 32, "context_length": 77, "vocab_size": 49408}
+    torch.save({**state, **{k: torch.tensor(v) for k, v in numbers.items()}}, path)
     return str(path)
 
 
@@ -65,6 +68,7 @@ def tiny_open_clip(tmp_path_factory):
     import json
 
     import open_clip
+    from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
     folder = tmp_path_factory.mktemp("open_clip")
     text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
@@ -74,6 +78,9 @@ def tiny_open_clip(tmp_path_factory):
     open_clip.add_model_config(folder)
     torch.manual_seed(0)
     torch.save(open_clip.create_model("tiny-test").state_dict(), folder / "w.pt")
+    openai = {"mean": OPENAI_DATASET_MEAN, "std": OPENAI_DATASET_STD}
+    said = {"model_cfg": config, "preprocess_cfg": openai}
+    (folder / "open_clip_config.json").write_text(json.dumps(said))
     return f"open_clip:tiny-test/{folder}/w.pt"
 
 

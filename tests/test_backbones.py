@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 
 import clip
 import pytest
@@ -108,7 +107,7 @@ def test_a_file_that_is_no_clip(tmp_path, content):
         torch.save(content, file)
     else:
         file.write_bytes(content)
-    with pytest.raises(ValueError, match="wrong.pt is not a CLIP in OpenAI's format"):
+    with pytest.raises(ValueError, match="wrong.pt (is not|holds)"):
         backbones.load(str(file))
 
 
@@ -116,7 +115,7 @@ def test_a_truncated_file(tmp_path, tiny_clip):
     file = tmp_path / "half.pt"
     data = Path(tiny_clip).read_bytes()
     file.write_bytes(data[: len(data) // 2])
-    with pytest.raises(ValueError, match="half.pt is not a CLIP"):
+    with pytest.raises(ValueError, match="half.pt is not a file of weights"):
         backbones.load(str(file))
 
 
@@ -172,8 +171,7 @@ def test_open_clip_from_a_local_file(tiny_open_clip):
 def test_a_model_that_gives_tokens_is_refused(monkeypatch):
     import open_clip
 
-    model = SimpleNamespace(visual=SimpleNamespace(output_tokens=True))
-    monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: model)
+    monkeypatch.setattr(open_clip, "create_model", None)  # refused before anything is downloaded
     with pytest.raises(ValueError, match="coca_ViT-B-32 gives tokens beside its features"):
         backbones.load("open_clip:coca_ViT-B-32/laion2b_s13b_b90k")
 

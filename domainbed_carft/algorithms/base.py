@@ -59,14 +59,16 @@ class CLIPAlgorithm(Algorithm):
         class_names = _class_names(hparams, data, num_classes)
         self.class_names = class_names  # as in the prompts
         templates = None if class_names is None else context_templates(hparams, data)
-        backbone = backbones.load(hparams["clip_backbone"])
+        backbone = backbones.load(*backbones.of_knobs(hparams))
         self.input = ClipInput(
             backbone.resolution,
             hparams["clip_input"],
             clip_mean=backbone.mean,
             clip_std=backbone.std,
         )
-        self.encoder = encoders.ImageEncoder(backbone.visual, hparams["clip_precision"])
+        self.encoder = encoders.ImageEncoder(
+            backbone.visual, hparams["clip_precision"], hparams["clip_dropout"]
+        )
         self.logit_scale = backbone.logit_scale
         self.can_predict = class_names is not None
         if class_names is not None:
@@ -74,6 +76,7 @@ class CLIPAlgorithm(Algorithm):
             provenance.note(
                 weights=hparams["clip_backbone"],
                 weights_sha256=backbones.weights_hash(backbone),
+                **backbones.facts(backbone),  # which the weights do not tell
                 templates=len(templates),
                 templates_sha256=provenance.sha256_of(*templates),
                 class_names_sha256=provenance.sha256_of(*class_names),

@@ -38,8 +38,11 @@ class _Probing(CLIPAlgorithm):
     def _look(self, minibatches):
         self._check_trainable()
         images, labels = self._join(minibatches)
+        was_training = self.encoder.training
+        self.encoder.eval()  # without dropout: what is remembered is no random view
         with torch.no_grad():
             self.seen.add(self.encoder, images, labels)
+        self.encoder.train(was_training)
         return {"probe_images": float(len(self.seen))}
 
     def _fit(self):
@@ -220,7 +223,9 @@ class CLIP_FLYP(CLIPAlgorithm):
     """
 
     def _prepare(self, backbone, templates, class_names):
-        self.text = TextEncoder(backbone, self.hparams["clip_precision"])
+        self.text = TextEncoder(
+            backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]
+        )
         self.text.requires_grad_(True)
         self.made_of = None  # which weights the head was made of
         self.seed = torch.initial_seed()

@@ -94,8 +94,8 @@ class Prober:
 
     def zero_shot(self, run, i, keys):
         """Return f_0(x) of images of environment i, each computed once in a sweep."""
-        knobs = ("clip_backbone", "clip_precision", "clip_input", "clip_transform")
-        key = (*(run.hparams[knob] for knob in knobs), run.args["dataset"], i)
+        knobs = [run.hparams[f"clip_{knob}"] for knob in ("precision", "input", "transform")]
+        key = (*backbones.of_knobs(run.hparams), *knobs, run.args["dataset"], i)
         if key not in self.before:
             every = range(len(run.dataset[i]))
             self.before[key] = self.features(run.zero_shot, run.dataset[i], every, "zero-shot")
@@ -107,9 +107,9 @@ class Prober:
         # differ could not be compared otherwise.
         templates = context_templates({**run.hparams, "clip_contexts": "auto"}, run.description)
         names = run.algorithm.class_names
-        key = (run.hparams["clip_backbone"], *names, *templates, json.dumps(groups))
+        key = (*backbones.of_knobs(run.hparams), *names, *templates, json.dumps(groups))
         if key not in self.weights:
-            backbone = backbones.load(run.hparams["clip_backbone"])
+            backbone = backbones.load(*backbones.of_knobs(run.hparams))
             found = {}
             for group, values in groups.items():
                 flat = [phrase for phrases in values.values() for phrase in phrases]

@@ -18,6 +18,7 @@ from ..base.messages import unknown
 from ..contract import record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
+from ..models import backbones
 
 SAVED = (
     "args",
@@ -83,7 +84,8 @@ def load(path, data_dir=None):
         raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
     # Knobs that came after the model was saved have their defaults, which are what it had.
     hparams = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
-    hparams.update(saved["model_hparams"], data_augmentation=False)
+    own = backbones.knobs_before(saved["model_hparams"])
+    hparams.update(own, data_augmentation=False)
     cls = getattr(host_algorithms, args["algorithm"])
     cls_data = host_datasets.get_dataset_class(args["dataset"])
     dataset = cls_data(data_dir or args["data_dir"], args["test_envs"], hparams)
@@ -93,7 +95,7 @@ def load(path, data_dir=None):
     return Run(
         path=path,
         args=args,
-        hparams=saved["model_hparams"],
+        hparams=own,
         dataset=dataset,
         description=describe.describe(hparams),
         algorithm=algorithm,

@@ -83,6 +83,26 @@ def transform(value):
     return None if right else "'host', 'clip' or 'clip@PIXELS'"
 
 
+def six_numbers(value):
+    """Return the six numbers of a value of clip_input_norm, as floats; None where it has others."""
+    try:
+        numbers = tuple(float(part) for part in value.split(","))
+    except (AttributeError, ValueError):
+        return None
+    right = len(numbers) == 6 and all(map(math.isfinite, numbers)) and min(numbers[3:]) > 0
+    return numbers if right else None
+
+
+def input_norm(value):
+    """The rule of clip_input_norm."""
+    if value in ("auto", "openai", "imagenet", "inception") or six_numbers(value):
+        return None
+    return (
+        "'auto', 'openai', 'imagenet', 'inception', or six numbers as a text "
+        "'0.5,0.5,0.5,0.5,0.5,0.5': mean, then deviation (> 0) of red, green and blue"
+    )
+
+
 # Knobs of the host that our algorithms heed; only their values are checked.
 HOST_RULES = {"batch_size": number(1, whole=True)}
 
@@ -113,6 +133,9 @@ def shared(dataset):
     raw = dataset in ("RotatedMNIST", "ColoredMNIST")  # images in [0, 1]
     return {
         "clip_backbone": Knob("embedded" if small else "ViT-B/16", text("a non-empty text", False)),
+        "clip_input_norm": Knob("auto", input_norm),
+        "clip_activation": Knob("auto", one_of("auto", "gelu", "quick_gelu")),
+        "clip_dropout": Knob(False, truth),
         "clip_precision": Knob("auto", one_of(*PRECISIONS)),
         "clip_frozen_precision": Knob("auto", one_of(*PRECISIONS)),
         "clip_contexts": Knob("auto", text("a non-empty text", False)),

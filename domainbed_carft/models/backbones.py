@@ -1,27 +1,24 @@
 """CLIPs: loaded by name, their prompts encoded, their weights told apart.
 
-The only file that loads models of ``clip`` or ``open_clip``; both are imported when first needed.
+How each form of weights is written is in docs/weights.md. Only this package of modules loads models
+of ``clip`` or ``open_clip``; both are imported when first needed.
 """
 
-import contextlib
 import hashlib
 import os
-import warnings
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from ..base import files
-from ..base.assets import ASSETS
-from ..base.messages import is_weights_file, unknown
-from ..method.preprocess import CLIP_MEAN, CLIP_STD
+from . import huggingface, openai, openclip, pretrained, weights
 from .encoders import encode_text
+from .hub import repository
+from .openai import EMBEDDED as EMBEDDED  # for those who ask where it lies
 
-EMBEDDED = ASSETS / "digitclip.pt"
+RUN = "model.pkl"  # of DomainBed's train
 
 
 @dataclass
@@ -36,165 +33,244 @@ class Backbone:
     mean: tuple  # of the normalisation that visual expects
     std: tuple
     short_texts: bool = False  # its text encoder takes ids without the padding (see encode_text)
+    interpolation: str = "bicubic"  # of its own resizing: "bicubic" or "bilinear"
+    resize_mode: str = "shortest"  # "shortest", "longest" or "squash" (pretrained.Training)
 
 
-def load(name):
+def load(name, input_norm="auto", activation="auto"):
     """Load a CLIP by the name that the knob ``clip_backbone`` takes.
 
     Args:
-        name: "embedded"; an OpenAI name ("ViT-B/16"); the path of a file in OpenAI's format; or
-            "open_clip:MODEL/TAG", where TAG is one of open_clip's or the path of a file.
+        name: "embedded"; an OpenAI name ("ViT-B/16"); "open_clip:MODEL/TAG", or
+            "open_clip:MODEL/PATH" for a file of weights of that architecture; the path of a file in
+            OpenAI's format; the path of a folder of open_clip or Hugging Face, or of a run of ours;
+            "hf-hub:ORG/NAME"; or "NAME+PATH", for the image encoder in a file with the texts of
+            one of the others.
+        input_norm, activation: the knobs clip_input_norm and clip_activation: what the weights
+            were trained with, where it is not to be what they say themselves.
 
     Raises:
-        FileNotFoundError: weights that are not there and could not be downloaded; says which file,
-            where it is looked for and where it comes from.
-        ValueError: an unknown name (with near matches), or a file that is no CLIP.
+        FileNotFoundError: weights or tokens that are not there and could not be downloaded; says
+            which file, where it is looked for and where it comes from.
+        ImportError: a package that this form of weights needs; says how to install it.
+        ValueError: an unknown name (with near matches); a file that is no CLIP; weights that
+            nothing says enough about, with the knobs that would.
     """
-    if name.startswith("open_clip:"):
-        return _load_open_clip(name.removeprefix("open_clip:"))
-    return _load_openai(name)
-
-
-def _load_openai(name):
-    clip = _import_clip()
-    if name == "embedded":
-        path = str(EMBEDDED)
-    elif name in clip.available_models():
-        path = _openai_file(clip, name)
-    else:
-        path = os.path.expanduser(name)
-        if not os.path.isfile(path):
-            if is_weights_file(name):
-                raise FileNotFoundError(
-                    f"No weights file {path} (clip_backbone). It takes a file in OpenAI's format, "
-                    f"or one of {', '.join(_names(clip))}."
-                )
-            raise ValueError(unknown("clip_backbone", name, _names(clip)))
-    try:
-        with warnings.catch_warnings():  # torch's notices on JIT archives, which OpenAI's files are
-            warnings.simplefilter("ignore")
-            model = _read_openai(clip, path, rounded=name == "embedded")
-    except Exception as e:  # whatever a file that is none does to torch.load and clip
-        raise ValueError(
-            f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: "
-            f"{str(e).splitlines()[0] if str(e) else 'no further reason'}"
-        ) from e
+    base, encoder = _split(name)
+    if encoder is not None:
+        backbone = load(base, input_norm, activation)
+        _take_image_encoder(backbone, os.path.expanduser(encoder), base)
+        return backbone
+    if run := _run_of(name):
+        return _load_run(run, input_norm, activation)
+    model, tokenize, training = _load(name, pretrained.of_knobs(input_norm, activation))
+    size = getattr(model.visual, "input_resolution", None) or model.visual.image_size
     return Backbone(
         visual=model.visual,
         text=model,
-        tokenize=lambda texts: clip.tokenize(texts, context_length=model.context_length),
-        logit_scale=float(model.logit_scale.detach().exp()),
-        resolution=model.visual.input_resolution,
-        mean=CLIP_MEAN,
-        std=CLIP_STD,
-        short_texts=_takes_short_texts(model),
-    )
-
-
-def _read_openai(clip, path, rounded=False):
-    """Return the CLIP in a file in OpenAI's format, fp32, in eval mode.
-
-    A state dict is read here: clip as OpenAI has it on GitHub cannot. Only a JIT archive, as
-    OpenAI's own weights are, is left to clip.load.
-
-    Args:
-        rounded: whether the values are rounded to fp16, as clip.load does.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # a JIT archive, or no weights at all, which clip.load then says
-        state = None
-    if not isinstance(state, dict):
-        return clip.load(path, device="cpu", jit=False)[0].float().eval()
-    model = clip.model.build_model(dict(state)).float().eval()
-    if not rounded:
-        model.load_state_dict({k: v.float() for k, v in state.items()}, strict=False)
-    return model
-
-
-@torch.no_grad()
-def _takes_short_texts(model):
-    """Whether a CLIP in OpenAI's format encodes fewer ids than it has positions."""
-    try:
-        model.encode_text(torch.tensor([[0, 1]]))
-    except RuntimeError:  # clip as OpenAI has it on GitHub adds all positions, clip-anytorch some
-        return False
-    return True
-
-
-def _import_clip():
-    with warnings.catch_warnings():  # pkg_resources' notice of its own end
-        warnings.simplefilter("ignore")
-        import clip
-    if not hasattr(clip, "available_models"):
-        raise ImportError(
-            f"The package 'clip' at {clip.__file__} is not OpenAI's: pip uninstall clip; "
-            "pip install --force-reinstall clip-anytorch"
-        )
-    return clip
-
-
-def _names(clip):
-    return ["embedded", *clip.available_models(), "open_clip:MODEL/TAG"]
-
-
-def _openai_file(clip, name):
-    """Return the path of OpenAI's weights in clip's own cache, downloading them if need be."""
-    url = clip.clip._MODELS[name]
-    folder = Path("~/.cache/clip").expanduser()
-    try:
-        with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that is read-only, but has the file
-                folder.mkdir(parents=True, exist_ok=True)
-                # clip writes to the file itself: jobs of a sweep must not do so side by side
-                stack.enter_context(files.alone(folder / os.path.basename(url)))
-            return clip.clip._download(url, str(folder))
-    except (OSError, RuntimeError) as e:  # no network, no right to write, a broken download
-        raise FileNotFoundError(
-            f"The weights of {name} are not at {folder / os.path.basename(url)} and could not be "
-            f"downloaded ({e}). Get {url} on a machine with a network, and put it there, or give "
-            "its path as clip_backbone."
-        ) from e
-
-
-def _load_open_clip(name):
-    import open_clip
-
-    model_name, _, tag = name.partition("/")
-    tag = os.path.expanduser(tag)
-    if model_name not in open_clip.list_models():
-        raise ValueError(unknown("open_clip model", model_name, open_clip.list_models()))
-    tags = open_clip.list_pretrained_tags_by_model(model_name)
-    if tag not in tags and not os.path.isfile(tag):
-        raise ValueError(unknown(f"weights of open_clip's {model_name}", tag, [*tags, "a file"]))
-    # open_clip only warns where weights want OpenAI's activation and the model has another
-    quick = tag in tags and open_clip.get_pretrained_cfg(model_name, tag).get("quick_gelu", False)
-    try:
-        model = open_clip.create_model(
-            model_name, pretrained=tag, precision="fp32", device="cpu", force_quick_gelu=quick
-        )
-    except (OSError, RuntimeError) as e:
-        raise FileNotFoundError(
-            f"The weights {tag} of open_clip's {model_name} could not be loaded or downloaded "
-            f"({type(e).__name__}: {e}). Download them once on a machine with a network, with "
-            f"open_clip.create_model({model_name!r}, pretrained={tag!r}), or give a file: "
-            f"clip_backbone=open_clip:{model_name}/PATH"
-        ) from e
-    if getattr(model.visual, "output_tokens", False):
-        raise ValueError(
-            f"open_clip's {model_name} gives tokens beside its features, as CoCa does: it cannot "
-            "be a clip_backbone"
-        )
-    size = model.visual.image_size
-    return Backbone(
-        visual=model.visual.eval(),
-        text=model.eval(),
-        tokenize=open_clip.get_tokenizer(model_name),
+        tokenize=tokenize,
         logit_scale=float(model.logit_scale.detach().exp()),
         resolution=size if isinstance(size, int) else size[0],
-        mean=tuple(model.visual.image_mean or CLIP_MEAN),
-        std=tuple(model.visual.image_std or CLIP_STD),
+        mean=training.mean,
+        std=training.std,
+        short_texts=openai.takes_short_texts(model) if _is_openai(model) else False,
+        interpolation=training.interpolation,
+        resize_mode=training.resize_mode,
     )
+
+
+def of_knobs(hparams):
+    """Return the arguments of :func:`load` in knobs; those of older runs have fewer of them."""
+    names = ("clip_backbone", "clip_input_norm", "clip_activation")
+    return tuple(hparams.get(name, "auto") for name in names)
+
+
+def knobs_before(hparams):
+    """Return a run's knobs, those of runs from before clip_input_norm with what these were then.
+
+    A file was taken to have OpenAI's normalisation, and its architecture's own activation: weights
+    that were trained under that must be read under it.
+    """
+    if "clip_input_norm" in hparams:
+        return hparams
+    name = hparams.get("clip_backbone", "")
+    then = {"clip_input_norm": "openai", "clip_activation": "quick_gelu"}
+    if (spec := _open_clip(name)) is not None:
+        import open_clip
+
+        model, _, tag = spec.partition("/")
+        if tag in open_clip.list_pretrained_tags_by_model(model):
+            return hparams
+        if not (open_clip.get_model_config(model) or {}).get("quick_gelu"):
+            then["clip_activation"] = "gelu"
+    elif name == "embedded" or name in openai.import_clip().available_models():
+        return hparams
+    return {**then, **hparams}
+
+
+def resizing(name):
+    """Return (interpolation, resize mode) of a CLIP's own way to its size; loads no weights.
+
+    Where nothing says it, it is OpenAI's, ("bicubic", "shortest"). See pretrained.Training.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load`, where the name alone tells.
+    """
+    base, encoder = _split(name)
+    if encoder is not None:
+        return resizing(base)
+    if run := _run_of(name):
+        return resizing(_read_run(run)[0]["clip_backbone"])
+    found = pretrained.Training()
+    if (spec := _open_clip(name)) and not _folder(name):
+        found = openclip.training_of(spec, found)
+    elif folder := _folder(name):
+        found = _room(folder).training_of_folder(folder)
+    return found.interpolation or "bicubic", found.resize_mode or "shortest"
+
+
+def _load(name, given):
+    folder = _folder(name)
+    if folder:
+        return _room(folder).load_folder(folder, name, given)
+    if spec := _open_clip(name):
+        return openclip.load(spec, given)
+    return openai.load(name, given)
+
+
+def _open_clip(name):
+    """Return what comes after "open_clip:", or None."""
+    return name.removeprefix("open_clip:") if name.startswith("open_clip:") else None
+
+
+def _folder(name):
+    """Return the folder of a name that means one, downloaded if need be; None for other names."""
+    name = name.removeprefix("open_clip:")
+    if name.startswith("hf-hub:"):
+        return repository(name.removeprefix("hf-hub:"))
+    path = os.path.expanduser(name.removeprefix("local-dir:"))
+    if os.path.isdir(path):
+        return path
+    if name.startswith("local-dir:"):
+        raise FileNotFoundError(f"No folder {path} (clip_backbone)")
+    return None
+
+
+def _room(folder):
+    """Return the module that loads a folder."""
+    if os.path.isfile(os.path.join(folder, pretrained.CONFIG)):
+        return openclip
+    if os.path.isfile(os.path.join(folder, "config.json")):
+        return huggingface
+    raise ValueError(
+        f"The folder {folder} (clip_backbone) has none of {pretrained.CONFIG} (open_clip), "
+        f"config.json (Hugging Face), {RUN} (a run of ours), but "
+        f"{', '.join(sorted(os.listdir(folder))[:5]) or 'nothing'}"
+    )
+
+
+def _is_openai(model):
+    return type(model).__module__.partition(".")[0] == "clip"
+
+
+def _split(name):
+    """Return (base, path) of "BASE+PATH"; (name, None) of other names, paths with a + included."""
+    if "+" not in name or os.path.exists(_path_in(name)):
+        return name, None
+    signs = [i for i, sign in enumerate(name) if sign == "+"]
+    there = [i for i in signs if os.path.exists(os.path.expanduser(name[i + 1 :]))]
+    at = (there or signs)[0]
+    return name[:at], name[at + 1 :]
+
+
+def _path_in(name):
+    """Return the path within a name, with or without the architecture before it."""
+    if spec := _open_clip(name):
+        name = spec.partition("/")[2]
+    return os.path.expanduser(name.removeprefix("local-dir:"))
+
+
+# the image encoder of one file with the texts of another
+
+
+def _take_image_encoder(backbone, path, base):
+    """Give a backbone the image encoder that a file has, alone or in a larger model."""
+    tensors, _ = weights.read(path)
+    wanted = backbone.visual.state_dict()
+    if any(".vision_model." in f".{name}" for name in tensors):  # of Hugging Face
+        inner = weights.within(tensors, "vision_model", path)
+        tensors = huggingface.renamed(inner, siglip=any(k.startswith("trunk.") for k in wanted))
+    tensors = weights.image_encoder(tensors, wanted, f"{path} (for the texts of {base})")
+    weights.fill(backbone.visual, tensors, path, f"the image encoder of {base}")
+
+
+# a run of ours
+
+
+def _run_of(name):
+    """Return the model file of a name that means a run, or None."""
+    path = os.path.expanduser(name)
+    if os.path.isfile(os.path.join(path, RUN)):
+        return os.path.join(path, RUN)
+    return path if path.endswith(".pkl") else None
+
+
+def _read_run(path):
+    """Return (knobs, {name: tensor}) of a run's model file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a file of something else, or of an algorithm that has no CLIP of ours.
+    """
+    tensors, rest = weights.read(path)
+    hparams = rest.get("model_hparams")
+    if not isinstance(hparams, dict) or "clip_backbone" not in hparams:
+        algorithm = (rest.get("args") or {}).get("algorithm", "something else")
+        raise ValueError(
+            f"{path} is a model of {algorithm}, which has no image encoder of this package"
+        )
+    return hparams, tensors
+
+
+def _load_run(path, input_norm, activation):
+    """Load the image encoder of a run's model, with the texts of its own backbone.
+
+    Where the run has trained the texts, too, as CLIP_FLYP does, they are the run's.
+    """
+    hparams, tensors = _read_run(path)
+    name, *own = of_knobs(knobs_before(hparams))
+    asked = (input_norm, activation)
+    given = [theirs if mine == "auto" else mine for mine, theirs in zip(asked, own)]
+    try:
+        backbone = load(name, *given)
+    except FileNotFoundError as e:
+        raise FileNotFoundError(f"{path} was trained from the weights {name}: {e}") from e
+    parts = {
+        part: {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
+        for part in ("encoder.visual.", "text.model.")
+    }
+    weights.fill(backbone.visual, parts["encoder.visual."], path, f"the image encoder of {name}")
+    if parts["text.model."]:
+        image = {f"visual.{k}": v for k, v in backbone.visual.state_dict().items()}
+        weights.fill(backbone.text, {**image, **parts["text.model."]}, path, f"the texts of {name}")
+        backbone.logit_scale = float(backbone.text.logit_scale.detach().exp())
+    return backbone
+
+
+def facts(backbone):
+    """Return what decides a CLIP's features beside its weights, as {name: plain value}.
+
+    The activations are those of its modules: "GELU", "GELU(tanh)", "QuickGELU", joined by " + ".
+    """
+    modules = (*backbone.visual.modules(), *backbone.text.modules())
+    tanh = {m: "(tanh)" * (getattr(m, "approximate", "") == "tanh") for m in modules}
+    kinds = {f"{type(m).__name__}{end}" for m, end in tanh.items()}
+    return {
+        "resolution": backbone.resolution,
+        "mean": list(backbone.mean),
+        "std": list(backbone.std),
+        "activation": " + ".join(sorted(kind for kind in kinds if "GELU" in kind)),
+    }
 
 
 @torch.no_grad()

@@ -14,21 +14,22 @@ class ImageEncoder(nn.Module):
         visual: the encoder; its weights stay in the precision they have (fp32 masters).
         precision: "fp32"; "bf16" or "fp16" for autocast; "auto": on a GPU bf16 where it has it,
             else fp16; fp32 on a CPU.
+        dropout: whether dropout and stochastic depth (DropPath) of the architecture are active in
+            training.
 
-    BatchNorm layers (CLIP's ResNets) always use the statistics of pre-training, in training too:
-    else the model would differ from zero-shot CLIP before the first step.
+    Without dropout, it computes the same in training and in evaluation: else the model would differ
+    from zero-shot CLIP before the first step. BatchNorm layers (CLIP's ResNets) use the statistics
+    of pre-training in any case.
     """
 
-    def __init__(self, visual, precision="auto"):
+    def __init__(self, visual, precision="auto", dropout=False):
         super().__init__()
         self.visual = visual
-        self.precision = precision
+        self.precision, self.dropout = precision, dropout
 
     def train(self, mode=True):
         super().train(mode)
-        for module in self.visual.modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.eval()
+        _train_part(self.visual, mode and self.dropout)
         return self
 
     def forward(self, x):
@@ -41,21 +42,34 @@ class TextEncoder(nn.Module):
 
     Args:
         backbone: its text model is taken over, not copied; the image encoder in it is left out.
-        precision: as in ImageEncoder.
+        precision, dropout: as in ImageEncoder.
     """
 
-    def __init__(self, backbone, precision="auto"):
+    def __init__(self, backbone, precision="auto", dropout=False):
         super().__init__()
-        self.model, self.precision = backbone.text, precision
+        self.model, self.precision, self.dropout = backbone.text, precision, dropout
         self.short = backbone.short_texts
         # OpenAI's encode_text asks the image encoder's first layer for its type.
         self.model.visual = nn.Module()
         self.model.visual.conv1 = nn.Module()
         self.model.visual.conv1.register_buffer("weight", torch.zeros(0), persistent=False)
 
+    def train(self, mode=True):
+        super().train(mode)
+        _train_part(self.model, mode and self.dropout)
+        return self
+
     def forward(self, tokens):
         with autocast(self.precision, tokens.device):
             return encode_text(self.model, tokens, self.short).float()
+
+
+def _train_part(tower, mode):
+    """Set a tower's training mode; BatchNorm layers stay in evaluation."""
+    tower.train(mode)
+    for module in tower.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 def encode_text(model, tokens, short):

@@ -1,0 +1,232 @@
+"""CLIPs in OpenAI's format: by OpenAI's names, or files of that layout."""
+
+import contextlib
+import os
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..base import files
+from ..base.assets import ASSETS
+from ..base.messages import is_weights_file, unknown
+from . import pretrained, weights
+
+EMBEDDED = ASSETS / "digitclip.pt"
+VOCABULARY = 49408  # tokens of OpenAI's tokenizer
+# Whole numbers that OpenAI's archives have among their weights, and that open_clip never writes.
+MARKS = ("input_resolution", "context_length", "vocab_size")
+
+
+def load(name, given):
+    """Return (model in fp32, tokenize, Training) of a CLIP in OpenAI's format.
+
+    Args:
+        name: "embedded", an OpenAI name, or a path.
+        given: Training of the knobs, which goes first.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`backbones.load`.
+    """
+    clip = import_clip()
+    path = _path(clip, name)
+    tensors, _ = weights.read(path)
+    theirs = all(mark in tensors for mark in MARKS)
+    tensors = {k: v for k, v in tensors.items() if k not in MARKS}
+    if name == "embedded" or name in clip.available_models():
+        training = given.over(pretrained.OPENAI)
+    else:
+        tensors = weights.within(tensors, "visual", path) or tensors
+        _check_layout(tensors, path)
+        if theirs:
+            training = given.over(pretrained.OPENAI)
+        else:
+            like = _alike(tensors)
+            training = pretrained.require(given.over(pretrained.of_tags(*like)), path, like)
+    model = _build(clip, tensors, path)
+    set_activation(model, training.activation)
+    return model, lambda texts: clip.tokenize(texts, context_length=model.context_length), training
+
+
+def import_clip():
+    """Return OpenAI's package; the one that is called "clip" on the package index is another.
+
+    Raises:
+        ImportError: that other one is installed.
+    """
+    with warnings.catch_warnings():  # pkg_resources' notice of its own end
+        warnings.simplefilter("ignore")
+        import clip
+    if not hasattr(clip, "available_models"):
+        raise ImportError(
+            f"The package 'clip' at {clip.__file__} is not OpenAI's: pip uninstall clip; "
+            "pip install --force-reinstall clip-anytorch"
+        )
+    return clip
+
+
+def names():
+    """Return the names that stand for weights by themselves, and how the others are written."""
+    others = ("open_clip:MODEL/TAG", "hf-hub:ORG/NAME", "a file or a folder (docs/weights.md)")
+    return ["embedded", *import_clip().available_models(), *others]
+
+
+def _path(clip, name):
+    if name == "embedded":
+        return str(EMBEDDED)
+    if name in clip.available_models():
+        return _downloaded(clip, name)
+    path = os.path.expanduser(name)
+    if not os.path.isfile(path):
+        if is_weights_file(name):
+            raise FileNotFoundError(
+                f"No weights file {path} (clip_backbone). It takes a file or a folder of weights, "
+                f"or one of {', '.join(names())}."
+            )
+        raise ValueError(unknown("clip_backbone", name, names()))
+    return path
+
+
+def _downloaded(clip, name):
+    """Return the path of OpenAI's weights in clip's own cache, downloading them if need be."""
+    url = clip.clip._MODELS[name]
+    folder = Path("~/.cache/clip").expanduser()
+    try:
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # a folder that is read-only, but has the file
+                folder.mkdir(parents=True, exist_ok=True)
+                # clip writes to the file itself: jobs of a sweep must not do so side by side
+                stack.enter_context(files.alone(folder / os.path.basename(url)))
+            return clip.clip._download(url, str(folder))
+    except (OSError, RuntimeError) as e:  # no network, no right to write, a broken download
+        raise FileNotFoundError(
+            f"The weights of {name} are not at {folder / os.path.basename(url)} and could not be "
+            f"downloaded ({e}). Get {url} on a machine with a network, and put it there, or give "
+            "its path as clip_backbone."
+        ) from e
+
+
+def _check_layout(tensors, path):
+    """Refuse what OpenAI's code would build wrongly, or not at all; say how it is written.
+
+    Raises:
+        ValueError: another layout, another vocabulary, heads that are not 64 channels wide.
+    """
+    wrong = f"{path} is not a CLIP in OpenAI's format (clip_backbone): "
+    by_model = "write open_clip:MODEL/PATH, with one of open_clip's models and this path"
+    if any(".vision_model." in f".{k}" for k in tensors):
+        raise ValueError(
+            f"{wrong}these are names of Hugging Face. Give the folder that has config.json beside "
+            "the weights; or NAME+PATH, for the image encoder alone with the texts of NAME"
+        )
+    if any(k.startswith(("visual.trunk.", "text.")) for k in tensors):
+        raise ValueError(f"{wrong}these are names of open_clip; {by_model}")
+    if "token_embedding.weight" not in tensors or "text_projection" not in tensors:
+        raise ValueError(
+            f"{wrong}it has no text tower, but {', '.join(list(tensors)[:3])}. An image encoder "
+            "alone is written NAME+PATH, where NAME is the CLIP whose texts go with it"
+        )
+    rows = len(tensors["token_embedding.weight"])
+    if rows != VOCABULARY:
+        raise ValueError(
+            f"{wrong}it has {rows} tokens, and OpenAI's tokenizer {VOCABULARY}; {by_model}"
+        )
+    if heads := _other_heads(tensors):
+        raise ValueError(
+            f"{wrong}its heads are not 64 channels wide if it is open_clip's {heads[0]}; {by_model}"
+        )
+
+
+def _build(clip, tensors, path):
+    """Return clip's own model with these weights, in fp32; its builder would round them to fp16."""
+    try:
+        with torch.random.fork_rng(devices=[]):  # its random start is of no use to anybody
+            model = clip.model.build_model(dict(tensors)).float()
+    except (KeyError, RuntimeError, IndexError, TypeError) as e:
+        reason = str(e).splitlines()[0] if str(e) else "no further reason"
+        raise ValueError(
+            f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: {reason}"
+        ) from e
+    weights.fill(model, tensors, path, "a CLIP in OpenAI's format")
+    return model.eval()
+
+
+def set_activation(tower, activation):
+    """Replace the activations of a tower by "gelu", "gelu_tanh" or "quick_gelu"."""
+    for module in list(tower.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.GELU) or type(child).__name__ == "QuickGELU":
+                setattr(module, name, ACTIVATIONS[activation](child))
+
+
+def _quick(child):
+    if type(child).__name__ == "QuickGELU":
+        return child
+    return import_clip().model.QuickGELU()
+
+
+ACTIVATIONS = {
+    "gelu": lambda _: nn.GELU(),
+    "gelu_tanh": lambda _: nn.GELU(approximate="tanh"),
+    "quick_gelu": _quick,
+}
+
+
+def takes_short_texts(model):
+    """Whether a CLIP encodes fewer ids than it has positions, from the first on."""
+    try:
+        with torch.no_grad():
+            model.encode_text(torch.tensor([[0, 1]]))
+    except RuntimeError:  # clip as OpenAI has it on GitHub adds all positions, clip-anytorch some
+        return False
+    return True
+
+
+def _shape(tensors):
+    """Return (image tower, text tower) of weights: layers, width, patch; layers, width."""
+    text = len({k.split(".")[2] for k in tensors if k.startswith("transformer.resblocks.")})
+    width = len(tensors["ln_final.weight"]) if "ln_final.weight" in tensors else None
+    conv = tensors["visual.conv1.weight"] if "visual.conv1.weight" in tensors else torch.zeros(0)
+    if "visual.proj" in tensors:
+        blocks = {k.split(".")[3] for k in tensors if k.startswith("visual.transformer.resblocks.")}
+        return (len(blocks), len(conv), conv.shape[-1]), (text, width)
+    stages = [
+        len({k.split(".")[2] for k in tensors if k.startswith(f"visual.layer{i}.")})
+        for i in (1, 2, 3, 4)
+    ]
+    first = tensors.get("visual.layer1.0.conv1.weight", torch.zeros(0))
+    return (tuple(stages), len(first), None), (text, width)
+
+
+def _alike(tensors):
+    """Return open_clip's architectures that have these layers and widths, in OpenAI's layout."""
+    import open_clip
+
+    found = []
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        image, text = config["vision_cfg"], config["text_cfg"]
+        others = ("timm_model_name", "hf_model_name", "hf_tokenizer_name")
+        if config.get("custom_text") or any({**image, **text}.get(k) for k in others):
+            continue
+        layers = image.get("layers", 12)
+        layers = tuple(layers) if isinstance(layers, list) else layers
+        patch = None if isinstance(layers, tuple) else image.get("patch_size", 16)
+        shape = (layers, image.get("width", 768 if patch else 64), patch)
+        if (shape, (text.get("layers", 12), text.get("width", 512))) == _shape(tensors):
+            found.append(name)
+    return found
+
+
+def _other_heads(tensors):
+    """Return open_clip's architectures of this shape whose heads are not 64 channels wide."""
+    import open_clip
+
+    configs = {name: open_clip.get_model_config(name) for name in _alike(tensors)}
+    return [
+        name
+        for name, config in configs.items()
+        if config["vision_cfg"].get("head_width", 64) != 64
+        or config["text_cfg"].get("heads", 8) * 64 != config["text_cfg"].get("width", 512)
+    ]

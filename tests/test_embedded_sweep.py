@@ -134,6 +134,19 @@ def test_confirmation(tmp_path, monkeypatch, answer, n):
     assert len(list(tmp_path.iterdir())) == n
 
 
+def test_without_a_terminal_nobody_is_asked(tmp_path, monkeypatch, capsys):
+    def nobody(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    flags = "launch --datasets Debug28 --algorithms ERM --data_dir d --command_launcher dummy"
+    with pytest.raises(SystemExit) as stop:
+        sweep.main([*flags.split(), "--output_dir", str(tmp_path / "o")])
+    assert stop.value.code == 2
+    assert "carft sweep: error: there is no terminal" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
@@ -141,6 +154,7 @@ def test_confirmation(tmp_path, monkeypatch, answer, n):
         ("--algorithms erm", "Unknown algorithm 'erm': did you mean ERM?"),
         ("--command_launcher locl", "Unknown command launcher 'locl': did you mean local"),
         ("--hparams {", "--hparams must be a JSON object"),
+        ("--steps 0", "--steps must be at least 1, got 0"),
         ("--task domain_adaptation", "needs DomainBed itself"),
     ],
 )

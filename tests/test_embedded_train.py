@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from domainbed import algorithms, datasets
-from domainbed.lib import misc
+from domainbed.lib import display, misc
 from domainbed.lib.run_folder import RunFolder
 from domainbed.scripts import train
 from tqdm import tqdm
@@ -114,7 +114,18 @@ def test_records_have_the_hosts_keys_and_the_splits_sizes(tmp_path, capsys):
     header, *rows = out.splitlines()[-4:]
     assert header.split() == sorted({*accs, *values, "step", "epoch", "step_time", "mem_gb"})
     assert [len(row.split()) for row in rows] == [len(header.split())] * 3
-    assert out in capsys.readouterr().out
+    # on the terminal: no columns of DomainBed, but accuracies of the splits that people look at
+    settings, table = capsys.readouterr().out.split("\n\n")
+    assert "Data set    Noisy: a (24), b (24), c (24) images\n" in settings
+    assert "Trained on  a, c\nLeft out    b\n" in settings
+    assert "resnet18" not in settings and "batch_size=8 (default 32)" in settings
+    _, title, *rows = table.splitlines()
+    assert title.split() == ["step", *values, "a", "b*", "c"]
+    keys = ("env0_out_acc", "env1_in_acc", "env2_out_acc")
+    assert [row.split()[-3:] for row in rows] == [
+        [f"{100 * r[k]:.1f}" for k in keys] for r in found
+    ]
+    assert [row.split()[0] for row in rows] == ["0", "3", "4"]
 
 
 def test_the_model_file_predicts_the_same(tmp_path):
@@ -225,6 +236,49 @@ def interrupted(folder, **other):
     assert (folder / "checkpoint.pt").exists()
 
 
+def test_ctrl_c_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
+    class Stopped(embedded_toy.Toy):
+        at = 5
+
+        def update(self, minibatches, unlabeled=None):
+            if self.updates == self.at:
+                raise KeyboardInterrupt
+            return super().update(minibatches)
+
+    train.main(flags(tmp_path / "whole", steps=9))
+    monkeypatch.setattr(algorithms, "Toy", Stopped)
+    folder = tmp_path / "stopped"
+    capsys.readouterr()
+    for at, said in (
+        (0, "no record yet: the same command starts over"),
+        (5, "up to step 3 are in"),
+    ):
+        monkeypatch.setattr(Stopped, "at", at)
+        with pytest.raises(SystemExit) as stop:
+            train.main(flags(folder, steps=9))
+        err = capsys.readouterr().err
+        assert stop.value.code == 130 and "Traceback" not in err
+        assert said in err and "carft train: stopped by Ctrl-C. " in err
+    assert not is_held(folder)
+    monkeypatch.setattr(Stopped, "at", None)
+    train.main(flags(folder, steps=9))
+    assert lasting(folder) == lasting(tmp_path / "whole")
+
+
+def test_knobs_that_count():
+    defaults = {"lr": 1e-3, "vit": False, "resnet18": True, "clip_backbone": "x", "clip_cache": ""}
+    defaults |= {"clip_average": "none", "clip_ema_decay": 0.9}
+    ours = {**defaults, "lr": 0.1}
+    assert display.knobs_that_count(ours, defaults) == [("lr", "0.1 (default 0.001)")]
+    ours = {**defaults, "clip_average": "ema", "vit": True}
+    assert [name for name, _ in display.knobs_that_count(ours, defaults)] == [
+        *("clip_average", "vit"),  # changed, so they are shown whatever they are
+        *("clip_ema_decay", "lr"),
+    ]
+    theirs = {"lr": 1e-3, "vit": False, "resnet18": True}  # an algorithm with a network of the host
+    assert [name for name, _ in display.knobs_that_count(theirs, theirs)] == ["lr", "resnet18"]
+
+
 def test_a_damaged_state_starts_the_run_over(tmp_path, capsys):
     train.main(flags(tmp_path / "whole", steps=9))
     folder = tmp_path / "damaged"
@@ -320,8 +374,8 @@ def test_class_balance_reaches_training_and_no_accuracy(tmp_path, monkeypatch):
     [
         ({"dataset": "Debug82"}, "Unknown data set 'Debug82': did you mean Debug28"),
         ({"algorithm": "toyy"}, "Unknown algorithm 'toyy': did you mean Toy?"),
-        ({"hparams": "{batch: 3}"}, "--hparams must be JSON"),
-        ({"hparams": "[3]"}, "--hparams must be JSON"),
+        ({"hparams": "{batch: 3}"}, "--hparams must be a JSON object"),
+        ({"hparams": "[3]"}, "--hparams must be a JSON object"),
         ({"hparams": '{"batch_size": 80}'}, "got batch_size 80 and|batch_size 80, and"),
         ({"test_envs": 3}, "--test_envs must be"),
         ({"task": "domain_adaptation"}, "needs DomainBed itself"),
@@ -329,6 +383,7 @@ def test_class_balance_reaches_training_and_no_accuracy(tmp_path, monkeypatch):
         ({"dataset": "PACS", "data_dir": "/nowhere"}, "No folder /nowhere"),
         ({"dataset": "PACS"}, "PACS needs --data_dir"),
         ({"steps": -1}, "--steps must be at least 1"),
+        ({"steps": 0}, "--steps must be at least 1, got 0"),
     ],
 )
 def test_wrong_arguments_are_refused_before_training(tmp_path, capsys, wrong, said):

@@ -18,10 +18,9 @@ def main(argv=None):
     """Run the host's own script, whose flags these are."""
     if argv is not None:
         sys.argv[1:] = argv
-    parser = host_flags.train_parser(environment=str, prog=program("train"))
     kind = find_host()[0]
-    if kind == "embedded":
-        parser.parse_args()  # help and wrong flags, before anything long is imported
+    if kind == "embedded":  # help and wrong flags, before anything long is imported
+        host_flags.train_parser(environment=str, prog=program("train")).parse_args()
     try:
         given = trainer.given(sys.argv[1:])
     except ValueError:  # the host's script says what is wrong, as it knows more flags
@@ -33,7 +32,8 @@ def main(argv=None):
             given["test_envs"] = numbered(given["test_envs"], domains_of(given))
             sys.argv[1:] = replaced(sys.argv[1:], given["test_envs"])
     except (ValueError, FileNotFoundError) as error:
-        parser.error(str(error))
+        print(f"{program('train')}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     if kind == "domainbed":
         protect_records(given)
     runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)

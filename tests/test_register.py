@@ -253,3 +253,55 @@ def test_a_host_that_cannot_be_imported_is_named(monkeypatch):
     monkeypatch.setattr(register, "register", lambda: (_ for _ in ()).throw(ImportError("no x")))
     with pytest.raises(RuntimeError, match="no x.*DOMAINBED_CARFT_HOST=embedded"):
         register.known_datasets()
+
+
+def test_a_checkout_without_init_is_a_host_and_a_folder_of_results_is_none(tmp_path):
+    write_package(tmp_path, {"__init__.py": None, "lib/__init__.py": None})
+    (tmp_path / "other" / "domainbed" / "sweep").mkdir(parents=True)
+    code = """
+        from domainbed_carft.register import find_host
+        import domainbed.algorithms as a
+        print(find_host()[0], a.CARFT.__name__)
+        """
+    assert python(code, tmp_path).stdout.split() == ["domainbed", "CARFT"]
+    code = "from domainbed_carft.register import find_host; print(find_host()[0])"
+    assert python(code, tmp_path / "other").stdout.split() == ["embedded"]
+
+
+def test_a_host_whose_modules_import_each_other_is_hooked_when_they_are_whole(tmp_path):
+    circle = "from domainbed.lib.fast_data_loader import InfiniteDataLoader\n"
+    datasets = circle + "import domainbed.algorithms\n" + textwrap.dedent(FAKE["datasets.py"])
+    write_package(tmp_path, {"datasets.py": datasets, "command_launchers.py": None})
+    for first in ("datasets", "algorithms", "lib.fast_data_loader", "hparams_registry"):
+        run = python(
+            f"""
+            import domainbed.{first}
+            import domainbed.algorithms as a, domainbed.datasets as d
+            import domainbed.hparams_registry as h
+            print(a.CARFT.__name__, d.DigitStyles.__name__, "clip_beta" in h.default_hparams(
+                "CARFT", "PACS"))
+            """,
+            tmp_path,
+        )
+        assert run.stdout.split() == ["CARFT", "DigitStyles", "True"], run.stderr
+        assert run.stderr == ""
+
+
+def test_a_hook_that_raises_is_taken_out_with_one_line_and_the_host_goes_on(fake):
+    run = python(
+        """
+        import domainbed.hparams_registry as h
+        from domainbed_carft import hooks
+        def broken(module):
+            hooks.write(module, "ours", 1)
+            raise KeyError("x")
+        hooks.hook_datasets = broken
+        import domainbed.algorithms as a, domainbed.datasets as d
+        print(hasattr(a, "CARFT"), hasattr(d, "ours"), hasattr(h.default_hparams, "__wrapped__"))
+        print(h.default_hparams("ERM", "PACS")["lr"])
+        """,
+        fake,
+    )
+    assert run.stdout.split() == ["False", "False", "False", "5e-05"], run.stderr
+    (line,) = run.stderr.strip().splitlines()
+    assert "goes on without it: the hook on domainbed.datasets failed with KeyError" in line

@@ -6,6 +6,7 @@ makes the data sets Birds and Fish, for every command of either host and the job
 Each is a folder laid out DOMAIN/CLASS/IMAGE, and is called what the folder is called.
 """
 
+import inspect
 import os
 
 from domainbed.datasets import MultipleEnvironmentImageFolder
@@ -62,4 +63,12 @@ class _UserFolder(MultipleEnvironmentImageFolder):
     FOLDER = None
 
     def __init__(self, root, test_envs, hparams):
-        super().__init__(self.FOLDER, test_envs, hparams["data_augmentation"], hparams)
+        given = {
+            "root": self.FOLDER,
+            "test_envs": test_envs,
+            "augment": hparams.get("data_augmentation", True),
+            "hparams": hparams,
+        }
+        init = super().__init__  # descendants of DomainBed take fewer of these
+        taken = inspect.signature(init).parameters
+        init(**{name: value for name, value in given.items() if name in taken})

@@ -26,6 +26,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.visual = visual
         self.precision, self.dropout = precision, dropout
+        self.train()
 
     def train(self, mode=True):
         super().train(mode)
@@ -53,6 +54,7 @@ class TextEncoder(nn.Module):
         self.model.visual = nn.Module()
         self.model.visual.conv1 = nn.Module()
         self.model.visual.conv1.register_buffer("weight", torch.zeros(0), persistent=False)
+        self.train()
 
     def train(self, mode=True):
         super().train(mode)

@@ -1,6 +1,7 @@
 """Files of weights: read without running any code, their wrappers' names taken off, put to use."""
 
 import os
+import pickle
 import re
 import warnings
 import zipfile
@@ -72,9 +73,11 @@ def _open(path):
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:  # whatever a file that is none does to torch.load
-        if code := re.findall(r"GLOBAL ([\w.]+\w)", str(e)):
+        code = re.findall(r"GLOBAL ([\w.]+\w)", str(e))
+        if code or (isinstance(e, pickle.UnpicklingError) and _is_pickle(path)):
+            what = f"Python objects{f' ({code[0]})' if code else ''}"
             raise ValueError(
-                f"{path} holds Python objects ({code[0]}), which run code when they are opened. "
+                f"{path} holds {what}, which run code when they are opened. "
                 "Only tensors are read: where the file was made, save the weights alone, "
                 "torch.save(model.state_dict(), PATH)"
             ) from e
@@ -87,6 +90,12 @@ def _is_archive(path):
         return False
     with zipfile.ZipFile(path) as file:
         return any(name.endswith("/constants.pkl") for name in file.namelist())
+
+
+def _is_pickle(path):
+    """Whether a file is a pickle and nothing more, as pickle.dump writes it."""
+    with open(path, "rb") as file:
+        return file.read(1) == b"\x80"
 
 
 def _reason(error):

@@ -1,0 +1,129 @@
+"""Draw docs/digitstyles.png, the picture of README.md, from the committed results.
+
+    python tools/readme_picture.py
+
+Left: accuracy on each style of DigitStyles when it is left out of training. Right: how much less
+often contexts are recognised after fine-tuning. The numbers are those of the newest folder of
+results/.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from domainbed_carft.register import register
+
+register()  # tools/results.py opens saved runs, which needs a host
+
+import results  # noqa: E402
+
+from domainbed_carft.base import stats  # noqa: E402
+from domainbed_carft.base.assets import ASSETS  # noqa: E402
+from domainbed_carft.records import accuracies  # noqa: E402
+from domainbed_carft.reports import plots  # noqa: E402
+
+PICTURE = Path(__file__).parents[1] / "docs" / "digitstyles.png"
+LABELS = {
+    "CLIP_ZeroShot": "zero-shot CLIP",
+    "CLIP_ERM": "CLIP_ERM, plain fine-tuning",
+    "CARFT": "CARFT",
+}
+COLOURS = {name: plots.look(name)["color"] for name in LABELS} | {"CLIP_ZeroShot": "#777777"}
+SHOWN = {"scan": (57, 148), "print": (12, 23), "sign": (13, 51), "sketch": (18, 177)}  # a 2, a 5
+GROUPS = {"source": "style", "color": "ink colour"}  # a group's name where it says too little
+LEVEL = 0.95
+
+
+def by_style(folder):
+    """Return {algorithm: array 5 x 3}: (mean, low, high) in per cent, per style and of the average.
+
+    The interval is Student's, 95 %, over trials.
+    """
+    cells = accuracies.accuracies(results.load(folder / "main" / "records"))
+    styles = range(len(results.ENVIRONMENTS))
+    found = {}
+    for name in LABELS:
+        part = cells[cells.algorithm == name]
+        values = [100 * part[part.test_env == style].accuracy for style in styles]
+        values.append(accuracies.by_trial(part, styles))
+        found[name] = np.array([stats.interval(value, LEVEL) for value in values])
+    return found
+
+
+def contexts(folder):
+    """Return {algorithm: table of the changes on the style left out, one row a context}."""
+    table = pd.read_csv(folder / "main" / "probe" / "summary.csv")
+    table = table[table.role == "target"]
+    order = table[table.algorithm == "CLIP_ERM"].sort_values("change").context
+    return {
+        name: table[table.algorithm == name].set_index("context").loc[order]
+        for name in ("CLIP_ERM", "CARFT")
+    }
+
+
+def show_styles(ax, low, high):
+    """Draw two digits of each style between two heights of the plot."""
+    data = np.load(ASSETS / "digitstyles.npz")
+    for place, style in enumerate(results.ENVIRONMENTS):
+        for side, index in enumerate(SHOWN[style]):
+            left = place - 0.44 + 0.45 * side
+            box = ax.inset_axes([left, low, 0.43, high - low], transform=ax.transData)
+            box.imshow(data[f"{style}_images"][index], interpolation="nearest")
+            box.set(xticks=[], yticks=[])
+            box.spines[:].set(visible=True, color="#bbbbbb")
+
+
+def show_accuracy(ax, found):
+    """Draw accuracy on the style left out, with intervals, three points a style."""
+    for place, (name, label) in enumerate(LABELS.items()):
+        mean, low, high = found[name].T
+        x = np.arange(len(mean)) + (place - 1) * 0.31
+        look = {"fmt": plots.look(name)["marker"], "color": COLOURS[name], "label": label}
+        ax.errorbar(x, mean, yerr=[mean - low, high - mean], markersize=6, capsize=3, **look)
+        for at, value, top in zip(x, mean, high, strict=True):
+            text = {"ha": "center", "fontsize": 8, "color": COLOURS[name]}
+            ax.annotate(f"{value:.1f}", (at, top), (0, 4), textcoords="offset points", **text)
+    ax.axvspan(len(mean) - 1.5, len(mean) - 0.5, color="#f0f0f0", zorder=0)
+    ax.set_xticks(range(len(mean)), [*results.ENVIRONMENTS, "average"])
+    ax.set_xlim(-0.5, len(mean) - 0.5)
+    ax.set_ylim(70, 101)
+    ax.set_yticks(range(70, 95, 5))
+    ax.set_ylabel("accuracy, %")
+    ax.set_xlabel("style left out of training and tested on")
+    ax.set_title("Accuracy on a style not trained on", fontsize=11)
+    ax.grid(axis="x", visible=False)
+    show_styles(ax, 95, 101)
+
+
+def show_contexts(ax, found):
+    """Draw the change of context recognition, with intervals, two bars a context."""
+    height = 0.38
+    for place, (name, table) in enumerate(found.items()):
+        y = np.arange(len(table)) + (place - 0.5) * height
+        errors = [table.change - table["95 % low"], table["95 % high"] - table.change]
+        look = {"color": COLOURS[name], "ecolor": "#444444", "capsize": 2}
+        ax.barh(y, table.change, height, xerr=errors, **look)
+    ax.set_yticks(range(len(table)), [GROUPS.get(group, group) for group in table.index])
+    ax.invert_yaxis()
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_xlabel("fine-tuned − zero-shot, points")
+    ax.set_title("Change of context recognition", fontsize=11)
+    ax.grid(axis="y", visible=False)
+
+
+def draw(folder):
+    """Return the figure of a folder of results/."""
+    figure, (left, right) = plots.new(1, 2, width=8.6, height=4.3, width_ratios=(1.9, 1))
+    show_accuracy(left, by_style(folder))
+    show_contexts(right, contexts(folder))
+    handles, labels = left.get_legend_handles_labels()
+    handles.append(Line2D([], [], color="#444444", marker="|", markersize=6))
+    labels.append("95 % interval over 5 trials")
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+    return figure
+
+
+if __name__ == "__main__":
+    plots.save(draw(results.newest()), PICTURE)

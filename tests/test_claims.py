@@ -1,5 +1,6 @@
 """README.md and docs/: every figure stated of our results is that of the tables and records."""
 
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -25,6 +26,7 @@ def text_of(name):
 
 
 README, FINDINGS = text_of("README.md"), text_of("docs/findings.md")
+README_LINES = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def table(name):
@@ -38,7 +40,7 @@ def cells(part, rule="training"):
 def averages(part, rule="training"):
     """{algorithm: average over the styles, per trial, in per cent}."""
     found = cells(part, rule)
-    return {name: accuracies.by_trial(of, STYLES) for name, of in found.groupby("algorithm")}
+    return {name: accuracies.by_trial(part, STYLES) for name, part in found.groupby("algorithm")}
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +53,12 @@ def test_the_first_trial_is_make_demo_s():
     found = cells("main/records")
     first = found[found.trial_seed == 0]
     means = 100 * first.groupby("algorithm").accuracy.mean()
-    said = "(averages {CLIP_ZeroShot:.1f}, {CLIP_ERM:.1f} and {CARFT:.1f} %;"
-    assert said.format(**means) in README
+    for name, mean in means.items():
+        target = 100 * first[first.algorithm == name].sort_values("test_env").accuracy
+        shown = re.search(rf"^{name} +(.+)$", README_LINES, re.M)[1].split()
+        assert shown[1::3] == ["+/-"] * 4 and shown[2::3] == ["0.0"] * 4
+        # DomainBed rounds the mean of shares: a tie of .05 may fall to either side
+        assert [float(x) for x in shown[0::3]] == pytest.approx([*target, mean], abs=0.051)
     assert (first[first.algorithm == "CARFT"].step == 0).sum() == 1  # "took step 0 once"
 
 
@@ -68,10 +74,8 @@ def test_context_awareness():
     lost = -carft.change
     assert f"(background {lost.background:.1f}, style {lost.source:.1f})" in FINDINGS
     assert f"it loses {lost.min():.1f} to {lost.max():.1f} points (" in FINDINGS
-    assert f"With `CARFT` it is {lost.min():.1f} to {lost.max():.1f}." in README
     lost = f"{-erm.change.max():.1f} to {-erm.change.min():.1f} points less often than"
     assert f"seven kinds of context {lost} zero-shot CLIP" in FINDINGS
-    assert f"are recognised {lost} by zero-shot CLIP" in README
     assert f"is {carft.KL.iloc[0]:.2f} instead of {erm.KL.iloc[0]:.2f} nats" in FINDINGS
 
 
@@ -125,7 +129,7 @@ def test_strength():
     assert "`CARFT` at λ = 30: {} (last step {}, n = 3)".format(*behind) in FINDINGS
     strong = averages("ablation_lambda/records/30")["CARFT"]
     assert len(strong) == 3
-    assert f"as far as `CLIP_Distill` ({strong.mean():.1f} %, n = 3)" in README
+    assert f"which reaches {strong.mean():.1f} %." in FINDINGS
 
 
 def test_the_random_search():
@@ -180,11 +184,7 @@ def test_all_methods(methods):
     assert target[own.index.drop("CLIP_ZeroShot")].idxmax() == "CLIP_LipsumFT"
     assert list(methods.index[:2]) == ["CLIP_CLIPood", "CLIP_LipsumFT"]  # by validation
     assert own.index[-1] == "CLIP_ZeroShot"
-    names = ("CLIP_LipsumFT", "CLIP_Distill", "CLIP_MIRO", "CARFT")
-    said = "`{}` ({}), `{}` ({}) and `{}` ({}) gain more over `CLIP_ERM` than `{}` ({})"
-    words = [word for name in names for word in (name, gain[name].split()[0])]
-    assert said.format(*words) in README
-    for name in names[:3]:  # "ahead of": no interval of these touches CARFT's mean
+    for name in ("CLIP_LipsumFT", "CLIP_Distill", "CLIP_MIRO"):  # "ahead of": no interval of these touches CARFT's mean
         assert float(gain[name].partition("[")[2].partition(",")[0]) > float(gain.CARFT.split()[0])
 
 
@@ -193,10 +193,10 @@ def test_averages_and_wise_ft(methods):
     for rule in ("training", "oracle"):
         main = averages("baselines/records/main", rule)
         for kind in ("ema", "beta"):
-            of = averages(f"baselines/records/average_{kind}", rule)
-            tops.append(interval_text(of["CARFT"] - of["CLIP_ERM"]))
+            averaged = averages(f"baselines/records/average_{kind}", rule)
+            tops.append(interval_text(averaged["CARFT"] - averaged["CLIP_ERM"]))
             if rule == "training":
-                adds += [interval_text(of[name] - main[name]) for name in ("CLIP_ERM", "CARFT")]
+                adds += [interval_text(averaged[n] - main[n]) for n in ("CLIP_ERM", "CARFT")]
     said = "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`, `beta` {} and {}."
     assert said.format(*adds) in FINDINGS
     said = "with `ema`, {0} (last step {2}), with `beta` {1} (last step {3})"
@@ -207,7 +207,7 @@ def test_averages_and_wise_ft(methods):
     reached = [
         methods.training[f"{name}, average_ema"].split()[0] for name in ("CLIP_ERM", "CARFT")
     ]
-    assert "average `CLIP_ERM` reaches {} %, `CARFT` {} % (".format(*reached) in README
+    assert "average `CLIP_ERM` reaches {} %, `CARFT` {} % (".format(*reached) in FINDINGS
 
 
 def test_leave_one_domain_out(methods):
@@ -227,6 +227,5 @@ def test_the_better_car_ft():
     found = table("carft_plus/confirm.csv")
     assert set(found.n) == {5}
     gains = [found.loc["CARFT, ema", f"{rule} − CARFT"] for rule in ("training", "oracle")]
-    said = "{} points over `CARFT` by training-domain validation, {} at the last step"
+    said = "gains {} points over `CARFT` by training-domain validation, {} at the last step"
     assert said.format(*gains) in FINDINGS
-    assert f"gains {gains[0]} points over `CARFT`, confirmed on five trials" in README

@@ -18,7 +18,6 @@ from domainbed_carft.register import register
 register()  # tools/results.py opens saved runs, which needs a host
 
 import results  # noqa: E402
-
 from domainbed_carft.base import stats  # noqa: E402
 from domainbed_carft.base.assets import ASSETS  # noqa: E402
 from domainbed_carft.records import accuracies  # noqa: E402

@@ -184,11 +184,8 @@ def test_all_methods(methods):
     assert target[own.index.drop("CLIP_ZeroShot")].idxmax() == "CLIP_LipsumFT"
     assert list(methods.index[:2]) == ["CLIP_CLIPood", "CLIP_LipsumFT"]  # by validation
     assert own.index[-1] == "CLIP_ZeroShot"
-    for name in (
-        "CLIP_LipsumFT",
-        "CLIP_Distill",
-        "CLIP_MIRO",
-    ):  # "ahead of": no interval of these touches CARFT's mean
+    # "ahead of": no interval of these touches CARFT's mean
+    for name in ("CLIP_LipsumFT", "CLIP_Distill", "CLIP_MIRO"):
         assert float(gain[name].partition("[")[2].partition(",")[0]) > float(gain.CARFT.split()[0])
 
 

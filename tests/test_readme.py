@@ -22,7 +22,8 @@ def page(name):
 
 
 def blocks(language, text=README):
-    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+    fences = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.S | re.M)
+    return [body for name, body in fences if name == language]
 
 
 def lines(text=README):
@@ -113,6 +114,25 @@ def test_every_command_that_is_named_exists(path):
     assert named - {"subcommand"} <= {file.stem for file in (PACKAGE / "commands").glob("*.py")}
     for script in re.findall(r"(?:bash|python) ((?:sweeps|tools|examples|benchmarks)/\S+)", text):
         assert (ROOT / script.rstrip("`")).is_file(), script
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_flag_of_our_commands_exists(path):
+    text = path.read_text(encoding="utf-8")
+    typed = [" ".join(words) for words in lines(text)] + re.findall(r"`([^`\n]+)`", text)
+    for line in typed:
+        found = re.match(r"carft (\w+)", line)
+        if not found:
+            continue
+        files = [
+            PACKAGE / "commands" / f"{found[1]}.py",
+            PACKAGE / "embedded" / "scripts" / f"{found[1]}.py",
+            PACKAGE / "contract" / "host_flags.py",
+        ]
+        code = "".join(file.read_text(encoding="utf-8") for file in files if file.is_file())
+        code = re.sub(r"old_name\([^)]*\)", "", code)  # hidden, for scripts of version 0.1
+        known = set(re.findall(r"\"(--\w+)\"", code)) | {"--help"}
+        assert set(re.findall(r"(?<!\S)--\w+", line)) <= known, line
 
 
 def anchor(heading):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
+
+import readme_picture  # noqa: E402
 
 import results  # noqa: E402
 from domainbed_carft.base import stats  # noqa: E402
@@ -60,6 +63,15 @@ def test_the_first_trial_is_make_demo_s():
         # DomainBed rounds the mean of shares: a tie of .05 may fall to either side
         assert [float(x) for x in shown[0::3]] == pytest.approx([*target, mean], abs=0.051)
     assert (first[first.algorithm == "CARFT"].step == 0).sum() == 1  # "took step 0 once"
+
+
+def test_the_picture_is_drawn_from_these_records():
+    assert Image.open(readme_picture.PICTURE).text["Description"] == readme_picture.numbers(HERE)
+    means = {name: found[:, 0] for name, found in readme_picture.by_style(HERE).items()}
+    shown = table("main/versus_training.csv")
+    for name, mean in means.items():
+        row = shown.loc[name, [*results.ENVIRONMENTS, "average"]].str.split().str[0]
+        assert list(row.astype(float)) == pytest.approx(list(mean), abs=0.051)
 
 
 def test_context_awareness():

@@ -4,7 +4,7 @@
 
 Left: accuracy on each style of DigitStyles when it is left out of training. Right: how much less
 often contexts are recognised after fine-tuning. The numbers are those of the newest folder of
-results/.
+results/. The file holds them as text, too, so that a test can tell whether it is stale.
 """
 
 from pathlib import Path
@@ -124,5 +124,15 @@ def draw(folder):
     return figure
 
 
+def numbers(folder):
+    """Return the numbers that are drawn, as the text that the file's Description has."""
+    lines = [f"{name}: {np.round(found, 3).tolist()}" for name, found in by_style(folder).items()]
+    for name, table in contexts(folder).items():
+        shown = table[["change", "95 % low", "95 % high"]].round(3)
+        lines += [f"{name}, {group}: {row.tolist()}" for group, row in shown.iterrows()]
+    return "\n".join(lines)
+
+
 if __name__ == "__main__":
-    plots.save(draw(results.newest()), PICTURE)
+    about = {"Software": None, "Description": numbers(results.newest())}
+    draw(results.newest()).savefig(PICTURE, dpi=150, metadata=about)

@@ -204,9 +204,6 @@ def test_the_commands_on_an_unmodified_domainbed(
     ).returncode:
         pytest.skip("domainbed_carft is not installed with pip here: no start-up file")
     monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", "0")
-    (doctor,) = commands("carft doctor")
-    assert run(doctor, real_host).endswith("All is well.\n")
-
     digits, pacs = commands("python -m domainbed.scripts.train")
     out = run(digits, real_host, output_dir=str(tmp_path / "try"), steps="2")
     (shown,) = (block for block in blocks("", README) if "context_kl" in block)

@@ -10,6 +10,8 @@ from domainbed.scripts import train as host_train
 from synthetic_sweep import make_sweep
 
 from domainbed_carft.records import gaps, soundness
+from domainbed_carft.records.rows import Row
+from domainbed_carft.records.state import State, Status
 from domainbed_carft.register import known_datasets
 
 KNOWN = known_datasets()
@@ -46,7 +48,7 @@ def test_the_command_makes_what_is_lacking(tmp_path):
     for _, folder in gone:
         shutil.rmtree(folder)
     sweep, lacking = read(tmp_path / "s")
-    assert [lack.reason for lack in lacking] == ["not launched"] * 2
+    assert [lack.status for lack in lacking] == [Status(State.NOT_LAUNCHED)] * 2
     (line,) = gaps.commands(sweep, lacking)
     words = shlex.split(line)
     assert words[:4] == ["python", "-m", "domainbed_carft.sweep", "launch"]
@@ -145,7 +147,7 @@ def test_rows_of_wise_ft_count_and_get_their_own_command(tmp_path):
     sweep, lacking = read(tmp_path)
     assert not sweep.problems and len(sweep.sound) == 7
     (lack,) = lacking
-    assert (lack.algorithm, lack.args["test_envs"]) == ("CARFT+WiSE", [3])
+    assert (lack.row, lack.args["test_envs"]) == (Row("CARFT", wise=True), [3])
     assert gaps.commands(sweep, lacking) == [
         f"python -m domainbed_carft.wise_ft --input_dir {tmp_path}"
     ]

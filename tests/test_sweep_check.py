@@ -10,7 +10,7 @@ from synthetic_sweep import make_sweep
 from domainbed_carft.commands import doctor
 from domainbed_carft.embedded.lib.run_folder import RunFolder
 from domainbed_carft.records import soundness
-from domainbed_carft.records.state import state
+from domainbed_carft.records.state import State, Status, status
 from domainbed_carft.register import known_datasets
 from domainbed_carft.reports import sweep_check
 
@@ -34,30 +34,30 @@ def cut(folder, age=0):
 
 def state_of(root, folder):
     sweep = soundness.read(root, known_datasets())
-    return state(next(job for job in sweep.jobs if job.folder == folder.name))
+    return status(next(job for job in sweep.jobs if job.folder == folder.name))
 
 
 def test_done(runs, tmp_path):
-    assert state_of(tmp_path, runs[0][1]) == ("done", "")
+    assert state_of(tmp_path, runs[0][1]) == Status(State.DONE)
 
 
 def test_running_without_a_lock_while_files_change(runs, tmp_path):
     cut(runs[0][1])
-    assert state_of(tmp_path, runs[0][1])[0] == "running"
+    assert state_of(tmp_path, runs[0][1]).state is State.RUNNING
 
 
 def test_dead(runs, tmp_path):
     cut(runs[0][1], age=3 * 3600)
-    name, detail = state_of(tmp_path, runs[0][1])
-    assert name == "dead" and "3 hours" in detail
+    found = state_of(tmp_path, runs[0][1])
+    assert found.state is State.DEAD and "3 hours" in found.detail
 
 
 def test_before_its_second_record_a_run_without_a_lock_may_take_its_time(runs, tmp_path):
     cut(runs[0][1], age=3600)
-    assert state_of(tmp_path, runs[0][1])[0] == "running"
+    assert state_of(tmp_path, runs[0][1]).state is State.RUNNING
     (runs[0][1] / "lock").touch()  # of the embedded host, which would hold it
     os.utime(runs[0][1] / "lock", (0, 0))
-    assert state_of(tmp_path, runs[0][1])[0] == "dead"
+    assert state_of(tmp_path, runs[0][1]).state is State.DEAD
 
 
 def test_a_lock_means_running_until_nothing_changes(runs, tmp_path):
@@ -66,9 +66,9 @@ def test_a_lock_means_running_until_nothing_changes(runs, tmp_path):
     held.lock()
     try:
         cut(folder)
-        assert state_of(tmp_path, folder)[0] == "running"
+        assert state_of(tmp_path, folder).state is State.RUNNING
         cut(folder, age=3 * 3600)
-        assert state_of(tmp_path, folder)[0] == "hangs"
+        assert state_of(tmp_path, folder).state is State.HANGS
     finally:
         held.unlock()
 
@@ -76,27 +76,29 @@ def test_a_lock_means_running_until_nothing_changes(runs, tmp_path):
 def test_failed(runs, tmp_path):
     cut(runs[0][1])
     (runs[0][1] / "err.txt").write_text("a warning\n" + TRACE)
-    assert state_of(tmp_path, runs[0][1]) == ("failed", "RuntimeError: CUDA out of memory")
+    assert state_of(tmp_path, runs[0][1]) == Status(
+        State.FAILED, "RuntimeError: CUDA out of memory"
+    )
 
 
 def test_an_error_of_an_earlier_try_is_not_this_one_s(runs, tmp_path):
     cut(runs[0][1])
     (runs[0][1] / "err.txt").write_text(TRACE)
     os.utime(runs[0][1] / "err.txt", (1, 1))
-    assert state_of(tmp_path, runs[0][1])[0] == "running"
+    assert state_of(tmp_path, runs[0][1]).state is State.RUNNING
 
 
 def test_a_warning_in_err_txt_is_no_failure(runs, tmp_path):
     cut(runs[0][1], age=3 * 3600)
     (runs[0][1] / "err.txt").write_text("UserWarning: something\n")
     os.utime(runs[0][1] / "err.txt", (0, 0))
-    assert state_of(tmp_path, runs[0][1])[0] == "dead"
+    assert state_of(tmp_path, runs[0][1]).state is State.DEAD
 
 
 def test_not_started(runs, tmp_path):
     shutil.rmtree(runs[0][1])
     runs[0][1].mkdir()
-    assert state_of(tmp_path, runs[0][1])[0] == "not started"
+    assert state_of(tmp_path, runs[0][1]).state is State.NOT_STARTED
 
 
 def snapshot(root):

@@ -79,7 +79,7 @@ def note_launch(output_dir, args_list):
     """
     os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, ASKED)
-    with files.alone(path):
+    with files.alone(os.path.join(output_dir, f".{ASKED}")):  # the lock's file stays, out of sight
         try:
             before = asked(output_dir) or []
         except ValueError as error:

@@ -70,7 +70,7 @@ def _about_unknown(sweep, jobs):
     names = ", ".join(job.folder for job in jobs[:3]) + f" and {len(jobs) - 3} more" * (
         len(jobs) > 3
     )
-    return f"{len(jobs)} folders without records, {names}: {why}, so what they were is not known"
+    return f"no records in {names}, and {why}: what they were to be is not known"
 
 
 def _about(args):

@@ -25,7 +25,6 @@ from pathlib import Path
 import pandas as pd
 
 from domainbed_carft import register
-from domainbed_carft.analysis import interpolation
 from domainbed_carft.base.stats import interval_text, mean_text
 from domainbed_carft.records import accuracies, packed, scan, soundness
 from domainbed_carft.records.rows import ordered
@@ -154,6 +153,9 @@ def make_comparisons(folder):
     sweeps = records_of(folder)
     main = next(sweep for sweep in sweeps if sweep.stem == "main")
     if folder.name == "baselines":
+        register.register()  # what opens runs imports the host
+        from domainbed_carft.analysis import interpolation
+
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
         found = [r for job in read(main).sound if job.row.wise for r in job.records]
         curves = interpolation.table(found)

@@ -21,16 +21,20 @@ from domainbed_carft.reports import plots, tables
 
 
 def read(setting, trials, known):
-    """Return [(name, algorithm, cells, cells at the last step, KL)] of NAME=SWEEP[:ALGORITHM]."""
+    """Return [(name, algorithm, cells, cells at the last step, KL)] of NAME=SWEEP[:ALGORITHM].
+
+    A sweep is a folder or a file of packed records; ALGORITHM is the text of a row.
+    """
     name, _, sweep = setting.partition("=")
     sweep, _, only = sweep.partition(":")
-    if not os.path.isdir(sweep):
+    if not os.path.exists(sweep):
         raise SystemExit(f"No folder {sweep} (--settings {setting})")
-    found = soundness.load(sweep, known)
-    found = [r for r in found if r["args"]["trial_seed"] < trials]
+    read_sweep = soundness.load(sweep, known)
+    found = [r for r in read_sweep.records if r["args"]["trial_seed"] < trials]
     cells, last = accuracies.accuracies(found), accuracies.accuracies(found, "oracle")
     rows = []
-    for algorithm in ordered(cells.algorithm.unique()):
+    for row in ordered(read_sweep.rows[text] for text in cells.algorithm.unique()):
+        algorithm = str(row)
         if only in ("", algorithm) and (only or algorithm != "CLIP_ZeroShot"):
             runs = {}
             for r in found:

@@ -3,6 +3,8 @@
     python sweeps/compare.py OUTPUT/main OUTPUT/average_ema [--baseline CLIP_ERM]
         [--trials 3 4] [--output_dir FOLDER]
 
+A sweep is a folder, or a file of packed records (tools/records.py).
+
 Accuracy in per cent, mean over the test environments, then mean ± standard error over n trials,
 for each selection rule (X: nothing to select), each followed by the difference to the row of
 --baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
@@ -27,7 +29,6 @@ import pandas as pd
 from domainbed_carft import register
 from domainbed_carft.base import stats
 from domainbed_carft.records import accuracies, soundness
-from domainbed_carft.records.rows import WISE
 from domainbed_carft.reports import plots, tables
 
 
@@ -45,11 +46,11 @@ def minutes(of_algorithm):
 
 
 def collect(folders, trials):
-    """Return {row name: {"rules": {rule: cells}, "environments": [number], "minutes"}}."""
+    """Return {name: {"row": Row, "rules": {rule: cells}, "environments": [number], "minutes"}}."""
     rows, known = {}, register.known_datasets()
     for folder in folders:
-        sweep = os.path.basename(os.path.normpath(folder))
-        found = soundness.load(folder, known)
+        sweep = soundness.load(folder, known)
+        found = sweep.records
         datasets = {record["args"]["dataset"] for record in found}
         if len(datasets) != 1:
             raise SystemExit(f"{folder} must hold the runs of one data set, has {datasets}")
@@ -57,12 +58,17 @@ def collect(folders, trials):
             found = [record for record in found if record["args"]["trial_seed"] in trials]
         chosen = {rule: accuracies.accuracies(found, rule) for rule in accuracies.RULES}
         for algorithm in sorted({record["args"]["algorithm"] for record in found}):
-            name = algorithm if len(folders) == 1 or sweep == "main" else f"{algorithm}, {sweep}"
+            name = (
+                algorithm
+                if len(folders) == 1 or sweep.name == "main"
+                else f"{algorithm}, {sweep.name}"
+            )
             if name in rows:
                 raise SystemExit(f"Two rows would be called {name!r}: rename the folder {folder}")
             of_it = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
             runs = [r for r in found if r["args"]["algorithm"] == algorithm]
-            rows[name] = {"rules": of_it, "minutes": minutes(runs)}
+            row = sweep.rows[algorithm]
+            rows[name] = {"row": row, "rules": of_it, "minutes": minutes(runs)}
     cells = [cells for row in rows.values() for cells in row["rules"].values()]
     for row in rows.values():
         row["environments"] = sorted({env for of in cells for env in of.test_env})
@@ -94,7 +100,7 @@ def compare(rows, baseline):
     table, order = [], []
     for name, row in rows.items():
         validation = by_trial(rows, name, "training", "validation")
-        wise = WISE in name
+        wise = row["row"].wise
         line = {
             "algorithm": name,
             "n": len(validation),
@@ -138,7 +144,7 @@ def draw(rows, names, baseline):
         for name in of:
             if len(of[name]):
                 mean, low, high = stats.interval(of[name])
-                look = plots.look(name.partition(", ")[0])
+                look = plots.look(rows[name]["row"])
                 axes.plot([low, high], [names.index(name)] * 2, color=look["color"], lw=1.2)
                 axes.plot([mean], [names.index(name)], markersize=6, **look)
         axes.set(title=rule, xlabel=f"points − {baseline}")

@@ -86,13 +86,13 @@ def test_wrong_names_are_told(tmp_path):
 @pytest.mark.parametrize("folder", ABLATIONS, ids=lambda folder: folder.name)
 def test_committed_ablations_are_those_of_their_records(folder, tmp_path):
     table = pd.read_csv(folder / "table.csv", dtype={"setting": str})
-    main = folder.parent / "main" / "records"
+    main = folder.parent / "main" / "records.jsonl"
     settings = []
     for setting in table.setting.unique():
-        own = folder / "records" / setting
+        own = folder / "records" / f"{setting}.jsonl"
         default = table[table.setting == setting].algorithm.tolist()
         only = f":{default[0]}" if len(default) == 1 else ""
-        settings.append(f"{setting}={own if own.is_dir() else f'{main}{only}'}")
+        settings.append(f"{setting}={own if own.is_file() else f'{main}{only}'}")
     first = table[table.change.isna()].iloc[0]
     done = compare(
         "--settings", *settings, "--reference", f"{first.setting} {first.algorithm}",

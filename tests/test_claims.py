@@ -18,7 +18,7 @@ import results  # noqa: E402
 from domainbed_carft.base import stats  # noqa: E402
 from domainbed_carft.base.stats import interval_text  # noqa: E402
 from domainbed_carft.records import accuracies  # noqa: E402
-from domainbed_carft.reports.plots import WISE  # noqa: E402
+from domainbed_carft.records.rows import WISE  # noqa: E402
 
 HERE = results.newest()
 STYLES = range(4)
@@ -53,7 +53,7 @@ def methods():
 
 
 def test_the_first_trial_is_make_demo_s():
-    found = cells("main/records")
+    found = cells("main/records.jsonl")
     first = found[found.trial_seed == 0]
     means = 100 * first.groupby("algorithm").accuracy.mean()
     for name, mean in means.items():
@@ -103,7 +103,7 @@ def test_six_of_seven_contexts_are_kept_better_and_in_tilt_no_difference_is_show
 
 def test_style_by_style():
     for rule in ("training", "oracle"):
-        found = cells("main/records", rule)
+        found = cells("main/records.jsonl", rule)
         clear = []
         for env, style in enumerate(results.ENVIRONMENTS):
             part = found[found.test_env == env].pivot(index="trial_seed", columns="algorithm")
@@ -117,7 +117,7 @@ def test_style_by_style():
 
 
 def test_validation_is_the_best_of_noisy_ones():
-    found = results.load(HERE / "main" / "records")
+    found = results.load(HERE / "main" / "records.jsonl")
     found = [record for record in found if record["args"]["algorithm"] == "CLIP_ZeroShot"]
     chosen = 100 * accuracies.accuracies(found).validation.mean()
     all_of_them = 100 * statistics.mean(
@@ -135,11 +135,11 @@ def test_strength():
     assert f"(λ = 30: {change} over `CLIP_ERM`, n = {row.n:g};" in FINDINGS
     behind = []
     for rule in ("training", "oracle"):
-        strong = averages("ablation_lambda/records/30", rule)["CARFT"]
-        distill = averages("baselines/records/main", rule)["CLIP_Distill"]
+        strong = averages("ablation_lambda/records/30.jsonl", rule)["CARFT"]
+        distill = averages("baselines/records/main.jsonl", rule)["CLIP_Distill"]
         behind.append(interval_text((distill - strong).dropna()))
     assert "`CARFT` at λ = 30: {} (last step {}, n = 3)".format(*behind) in FINDINGS
-    strong = averages("ablation_lambda/records/30")["CARFT"]
+    strong = averages("ablation_lambda/records/30.jsonl")["CARFT"]
     assert len(strong) == 3
     assert f"which reaches {strong.mean():.1f} %." in FINDINGS
 
@@ -156,7 +156,7 @@ def test_the_random_search():
 
 
 def test_the_learning_rates_that_the_search_chose():
-    found = results.load(HERE / "hparams" / "records")
+    found = results.load(HERE / "hparams" / "records.jsonl")
     rates = {
         (r["args"]["trial_seed"], r["args"]["hparams_seed"]): r["hparams"]["lr"] for r in found
     }
@@ -204,9 +204,9 @@ def test_all_methods(methods):
 def test_averages_and_wise_ft(methods):
     adds, tops = [], []
     for rule in ("training", "oracle"):
-        main = averages("baselines/records/main", rule)
+        main = averages("baselines/records/main.jsonl", rule)
         for kind in ("ema", "beta"):
-            averaged = averages(f"baselines/records/average_{kind}", rule)
+            averaged = averages(f"baselines/records/average_{kind}.jsonl", rule)
             tops.append(interval_text(averaged["CARFT"] - averaged["CLIP_ERM"]))
             if rule == "training":
                 adds += [interval_text(averaged[n] - main[n]) for n in ("CLIP_ERM", "CARFT")]

@@ -12,6 +12,8 @@ from domainbed import algorithms, command_launchers, datasets
 from domainbed.lib.run_folder import RunFolder
 from domainbed.scripts import sweep
 
+from domainbed_carft.contract.jobs import asked, digest
+
 
 class ERM(algorithms.Algorithm):
     pass
@@ -20,6 +22,10 @@ class ERM(algorithms.Algorithm):
 @pytest.fixture(autouse=True)
 def erm(monkeypatch):
     monkeypatch.setattr(algorithms, "ERM", ERM, raising=False)
+
+
+def folders(sweep_dir):
+    return [path for path in sweep_dir.iterdir() if path.is_dir()]
 
 
 def launched(monkeypatch, arguments, folder, command="launch"):
@@ -54,7 +60,8 @@ def test_folders_are_those_of_domainbed(tmp_path, monkeypatch, capsys):
         f"--hparams_seed 0 --output_dir {tmp_path}/8be496cd42d313193f374280cb5dd13d "
         "--seed 896409087 --task domain_generalization --test_envs 0 --trial_seed 0"
     )
-    assert {f.name for f in tmp_path.iterdir()} == set(jobs.split()[::5])
+    assert {f.name for f in folders(tmp_path)} == set(jobs.split()[::5])
+    assert {digest(args) for args in asked(tmp_path)} == set(jobs.split()[::5])
 
 
 def test_pairs_follow_their_first_environment():
@@ -97,9 +104,9 @@ def test_the_order_of_jobs():
 
 def test_launching_again_starts_what_is_neither_done_nor_running(tmp_path, monkeypatch, capsys):
     first = launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path)
-    folders = [tmp_path / c.split("--output_dir ")[1].split()[0].split("/")[-1] for c in first]
-    (folders[0] / "done").write_text("done")
-    running = RunFolder(str(folders[1]))
+    runs = [tmp_path / c.split("--output_dir ")[1].split()[0].split("/")[-1] for c in first]
+    (runs[0] / "done").write_text("done")
+    running = RunFolder(str(runs[1]))
     running.lock()
     capsys.readouterr()
     again = launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path)
@@ -107,13 +114,13 @@ def test_launching_again_starts_what_is_neither_done_nor_running(tmp_path, monke
     assert again == first[2:]
     assert "3 jobs: 1 done, 2 incomplete, 0 not launched.\n1 of the incomplete jobs are" in out
     launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path, "delete_incomplete")
-    assert [f.exists() for f in folders] == [True, True, False]
+    assert [f.exists() for f in runs] == [True, True, False]
     running.unlock()
 
 
 def test_a_finished_sweep_launches_nothing_and_asks_nothing(tmp_path, monkeypatch):
     launched(monkeypatch, "--n_hparams 1", tmp_path)
-    for folder in tmp_path.iterdir():
+    for folder in folders(tmp_path):
         (folder / "done").write_text("done")
     monkeypatch.setitem(command_launchers.REGISTRY, "noting", None)  # calling it would fail
     fixed = "launch --datasets Debug28 --algorithms ERM --n_trials 1 --n_hparams 1 --data_dir"
@@ -131,7 +138,8 @@ def test_confirmation(tmp_path, monkeypatch, answer, n):
     with contextlib.suppress(SystemExit):
         sweep.main([*fixed.split(), *rest])
     assert len(commands) == n
-    assert len(list(tmp_path.iterdir())) == n
+    assert len(folders(tmp_path)) == n
+    assert (asked(tmp_path) is None) == (n == 0)
 
 
 def test_without_a_terminal_nobody_is_asked(tmp_path, monkeypatch, capsys):

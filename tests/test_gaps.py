@@ -1,5 +1,6 @@
 """grid.py: what a sweep lacks, and that the commands it prints make exactly those runs."""
 
+import json
 import os
 import shlex
 import shutil
@@ -9,7 +10,11 @@ from domainbed.scripts import sweep as host_sweep
 from domainbed.scripts import train as host_train
 from synthetic_sweep import make_sweep
 
+from domainbed_carft.commands import report
+from domainbed_carft.contract import jobs
 from domainbed_carft.records import gaps, soundness
+from domainbed_carft.records.rows import Row
+from domainbed_carft.records.state import State, Status
 from domainbed_carft.register import known_datasets
 
 KNOWN = known_datasets()
@@ -27,10 +32,10 @@ def test_folders_are_named_as_the_host_names_them(changes, tmp_path):
     flags += "--n_hparams 2 --steps 201 --data_dir data --command_launcher local --output_dir out"
     flags = flags.split() + ([] if changes else ["--single_test_envs"])
     flags += ["--hparams", changes["hparams"]] if changes else []
-    jobs = [
+    planned_jobs = [
         host_sweep.Job(a, "out") for a in host_sweep.make_args_list(host_sweep.parse_args(flags))
     ]
-    expected = {job.output_dir.removeprefix("out/") for job in jobs}
+    expected = {job.output_dir.removeprefix("out/") for job in planned_jobs}
     assert {folder.name for _, folder in made} == expected
 
 
@@ -46,15 +51,15 @@ def test_the_command_makes_what_is_lacking(tmp_path):
     for _, folder in gone:
         shutil.rmtree(folder)
     sweep, lacking = read(tmp_path / "s")
-    assert [lack.reason for lack in lacking] == ["not launched"] * 2
+    assert [lack.status for lack in lacking] == [Status(State.NOT_LAUNCHED)] * 2
     (line,) = gaps.commands(sweep, lacking)
     words = shlex.split(line)
     assert words[:4] == ["python", "-m", "domainbed_carft.sweep", "launch"]
-    jobs = [
+    planned_jobs = [
         host_sweep.Job(args, str(tmp_path / "s"))
         for args in host_sweep.make_args_list(host_sweep.parse_args(words[3:]))
     ]
-    todo = {job.output_dir for job in jobs if job.state != job.DONE}
+    todo = {job.output_dir for job in planned_jobs if job.state != job.DONE}
     assert todo == {str(folder) for _, folder in gone}
 
 
@@ -145,7 +150,7 @@ def test_rows_of_wise_ft_count_and_get_their_own_command(tmp_path):
     sweep, lacking = read(tmp_path)
     assert not sweep.problems and len(sweep.sound) == 7
     (lack,) = lacking
-    assert (lack.algorithm, lack.args["test_envs"]) == ("CARFT+WiSE", [3])
+    assert (lack.row, lack.args["test_envs"]) == (Row("CARFT", wise=True), [3])
     assert gaps.commands(sweep, lacking) == [
         f"python -m domainbed_carft.wise_ft --input_dir {tmp_path}"
     ]
@@ -171,3 +176,126 @@ def test_several_test_domains_at_once_are_no_leave_one_out(tmp_path):
             )
     sweep, lacking = read(tmp_path)
     assert len(sweep.sound) == 1 and not lacking
+
+
+def ask(folder, made, **changes):
+    """Write down, as a launch does, that runs of make_sweep were asked."""
+    runs = [
+        gaps.sweep_args(args, args["dataset"], args["test_envs"], args["trial_seed"], 0) | changes
+        for args, _ in made
+    ]
+    jobs.note_launch(folder, runs)
+    return runs
+
+
+def emptied(made):
+    for _, folder in made:
+        for file in folder.iterdir():
+            file.unlink()
+
+
+def test_what_was_asked_is_not_forgotten_where_it_left_no_record(tmp_path):
+    """Ctrl-C in a sweep of two algorithms: one has no records, a trial no folders."""
+    made = make_sweep(tmp_path, algorithms=("CLIP_ERM", "CARFT"), trials=2)
+    asked = ask(tmp_path, made)
+    carft = [(a, f) for a, f in made if a["algorithm"] == "CARFT"]
+    emptied(carft[:4])
+    for _, folder in carft[4:]:
+        shutil.rmtree(folder)
+    sweep, lacking = read(tmp_path)
+    assert {lack.row for lack in lacking} == {Row("CARFT")}
+    states = [lack.status.state for lack in lacking]
+    assert states == [State.NOT_STARTED] * 4 + [State.NOT_LAUNCHED] * 4
+    assert not gaps.unknown(sweep, lacking)
+    assert [lack.args for lack in lacking] == [a for a in asked if a["algorithm"] == "CARFT"]
+    *_, launch = gaps.commands(sweep, lacking)
+    assert planned(launch) == {jobs.digest(lack.args) for lack in lacking}
+
+
+def planned(line):
+    """Return the names of the folders of the jobs that a sweep command would run."""
+    parsed = host_sweep.parse_args(shlex.split(line)[3:])
+    return {jobs.digest(args) for args in host_sweep.make_args_list(parsed)}
+
+
+def test_without_the_file_the_grid_is_that_of_the_records(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CLIP_ERM", "CARFT"), trials=1)
+    emptied(made[4:])
+    sweep, lacking = read(tmp_path)
+    assert not lacking and len(gaps.unknown(sweep, lacking)) == 4
+
+
+def test_all_failed_and_what_would_fill_it(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=2, hparams='{"lr": 1e-05}')
+    ask(tmp_path, made)
+    emptied(made)
+    for _, folder in made:
+        (folder / "err.txt").write_text("Traceback (most recent call last):\nKeyError: 'x'\n")
+    sweep, lacking = read(tmp_path)
+    assert [lack.status for lack in lacking] == [Status(State.FAILED, "KeyError: 'x'")] * 8
+    launch = gaps.commands(sweep, lacking)[-1]
+    assert planned(launch) == {folder.name for _, folder in made}
+    (made[0][1] / "lock").touch()  # of the embedded host, which starts these again by itself
+    (command,) = gaps.commands(*read(tmp_path))
+    assert planned(command) == planned(launch)
+
+
+def test_launches_of_their_own_spans_get_commands_of_their_own(tmp_path):
+    """Two trials of CLIP_ERM were asked and one of CARFT: no second one is launched."""
+    made = make_sweep(tmp_path, algorithms=("CLIP_ERM", "CARFT"), trials=2)
+    made = [(a, f) for a, f in made if (a["algorithm"], a["trial_seed"]) != ("CARFT", 1)]
+    ask(tmp_path, made)
+    for folder in tmp_path.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    sweep, lacking = read(tmp_path)
+    assert len(lacking) == len(made) == 12
+    lines = gaps.commands(sweep, lacking)
+    assert set.union(*map(planned, lines)) == {jobs.digest(lack.args) for lack in lacking}
+
+
+def test_a_sweep_as_it_was_asked_lacks_nothing(tmp_path):
+    """One environment alone was asked: the others are not missing."""
+    made = make_sweep(tmp_path, trials=2)
+    for args, folder in made:
+        if args["test_envs"] != [2]:
+            shutil.rmtree(folder)
+    assert len(read(tmp_path)[1]) == 18  # as no file says
+    ask(tmp_path, [(a, f) for a, f in made if a["test_envs"] == [2]])
+    assert not read(tmp_path)[1]
+
+
+def test_a_run_in_a_folder_of_another_name_is_the_one_that_was_asked(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1, hparams='{"lr": 1e-05}')
+    ask(tmp_path, made, hparams='{"lr":1e-5}')  # written otherwise
+    made[0][1].rename(tmp_path / "moved")
+    assert not read(tmp_path)[1]
+
+
+def test_runs_of_other_knobs_that_all_failed_are_a_row_of_their_own(tmp_path):
+    for value in (1, 2):
+        given = json.dumps({"carft_lambda": value})
+        made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1, hparams=given)
+        ask(tmp_path, made)
+    emptied(made)
+    _, lacking = read(tmp_path)
+    assert {lack.row for lack in lacking} == {Row("CARFT", (("carft_lambda", 2),))}
+    assert len(lacking) == 4
+
+
+def test_rows_that_nobody_asked_are_inferred_beside_those_asked(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=2)
+    ask(tmp_path, made)
+    retagged(made[:3], "CARFT+WiSE")
+    _, lacking = read(tmp_path)
+    assert {lack.row for lack in lacking} == {Row("CARFT", wise=True)} and len(lacking) == 5
+
+
+def test_a_data_set_that_has_no_record_yet_is_missing_in_the_report(tmp_path):
+    made = make_sweep(tmp_path / "sweep", algorithms=("CARFT",), trials=1)
+    ask(tmp_path / "sweep", made)
+    other = make_sweep(tmp_path / "other", "Own", algorithms=("CARFT",), trials=1)
+    ask(tmp_path / "sweep", other)
+    report.main(["--input_dir", str(tmp_path / "sweep"), "--output_dir", str(tmp_path / "out")])
+    rows = (tmp_path / "out" / "tables" / "missing.csv").read_text().splitlines()
+    assert rows[1:] == ['Own,CARFT,4,"env0, env1, env2, env3",0,0,not launched']

@@ -1,10 +1,12 @@
 """plots.py: one look per algorithm, told apart by colour-blind readers, and the same bytes."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from domainbed_carft.records.rows import Row
 from domainbed_carft.reports import plots
 
 # Viénot, Brettel and Mollon (1999): linear RGB as a protanope and a deuteranope see it.
@@ -33,12 +35,18 @@ def test_an_algorithm_looks_the_same_everywhere():
     assert len({look["color"] for look in looks}) == len({look["marker"] for look in looks}) == 5
 
 
-def test_wise_ft_s_row_looks_like_its_algorithm_but_hollow():
-    names = ["A", "A+WiSE", "B"]
-    for name in ("CARFT", "A"):
-        look = plots.look(name, names)
-        assert plots.look(f"{name}+WiSE", names) == {**look, "fillstyle": "none"}
-    assert plots.look("B", names) == plots.look("B", ["A", "B"]) != plots.look("A", names)
+@pytest.mark.parametrize("changed", [(), (("carft_lambda", 0.1),)])
+def test_wise_ft_s_row_looks_like_its_algorithm_but_hollow(changed):
+    rows = [Row("A", changed), Row("A", changed, wise=True), Row("B")]
+    for row in (Row("CARFT"), rows[0]):
+        look = plots.look(row, rows)
+        assert plots.look(replace(row, wise=True), rows) == {**look, "fillstyle": "none"}
+    assert plots.look("B", rows) == plots.look("B", ["A", "B"]) != plots.look(rows[0], rows)
+
+
+def test_a_row_of_other_knobs_does_not_look_like_its_algorithm():
+    row = Row("CARFT", (("carft_lambda", 0.1),))
+    assert plots.look(row, [row, Row("CARFT")]) != plots.look("CARFT")
 
 
 def test_many_algorithms_look_different():

@@ -8,7 +8,7 @@ import pytest
 from conftest import domainbed_root
 from test_scan import record
 
-from domainbed_carft.records import gaps, rows, soundness
+from domainbed_carft.records import gaps, soundness
 from domainbed_carft.register import known_datasets
 from domainbed_carft.reports import hparams_tables, results, tables
 
@@ -135,12 +135,6 @@ def test_what_was_chosen(tmp_path):
 def test_missing_runs_are_one_row_per_reason(made):
     (row,) = hparams_tables.missing_table(made[2], made[1].datasets).frame.values.tolist()
     assert row == ["Debug28", "B", 1, "1", "2", "0", "not launched"]
-
-
-def test_order():
-    names = ["Z", "CARFT [x=10.0]", "CARFT", "CARFT [x=2]", "CLIP_ZeroShot"]
-    expected = ["CLIP_ZeroShot", "CARFT", "CARFT [x=2]", "CARFT [x=10.0]", "Z"]
-    assert rows.ordered(names) == expected
 
 
 @pytest.mark.host

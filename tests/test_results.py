@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
 import results  # noqa: E402
-from domainbed_carft.records import accuracies  # noqa: E402
+from domainbed_carft.records import accuracies, packed  # noqa: E402
+from domainbed_carft.records.rows import row_of  # noqa: E402
+from domainbed_carft.records.scan import Job, Sweep  # noqa: E402
 
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/provenance.json"))
 PARTS = [part for folder in FOLDERS for part in sorted(folder.iterdir()) if part.is_dir()]
@@ -27,7 +29,8 @@ def test_there_are_results():
 def test_tables_are_those_of_the_records(part, tmp_path):
     if part.name in results.COMPARED:
         made = tmp_path / part.name
-        shutil.copytree(part / "records", made / "records")
+        made.mkdir()
+        (made / "records").symlink_to(part / "records")
         results.make_comparisons(made)
         names = {path.name for path in part.iterdir()}
         assert {path.name for path in made.iterdir()} == names
@@ -37,7 +40,7 @@ def test_tables_are_those_of_the_records(part, tmp_path):
     if not (part / "tables.txt").exists():
         assert (part / "table.csv").exists()  # an ablation: test_ablation.py makes its table anew
         return
-    shutil.copytree(part / "records", tmp_path / "records")
+    shutil.copy(part / results.RECORDS, tmp_path)
     results.make_tables(tmp_path)
     made = sorted(path.name for path in tmp_path.iterdir() if path.is_file())
     assert made == sorted(path.name for path in part.iterdir() if path.is_file())
@@ -53,12 +56,13 @@ def test_provenance_is_complete(folder):
     for name, part in about["parts"].items():
         assert part["commit"] and part["machine"] and part["question"] and part["n"]
         assert set(part["versions"]) == {"python", *results.PACKAGES}
-        assert part["runs"] == len(list((folder / name / "records").rglob("results.jsonl"))) > 0
+        runs = [run for file in results.records_of(folder / name) for run in packed.read(file)[0]]
+        assert part["runs"] == len(runs) > 0 and all(run.done and run.content for run in runs)
         assert (ROOT / part["command"].split()[-1]).is_file()
 
 
 def test_no_record_names_a_place_of_this_machine():
-    for file in (ROOT / "results").rglob("results.jsonl"):
+    for file in (ROOT / "results").rglob("*.jsonl"):
         assert not re.search(r'": "/', file.read_text()), file
 
 
@@ -88,7 +92,8 @@ def test_versus_by_hand():
     accuracies = {"CLIP_ERM": (0.5, 0.6, 0.7), "CARFT": (0.6, 0.8, 1.0)}
     found = [record(a, t, x) for a, row in accuracies.items() for t, x in enumerate(row)]
     results_of = [r for env in range(4) for r in map(lambda r: with_env(r, env), found)]
-    table = results.versus(results_of).set_index("algorithm")
+    jobs = [Job("", None, r["args"], row_of(r["args"]), [r]) for r in results_of]
+    table = results.versus(Sweep("", jobs, [])).set_index("algorithm")
     # 60 ± 10·√(2/3)/√3 = 60 ± 4.7; differences 10, 20, 30: 20 ± 4.3027·10/√3 = 20 ± 24.8
     assert table.loc["CLIP_ERM", "scan"] == table.loc["CLIP_ERM", "average"] == "60.0 ± 4.7"
     assert table.loc["CARFT"].iloc[-1] == "+20.0 [-4.8, +44.8]"
@@ -111,17 +116,18 @@ def test_unfinished_runs_are_refused(tmp_path):
     (tmp_path / "sweep" / "job").mkdir(parents=True)
     (tmp_path / "sweep" / "job" / "results.jsonl").write_text("{}\n")
     with pytest.raises(SystemExit, match="is not done"):
-        results.copy_records(tmp_path / "sweep", tmp_path / "out")
-    with pytest.raises(SystemExit, match="No records"):
-        results.copy_records(tmp_path / "nowhere", tmp_path / "out2")
+        results.pack_records(tmp_path / "sweep", tmp_path / "out.jsonl")
+    with pytest.raises(SystemExit, match="no records"):
+        results.pack_records(tmp_path / "nowhere", tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
 
 
 def test_a_part_is_replaced_and_the_others_stay(tmp_path):
-    records_of_main, output = results.newest() / "main" / "records", tmp_path / "2026-01-01_abcdef0"
-    for file in records_of_main.glob("*/results.jsonl"):
-        if json.loads(file.read_text().split("\n")[0])["args"]["trial_seed"] == 0:
-            shutil.copytree(file.parent, tmp_path / "sweep" / file.parent.name)
-            (tmp_path / "sweep" / file.parent.name / "done").touch()
+    output = tmp_path / "2026-01-01_abcdef0"
+    packed.unpack(results.newest() / "main" / results.RECORDS, tmp_path / "sweep")
+    for file in (tmp_path / "sweep").glob("*/results.jsonl"):
+        if json.loads(file.read_text().split("\n")[0])["args"]["trial_seed"] != 0:
+            shutil.rmtree(file.parent)
 
     def write(part, machine):
         parts = dict.fromkeys([*results.PARTS, *results.COMPARED])
@@ -140,7 +146,7 @@ def test_a_part_is_replaced_and_the_others_stay(tmp_path):
     with pytest.raises(SystemExit, match="is not done"):
         write("main", "four")
     assert {path.name for path in output.iterdir()} == {"main", "real_host", "provenance.json"}
-    assert len(list((output / "main" / "records").iterdir())) == 12
+    assert len(packed.read(output / "main" / results.RECORDS)[0]) == 12
 
 
 def test_every_script_says_its_question():
@@ -152,7 +158,7 @@ def test_the_real_host_agrees():
     """Zero-shot to the digit; the others within the 95 % prediction interval of another trial."""
     folder = results.newest()
     ours, real = (
-        accuracies.accuracies(results.load(folder / part / "records"))
+        accuracies.accuracies(results.load(folder / part / results.RECORDS))
         for part in ("main", "real_host")
     )
     assert len(real) == 12

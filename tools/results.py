@@ -4,7 +4,7 @@
         --hparams SWEEP --real_host SWEEP --baselines FOLDER --carft_plus FOLDER \\
         --ablations FOLDER ... --commit HASH --machine "in words"
 
-Needs the sweeps as sweeps/*.sh leave them. Tables are made anew from the copied records, so that
+Needs the sweeps as sweeps/*.sh leave them. Tables are made anew from the packed records, so that
 what is committed is what the records say; tests/test_results.py does it once more. In a folder that
 is there already, the parts that are named are replaced or added, and the others stay. Without
 arguments: only the index and README's table, from what is in results/.
@@ -25,10 +25,9 @@ from pathlib import Path
 import pandas as pd
 
 from domainbed_carft import register
-from domainbed_carft.analysis import interpolation
 from domainbed_carft.base.stats import interval_text, mean_text
-from domainbed_carft.records import accuracies, soundness
-from domainbed_carft.records.rows import WISE, ordered
+from domainbed_carft.records import accuracies, packed, scan, soundness
+from domainbed_carft.records.rows import ordered
 from domainbed_carft.reports import alpha_plots, tables
 
 ROOT = Path(__file__).parents[1]
@@ -41,19 +40,20 @@ PARTS = ("main", "steps", "hparams", "real_host")  # digitstyles_PART.sh makes i
 COMPARED = ("baselines", "carft_plus")  # so, too, but a folder of sweeps
 CONFIRMATION = [3, 4, 5, 6, 7]  # the fresh trials of digitstyles_carft_plus.sh; before: its search
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "open_clip_torch", "pandas")
+RECORDS = f"records{packed.SUFFIX}"  # of a part that is one sweep; else records/SWEEP.jsonl
 MARKS = "<!-- main table, by tools/results.py -->\n", "<!-- end of main table -->\n"
 
 
-def versus(found, rule="training"):
-    """Return the table of accuracies per test domain, and differences from CLIP_ERM.
+def versus(sweep, rule="training"):
+    """Return a records.Sweep's table of accuracies per test domain, and differences from CLIP_ERM.
 
     Mean ± standard error (population deviation / √n, DomainBed's) over trials, in per cent; the
     difference of the average in points, paired per trial, with Student's 95 % interval. For the
     rule "training", "source validation" is the accuracy on held-out images of the source domains.
     """
-    cells = accuracies.accuracies(found, rule)
+    cells = accuracies.accuracies(sweep.records, rule)
     averages, rows = {}, []
-    for name in ordered(cells.algorithm.unique()):
+    for name in map(str, ordered(sweep.rows[text] for text in cells.algorithm.unique())):
         part = cells[cells.algorithm == name]
         averages[name] = accuracies.by_trial(part, range(len(ENVIRONMENTS)))
         row = {"algorithm": name, "n": len(averages[name])}
@@ -70,43 +70,53 @@ def versus(found, rule="training"):
     return pd.DataFrame(rows)
 
 
-def load(sweep):
-    """Return the records of a sweep that count."""
+def read(sweep):
+    """Return the Sweep of a folder or a packed file, some runs of which count."""
     return soundness.load(sweep, register.known_datasets())
 
 
-def copy_records(sweep, folder):
-    """Copy the records of finished runs; return how many runs there are.
+def load(sweep):
+    """Return the records of a folder or a packed file that count."""
+    return read(sweep).records
+
+
+def records_of(part):
+    """Return the packed files of a part."""
+    whole = Path(part, RECORDS)
+    return [whole] if whole.exists() else sorted(Path(part, "records").glob(f"*{packed.SUFFIX}"))
+
+
+def pack_records(sweep, file):
+    """Pack the records of finished runs into a file; return how many runs there are.
 
     Raises:
-        SystemExit: a run that is not done.
+        SystemExit: a run that is not done, or no run.
     """
-    files = sorted(Path(sweep).glob("*/results.jsonl"))
-    for file in files:
-        if not (file.parent / "done").exists():
-            raise SystemExit(f"{file.parent} is not done: launch the sweep again")
-        target = Path(folder, file.parent.name)
-        target.mkdir(parents=True)
-        shutil.copy(file, target)
-    if not files:
-        raise SystemExit(f"No records in {sweep}/*/results.jsonl")
-    return len(files)
+    for records in sorted(Path(sweep).glob("*/results.jsonl")):
+        if not (records.parent / "done").exists():
+            raise SystemExit(f"{records.parent} is not done: launch the sweep again")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return packed.pack(sweep, file)
+    except ValueError as error:
+        raise SystemExit(str(error)) from None
 
 
-def collect(folder):
-    """Return what collect_results prints of folder/records."""
+def collect(file):
+    """Return what collect_results prints of a packed file's runs."""
     command = [sys.executable, "-m", "domainbed_carft.collect_results", "--input_dir", "records"]
     environment = {**os.environ, "DOMAINBED_CARFT_HOST": "embedded", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        command, cwd=folder, env=environment, check=True, capture_output=True, text=True
-    )
-    Path(folder, "records", "results.txt").unlink()
+    with tempfile.TemporaryDirectory() as scratch:
+        packed.unpack(file, Path(scratch, "records"))
+        done = subprocess.run(
+            command, cwd=scratch, env=environment, check=True, capture_output=True, text=True
+        )
     return done.stdout
 
 
 def add_sweep(sweep, folder):
-    """Copy a sweep's records and make its tables; return the number of runs."""
-    n = copy_records(sweep, folder / "records")
+    """Pack a sweep's records and make its tables; return the number of runs."""
+    n = pack_records(sweep, folder / RECORDS)
     make_tables(folder)
     probe = Path(sweep, "probe")
     if probe.is_dir():
@@ -116,21 +126,22 @@ def add_sweep(sweep, folder):
 
 def make_tables(folder):
     """Write tables.txt as collect_results prints it, and versus_RULE.* of rules that have cells."""
-    Path(folder, "tables.txt").write_text(collect(folder), encoding="utf-8")
-    found = load(Path(folder, "records"))
+    Path(folder, "tables.txt").write_text(collect(Path(folder, RECORDS)), encoding="utf-8")
+    sweep = read(Path(folder, RECORDS))
     for rule in accuracies.RULES:
-        if len(accuracies.accuracies(found, rule)):
-            tables.save(versus(found, rule), folder, f"versus_{rule}")
+        if len(accuracies.accuracies(sweep.records, rule)):
+            tables.save(versus(sweep, rule), folder, f"versus_{rule}")
 
 
 def add_settings(source, folder):
-    """Copy the records of every sweep in a folder, each a setting; return the number of runs."""
+    """Pack the records of every sweep in a folder, each a setting; return the number of runs."""
     settings = {path.parents[1] for path in Path(source).glob("*/*/results.jsonl")}
-    return sum(copy_records(s, folder / "records" / s.name) for s in sorted(settings))
+    places = {s: folder / "records" / f"{s.name}{packed.SUFFIX}" for s in sorted(settings)}
+    return sum(pack_records(s, file) for s, file in places.items())
 
 
 def add_ablation(source, folder):
-    """Copy the records of every setting of an ablation, its table and curve; return the runs."""
+    """Pack the records of every setting of an ablation, copy its tables; return the runs."""
     n = add_settings(source, folder)
     for file in [*Path(source).glob("table.*"), *Path(source).glob("*.png")]:
         shutil.copy(file, folder)
@@ -139,11 +150,14 @@ def add_ablation(source, folder):
 
 def make_comparisons(folder):
     """Write the tables of a part of COMPARED from its records."""
-    sweeps = sorted(Path(folder, "records").iterdir())
-    main = next(sweep for sweep in sweeps if sweep.name == "main")
+    sweeps = records_of(folder)
+    main = next(sweep for sweep in sweeps if sweep.stem == "main")
     if folder.name == "baselines":
+        register.register()  # what opens runs imports the host
+        from domainbed_carft.analysis import interpolation
+
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
-        found = [r for r in load(main) if r["args"]["algorithm"].endswith(WISE)]
+        found = [r for job in read(main).sound if job.row.wise for r in job.records]
         curves = interpolation.table(found)
         Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
         alpha_plots.plot(curves, folder / "wise_ft.png")
@@ -171,7 +185,8 @@ def index():
     for file in sorted(ROOT.glob("results/*/provenance.json")):
         for part, about in json.loads(file.read_text())["parts"].items():
             where = f"{file.parent.name}/{part}"
-            wise = len(list(Path(file.parent, part, "records").rglob(f"*{WISE}")))
+            jobs = [job for one in records_of(file.parent / part) for job in scan.scan(one).jobs]
+            wise = sum(job.row.wise for job in jobs)
             runs = f"{about['runs'] - wise}, and {wise} of WiSE-FT" if wise else about["runs"]
             lines.append(
                 f"| {file.parent.name} | [{part}]({where}) | {about['question']} | "
@@ -179,8 +194,14 @@ def index():
             )
     lines += [
         "",
+        "`records.jsonl` has the records of a sweep, `records/` those of several, a file each. The",
+        "commands of this package read them as they read a sweep's folder:",
+        "`python -m domainbed_carft.report --input_dir FILE --output_dir report`. DomainBed's own",
+        "`collect_results` needs the folders of the runs, which",
+        "`python tools/records.py unpack FILE FOLDER` makes, byte for byte as the host wrote them.",
+        "",
         "`provenance.json` has versions, machine and seeds. `tables.txt` is what `collect_results`",
-        "prints of `records/`; `versus_RULE.*` the same accuracies by one rule of selection",
+        "prints of the records; `versus_RULE.*` the same accuracies by one rule of selection",
         "(`training`-domain validation, `leave-one-out`, `oracle`) with paired differences from",
         "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps",
         "([columns](../docs/how_to_read_the_numbers.md#several-sweeps-in-one-table));",
@@ -245,14 +266,13 @@ def make_part(part, sweep, folder):
     """Make the folder of a part; return (number of runs, script, records)."""
     if part in PARTS:
         runs = add_sweep(sweep, folder)
-        return runs, f"digitstyles_{part}.sh", load(folder / "records")
+        return runs, f"digitstyles_{part}.sh", load(folder / RECORDS)
     if part in COMPARED:
         runs, script = add_settings(sweep, folder), f"digitstyles_{part}.sh"
         make_comparisons(folder)
     else:
         runs, script = add_ablation(sweep, folder), f"{part}.sh"
-    settings = (folder / "records").iterdir()
-    return runs, script, [r for setting in settings for r in load(setting)]
+    return runs, script, [record for file in records_of(folder) for record in load(file)]
 
 
 def given(args):

@@ -17,7 +17,7 @@ from ..method.losses import context_kl, context_probs
 from ..method.prompts import build_prompts, prompt_weights
 from ..models import backbones, prompt_cache
 from ..records import soundness
-from ..records.rows import ordered
+from ..records.rows import ordered, row_of
 from .saved_run import OtherAlgorithm, check_algorithm, load, models, splits
 
 BATCH = 256
@@ -154,28 +154,29 @@ def measure(found, data_dir=None):
     """Measure models, but for those of other algorithms.
 
     Args:
-        found: [(name of its row, {step: model file})] of :func:`judged`.
+        found: [(its Row, {step: model file})] of :func:`judged`.
         data_dir: of runs.load.
 
     Returns:
         (recognition cells, KL cells, what reports.context_plots draws, [what could not be
-        opened, and why]).
+        opened, and why], {text: Row} of the cells' `algorithm`).
 
     Raises:
         FileNotFoundError, ValueError: as runs.load, where no model can be opened.
     """
-    prober, cells, moved, trained, failed, others = Prober(), [], [], {}, [], 0
+    prober, cells, moved, trained, failed, rows, others = Prober(), [], [], {}, [], {}, 0
     with tqdm(total=sum(len(files) for _, files in found), desc="models", unit="model") as bar:
-        for name, files in found:
+        for row, files in found:
             try:
                 first = next(iter(files.values()))
-                if name:  # before it is opened, which numpy's values in its knobs may prevent
-                    check_algorithm(first, name.partition(" [")[0])
+                if row:  # before it is opened, which numpy's values in its knobs may prevent
+                    check_algorithm(first, row.in_records)
                 run = load(first, data_dir)
-                name = name or run.args["algorithm"]
+                row = row or row_of(run.args)
+                rows[str(row)] = row
                 for step, path in files.items():
                     run.use(path)
-                    more_cells, more_moved = prober.model(run, step, name)
+                    more_cells, more_moved = prober.model(run, step, str(row))
                     cells += more_cells
                     moved += more_moved
                     bar.update()
@@ -188,14 +189,14 @@ def measure(found, data_dir=None):
             if run.algorithm.trains:
                 args = run.args
                 shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
-                of = trained.setdefault((*shared, *args["test_envs"]), {})
-                of.setdefault(name, path)
+                together = trained.setdefault((*shared, *args["test_envs"]), {})
+                together.setdefault(row, path)
     if not cells:
         raise ValueError(failed[0]) if failed else other
     if others:
         print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
     pictured = _one_image(prober, trained.values(), data_dir)
-    return pd.DataFrame(cells), pd.DataFrame(moved), pictured, failed
+    return pd.DataFrame(cells), pd.DataFrame(moved), pictured, failed, rows
 
 
 def _one_image(prober, trained, data_dir):
@@ -206,14 +207,14 @@ def _one_image(prober, trained, data_dir):
 
     Args:
         prober: a Prober.
-        trained: [{algorithm: model file}], of runs that share them.
+        trained: [{Row: model file}], of runs that share them.
         data_dir: of runs.load.
     """
     for files in trained:
         if len(files) < 2:
             continue
-        names = ordered(files)
-        first = load(files[names[0]], data_dir)
+        rows = ordered(files)
+        first = load(files[rows[0]], data_dir)
         i = first.args["test_envs"][0]
         env, tau = first.dataset[i], first.algorithm.logit_scale
         groups, _ = known_contexts(first.dataset, first.description.domains)
@@ -221,21 +222,21 @@ def _one_image(prober, trained, data_dir):
         every = list(range(len(env)))
         z0 = prober.zero_shot(first, i, every)
         z = {}
-        for name in names:
-            run = first if name == names[0] else load(files[name], data_dir)
-            z[name] = prober.features(run.algorithm, env, every, name)
+        for row in rows:
+            run = first if row == rows[0] else load(files[row], data_dir)
+            z[row] = prober.features(run.algorithm, env, every, str(row))
         p0 = context_probs(z0, W_ctx, tau)
-        p = context_probs(z[names[0]], W_ctx, tau)
+        p = context_probs(z[rows[0]], W_ctx, tau)
         kl = (p0 * (p0 / p).log()).sum(dim=1)
         index = kl.argsort()[len(kl) // 2].item()
-        rows = {"zero-shot": z0, **z}
         return {
             "image": env[index][0],
             "title": f"{first.description.name}, {first.description.domains[i]}, image {index}\n"
-            f"(median KL of {names[0]})",
+            f"(median KL of {rows[0]})",
             "templates": templates,
-            "probabilities": {
-                name: context_probs(x[index : index + 1], W_ctx, tau)[0] for name, x in rows.items()
+            "zero-shot": context_probs(z0[index : index + 1], W_ctx, tau)[0],
+            "fine-tuned": {
+                row: context_probs(x[index : index + 1], W_ctx, tau)[0] for row, x in z.items()
             },
         }
     return None
@@ -261,10 +262,10 @@ def find(input_dir):
 
 
 def judged(input_dir, found, known):
-    """Return ([(name of its row, {step: model file})], [what is left out, and why]) of find's runs.
+    """Return ([(its Row, {step: model file})], [what is left out, and why]) of find's runs.
 
     Rows are those of the tables: a run that does not count there is left out, and runs of other
-    arguments have a name of their own. Of one run alone all is taken, under its algorithm's name.
+    arguments have a row of their own. Of one run alone all is taken, and its Row is None.
 
     Args:
         known: of soundness.read.
@@ -278,7 +279,7 @@ def judged(input_dir, found, known):
         if job and job.unsound:
             left_out.append(f"{folder}: {job.unsound}")
         else:
-            kept.append((job and job.args["algorithm"], files))
+            kept.append((job and job.row, files))
     if not kept:
         raise ValueError("\n".join(["No run that counts:", *left_out]))
     return kept, left_out

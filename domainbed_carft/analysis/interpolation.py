@@ -12,8 +12,7 @@ from ..base import files, label_sets, workers
 from ..contract import provenance, record_line
 from ..contract.run_files import DONE, RECORDS
 from ..method.averaging import interpolate
-from ..records import soundness
-from ..records.rows import WISE
+from ..records.rows import WISE, row_of, rows_of
 from ..register import find_host
 from . import saved_run
 
@@ -121,20 +120,18 @@ def work_on(folder, args):
 
 
 def table(records):
-    """Return the DataFrame of wise_ft.csv."""
+    """Return the DataFrame of wise_ft.csv; its `algorithm` is the text of the trained runs' row."""
     rows = []
     records = [r for r in records if len(r["args"]["test_envs"]) == 1]
-    trained = [
-        {**r["args"], "algorithm": r["args"]["algorithm"].removesuffix(WISE)} for r in records
-    ]
-    for record, name in zip(records, soundness.row_names(trained)):
+    trained = [{**r["args"], "algorithm": row_of(r["args"]).algorithm} for r in records]
+    for record, row_of_runs in zip(records, rows_of(trained)):
         args = record["args"]
         env = args["test_envs"][0]
         for row in record["alpha_curve"]:
             rows.append(
                 {
                     "dataset": args["dataset"],
-                    "algorithm": name,
+                    "algorithm": str(row_of_runs),
                     "test_env": env,
                     "trial_seed": args["trial_seed"],
                     "alpha": row["alpha"],

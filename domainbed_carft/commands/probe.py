@@ -34,7 +34,7 @@ def main(argv=None):
     try:
         found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
         os.makedirs(output, exist_ok=True)
-        cells, moved, pictured, failed = measure(found, args.data_dir)
+        cells, moved, pictured, failed, rows = measure(found, args.data_dir)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     cells.to_csv(os.path.join(output, "recognition.csv"), index=False)
@@ -42,9 +42,9 @@ def main(argv=None):
     table = summary(cells, moved)
     tables.save(table, output, "summary")
     print(tables.render(table, "txt"), end="")
-    context_plots.recognition(table, os.path.join(output, "context_recognition.png"))
+    context_plots.recognition(table, rows, os.path.join(output, "context_recognition.png"))
     if moved.step.nunique() > 1:
-        context_plots.kl_over_steps(moved, os.path.join(output, "context_kl.png"))
+        context_plots.kl_over_steps(moved, rows, os.path.join(output, "context_kl.png"))
     if pictured:
         context_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
     print(f"Tables and plots are in {output}", file=sys.stderr)

@@ -37,7 +37,7 @@ def main(argv=None):
         for problem in sweep.problems:
             print(problem)
         parser.error(f"no records in {args.input_dir}/*/results.jsonl: --input_dir is {flags.RUNS}")
-    names = sorted({job.args["algorithm"] for job in sweep.jobs if job.args})
+    names = sorted(sweep.rows)
     if args.baseline and args.baseline not in names:
         parser.error(f"--baseline: {unknown('algorithm', args.baseline, names)}")
     try:

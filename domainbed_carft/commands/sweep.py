@@ -13,6 +13,7 @@ import sys
 from ..base import launchers
 from ..base.messages import program, unknown
 from ..contract import host_flags
+from ..contract.jobs import note_launch
 from ..register import find_host, register
 
 
@@ -36,9 +37,8 @@ def main(argv=None):
         for name, launcher in command_launchers.REGISTRY.items()
         if name not in launchers.REGISTRY
     }
-    command_launchers.REGISTRY.update(
-        {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
-    )
+    ours = {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
+    command_launchers.REGISTRY.update({name: _noting(one) for name, one in ours.items()})
     try:
         runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
@@ -158,6 +158,21 @@ def print_sources(args):
         }
         for name in weights:
             print(f"Weights: {'the shipped small CLIP' if name == 'embedded' else name}")
+
+
+def _noting(launcher):
+    """Return the launcher, which first writes what was asked into the sweep's folder.
+
+    DomainBed's script has that list; the embedded host's writes it by itself.
+    """
+
+    def launch(commands):
+        script = vars(sys.modules["__main__"])
+        if "args_list" in script:
+            note_launch(script["args"].output_dir, script["args_list"])
+        launcher(commands)
+
+    return launch
 
 
 def _rewriting(launcher):

@@ -2,10 +2,15 @@
 
 import hashlib
 import json
+import os
+import sys
 
+from ..base import files
+from .record_line import check_args
 from .seeds import seed_hash
 
 OPTIONAL = ("steps", "hparams", "eval_splits")
+ASKED = "sweep.json"  # what was asked of a sweep, in its folder
 
 
 def train_args(
@@ -57,3 +62,47 @@ def test_env_choices(n_envs, single):
         choices.append([i])
         choices += [] if single else [[i, j] for j in range(i + 1, n_envs)]
     return [envs for envs in choices if len(envs) < n_envs]
+
+
+def note_launch(output_dir, args_list):
+    """Add to what was asked of a sweep: the arguments of each run of a launch.
+
+    Written before the jobs start, so that a run that leaves nothing is not forgotten; several
+    launches into one folder add up. A file that cannot be read is set aside.
+
+    Args:
+        output_dir: the sweep's folder; made if need be.
+        args_list: arguments as :func:`train_args` returns them.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    os.makedirs(output_dir, exist_ok=True)
+    path = os.path.join(output_dir, ASKED)
+    with files.alone(os.path.join(output_dir, f".{ASKED}")):  # the lock's file stays, out of sight
+        try:
+            before = asked(output_dir) or []
+        except ValueError as error:
+            print(f"{error}; it is kept as {files.set_aside(path)}", file=sys.stderr)
+            before = []
+        runs = {digest(args): json.dumps(args, sort_keys=True) for args in [*before, *args_list]}
+        files.write(path, '{"runs": [\n' + ",\n".join(runs.values()) + "\n]}\n")
+
+
+def asked(output_dir):
+    """Return the arguments of the runs that were asked of a sweep; None where no file says.
+
+    Raises:
+        ValueError: the file cannot be read, or has other things in it.
+    """
+    path = os.path.join(output_dir, ASKED)
+    if not os.path.lexists(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            runs = json.load(file)["runs"]
+        for args in runs:
+            check_args(args)
+        return list(runs)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read ({error})") from None

@@ -37,6 +37,19 @@ def parse(line):
     args = record.get("args") if isinstance(record, dict) else None
     if not isinstance(args, dict) or not is_count(record.get("step")):
         raise ValueError("not a record with args and step")
+    check_args(args)
+    if not isinstance(record.get("hparams", {}), dict):
+        raise ValueError(f"of the wrong type: hparams {str(record['hparams'])[:40]!r}")
+    for key, value in record.items():
+        if is_accuracy(key):
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if not number or not 0 <= value <= 1:
+                raise ValueError(f"{key} is {str(value)[:40]}, not an accuracy in [0, 1]")
+    return {sys.intern(key): value for key, value in record.items()}
+
+
+def check_args(args):
+    """Check the arguments of a run; a ValueError says what is missing or of the wrong type."""
     lacking = [name for name in NEEDED if name not in args]
     if lacking:
         raise ValueError(f"its args have no {', '.join(lacking)}")
@@ -45,16 +58,9 @@ def parse(line):
     wrong += [name for name in ("trial_seed", "hparams_seed") if not is_count(args[name])]
     numbers = isinstance(envs, list) and all(map(is_count, envs))
     wrong += [] if numbers and 0 < len(envs) == len(set(envs)) else ["test_envs"]
-    wrong += ["hparams"] if not isinstance(record.get("hparams", {}), dict) else []
     if wrong:
-        shown = ", ".join(f"{n} {str(args.get(n, record.get(n)))[:40]!r}" for n in wrong)
+        shown = ", ".join(f"{name} {str(args[name])[:40]!r}" for name in wrong)
         raise ValueError(f"of the wrong type: {shown}")
-    for key, value in record.items():
-        if is_accuracy(key):
-            number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:
-                raise ValueError(f"{key} is {str(value)[:40]}, not an accuracy in [0, 1]")
-    return {sys.intern(key): value for key, value in record.items()}
 
 
 def read(file):

@@ -3,6 +3,11 @@
 from ..contract.provenance import SHARED, read
 
 
+def origin(job):
+    """Return the provenance of a records.Job, {} where it is not known."""
+    return read(job.path) if job.origin is None else job.origin
+
+
 def mixed(jobs):
     """Return a sentence for each fact in which runs differ that must be the same.
 
@@ -12,7 +17,7 @@ def mixed(jobs):
     """
     groups = {}
     for job in jobs:
-        args, found = job.args, read(job.path)
+        args, found = job.args, origin(job)
         where = ((), (args["dataset"],), (args["dataset"], tuple(args["test_envs"])))
         while found:
             for names, group in zip(SHARED, where):
@@ -33,7 +38,7 @@ def mixed(jobs):
 
 def table(jobs):
     """Return [(fact, value, how many runs have it)], without facts that no run has."""
-    found = [read(job.path) for job in jobs]
+    found = [origin(job) for job in jobs]
     names = dict.fromkeys(name for one in found for name in one if name != "resumed_from")
     rows = []
     for name in names:

@@ -1,19 +1,20 @@
 """A sweep's records, whichever host wrote them: whole or in part, and what cannot be read.
 
+A sweep is a folder that holds the folders of its runs, or a file of packed records.
 Nothing here asks the host or imports torch.
 """
 
+import io
 import math
 import os
 import re
 import stat
 from dataclasses import dataclass, field
 
+from ..contract import jobs
 from ..contract.record_line import accuracies_of, numbered, parse
-
-# Arguments that may differ between runs of one cell: where things lie, what else is evaluated.
-FREE = ("output_dir", "data_dir", "eval_splits", "skip_model_save", "save_model_every_checkpoint")
-CELL = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
+from . import packed
+from .rows import FREE, Row, differing, row_of
 
 
 @dataclass(frozen=True)
@@ -30,28 +31,65 @@ class Problem:
 
 @dataclass
 class Job:
-    """One run's folder, and its records in the order of their steps."""
+    """One run's folder, and its records in the order of their steps.
 
-    folder: str  # within the sweep
-    path: str
-    args: dict | None = None  # None: no line could be read
+    Attributes:
+        folder: its name within the sweep.
+        path: of the folder; None if the records are packed.
+        args: as its records have them; None if no line could be read.
+        row: where the tables put it; None if args is.
+        records: as the host wrote them.
+        done: whether the run's file `done` is there.
+        unsound: why the run does not count; "" if it does.
+        of_different_runs: whether its lines are of several runs.
+        origin: as contract.provenance.read returns it, of packed records; None of others.
+    """
+
+    folder: str
+    path: str | None
+    args: dict | None = None
+    row: Row | None = None
     records: list = field(default_factory=list)
-    done: bool = False  # the file is there
-    unsound: str = ""  # why the run does not count
+    done: bool = False
+    unsound: str = ""
+    of_different_runs: bool = False
+    origin: dict | None = None
 
     @property
     def cell(self):
-        """(dataset, algorithm, test_envs, trial_seed, hparams_seed)."""
-        return tuple(tuple(v) if isinstance(v, list) else v for v in map(self.args.get, CELL))
+        """(dataset, row, test_envs, trial_seed, hparams_seed)."""
+        args = self.args
+        seeds = args["trial_seed"], args["hparams_seed"]
+        return args["dataset"], self.row, tuple(args["test_envs"]), *seeds
+
+    @property
+    def labelled(self):
+        """The records, each with its row's text for the algorithm."""
+        name = str(self.row)
+        if name == self.args["algorithm"]:
+            return self.records
+        args = {**self.args, "algorithm": name}
+        return [{**record, "args": args} for record in self.records]
 
 
 @dataclass
 class Sweep:
-    """All runs of a folder, and all that is wrong with them."""
+    """All runs of a folder or a packed file, and all that is wrong with them.
+
+    Attributes:
+        asked: arguments of the runs that were launched; None where no file says.
+    """
 
     path: str
     jobs: list
     problems: list
+    asked: list | None = None
+
+    @property
+    def name(self):
+        """What the folder or the packed file is called, without the file's suffix."""
+        name = os.path.basename(os.path.abspath(self.path))
+        return name.removesuffix(packed.SUFFIX) if os.path.isfile(self.path) else name
 
     @property
     def sound(self):
@@ -60,8 +98,16 @@ class Sweep:
 
     @property
     def records(self):
-        """The records of the runs that count, as DomainBed's selection rules take them."""
-        return [record for job in self.sound for record in job.records]
+        """The records of the runs that count, as DomainBed's selection rules take them.
+
+        These know rows by their texts: the algorithm in `args` is the text of a row.
+        """
+        return [record for job in self.sound for record in job.labelled]
+
+    @property
+    def rows(self):
+        """{text: Row} of all runs whose records could be read."""
+        return {str(job.row): job.row for job in self.jobs if job.row}
 
 
 def scan(input_dir):
@@ -69,9 +115,14 @@ def scan(input_dir):
 
     Only each run by itself is judged: see soundness.read for the whole.
 
+    Args:
+        input_dir: that folder, or a file of packed records.
+
     Raises:
-        ValueError: no such folder, or the folder of one run.
+        ValueError: no such folder, the folder of one run, or a file of something else.
     """
+    if os.path.isfile(input_dir):
+        return _scan_packed(input_dir)
     if not os.path.isdir(input_dir):
         raise ValueError(f"no folder {input_dir}")
     if os.path.isfile(os.path.join(input_dir, "results.jsonl")):
@@ -79,8 +130,23 @@ def scan(input_dir):
             f"{input_dir} is the folder of one run: give the folder that holds the runs' folders"
         )
     sweep = Sweep(str(input_dir), [], [])
+    try:
+        sweep.asked = jobs.asked(input_dir)
+    except ValueError as error:
+        sweep.problems.append(Problem(jobs.ASKED, str(error)))
     for name, path in _run_folders(sweep):
         sweep.jobs.append(_read_job(sweep, name, path))
+    return sweep
+
+
+def _scan_packed(file):
+    runs, asked = packed.read(file)
+    sweep = Sweep(str(file), [], [], asked)
+    for run in runs:
+        job = Job(run.folder, None, done=run.done, origin=run.origin)
+        lines = None if run.content is None else io.BytesIO(run.content)
+        _judge(sweep, job, lines)
+        sweep.jobs.append(job)
     return sweep
 
 
@@ -125,36 +191,47 @@ def _read_job(sweep, name, path):
     job = Job(name, path, done=os.path.exists(os.path.join(path, "done")))
     file = os.path.join(path, "results.jsonl")
     if not os.path.lexists(file):
-        job.unsound = "it has no records" + (", although it is done" if job.done else "")
-        if job.done:
-            sweep.problems.append(Problem(name, job.unsound))
+        _judge(sweep, job, None)
         return job
-    hparams, bad = None, 0
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
             raise OSError(0, "no regular file")
         with open(file, "rb") as lines:
-            for number, line in numbered(lines):
-                try:
-                    record = parse(line)
-                except ValueError as error:
-                    bad += 1
-                    sweep.problems.append(Problem(f"{name}, line {number}", str(error)))
-                    continue
-                # All lines of a run repeat its arguments and knobs: keep one copy.
-                if record["args"] == job.args:
-                    record["args"] = job.args
-                if record.get("hparams") == hparams:
-                    record["hparams"] = hparams
-                job.args, hparams = job.args or record["args"], hparams or record.get("hparams")
-                job.records.append(record)
+            _judge(sweep, job, lines)
     except OSError as error:
         job.unsound = f"results.jsonl cannot be read ({error.strerror})"
         sweep.problems.append(Problem(name, job.unsound))
-        return job
+    return job
+
+
+def _judge(sweep, job, lines):
+    """Read a run's records from a binary file into the job; None: the run has no such file."""
+    name = job.folder
+    if lines is None:
+        job.unsound = "it has no records" + (", although it is done" if job.done else "")
+        if job.done:
+            sweep.problems.append(Problem(name, job.unsound))
+        return
+    hparams, bad = None, 0
+    for number, line in numbered(lines):
+        try:
+            record = parse(line)
+        except ValueError as error:
+            bad += 1
+            sweep.problems.append(Problem(f"{name}, line {number}", str(error)))
+            continue
+        # All lines of a run repeat its arguments and knobs: keep one copy.
+        if record["args"] == job.args:
+            record["args"] = job.args
+        if record.get("hparams") == hparams:
+            record["hparams"] = hparams
+        job.args, hparams = job.args or record["args"], hparams or record.get("hparams")
+        job.row = job.row or row_of(job.args)
+        job.records.append(record)
     if any(record["args"] is not job.args for record in job.records):
         keys = {key for r in job.records for key in differing(job.args, r["args"])} - {*FREE}
         if keys:
+            job.of_different_runs = True
             job.unsound = f"lines of different runs in one file: {', '.join(sorted(keys))} differ"
             sweep.problems.append(Problem(name, job.unsound))
     if not job.records:
@@ -167,7 +244,6 @@ def _read_job(sweep, name, path):
         if first is not None:
             what = f"{key} is not finite from step {first} on: training diverged"
             sweep.problems.append(Problem(name, what, left_out=False))
-    return job
 
 
 def _drop_repeated(sweep, job):
@@ -185,11 +261,6 @@ def _drop_repeated(sweep, job):
     if differ and not job.unsound:
         job.unsound = f"steps {some(differ)} are recorded twice, with different accuracies"
         sweep.problems.append(Problem(job.folder, job.unsound))
-
-
-def differing(one, other):
-    """Return the keys in which two dicts differ."""
-    return [k for k in one.keys() | other.keys() if one.get(k) != other.get(k)]
 
 
 def _is_not_finite(value):

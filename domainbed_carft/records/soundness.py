@@ -6,22 +6,19 @@ rules read, and no other run of its cell says something else. What is not is nam
 """
 
 import collections
-import json
 import sys
 
 from ..contract.record_line import ACCURACY, accuracies_of, is_count
 from . import scan
-from .scan import CELL, Problem, differing, some
-
-# Arguments that do not change what a run computes, or where a table puts it.
-FREE = (*scan.FREE, *CELL, "seed")
+from .rows import rows_of
+from .scan import Problem, some
 
 
 def read(input_dir, known=None):
     """Read a sweep of either host, finished or not, and judge its runs.
 
     Runs of one cell that were started with different arguments (another --hparams, say) become
-    rows of their own: their algorithm is then called "CARFT [carft_lambda=0.1]".
+    rows of their own, whose text is "CARFT [carft_lambda=0.1]".
 
     Args:
         input_dir: the folder that holds the folders of the runs.
@@ -46,7 +43,7 @@ def read(input_dir, known=None):
 
 
 def load(input_dir, known):
-    """Return the records of the runs of a sweep that count, for :func:`records.accuracies`.
+    """Return the Sweep, where at least one run counts.
 
     Says on stderr what does not count, and why.
 
@@ -63,9 +60,9 @@ def load(input_dir, known):
     left_out = scan.grouped([problem for problem in sweep.problems if problem.left_out])
     for sentence in left_out:
         print(sentence, file=sys.stderr)
-    if not sweep.records:
+    if not sweep.sound:
         raise SystemExit(f"no finished run in {input_dir}" + (", see above" if left_out else ""))
-    return sweep.records
+    return sweep
 
 
 def _check_environments(sweep, known):
@@ -138,52 +135,17 @@ def _check_steps(sweep):
                 sweep.problems.append(Problem(job.folder, job.unsound))
 
 
-def row_names(runs):
-    """Return what the tables call each of some runs, given by their arguments.
-
-    The algorithm, or, where runs of one data set and algorithm were started with different
-    arguments, the algorithm and those: "CARFT [carft_lambda=0.1]".
-    """
-    settings = [_settings(args) for args in runs]
-    kinds = collections.defaultdict(list)
-    for i, args in enumerate(runs):
-        kinds[args["dataset"], args["algorithm"]].append(i)
-    names = [args["algorithm"] for args in runs]
-    for of in kinds.values():
-        varied = {key for i in of for key in differing(settings[of[0]], settings[i])}
-        for i in of if varied else ():
-            shown = (f"{k}={settings[i].get(k, 'default')}" for k in sorted(varied))
-            names[i] += f" [{', '.join(shown)}]"
-    return names
-
-
-def _settings(args):
-    settings = {k: v for k, v in args.items() if k not in FREE}
-    given = settings.pop("hparams", None)
-    try:
-        settings.update(json.loads(given) if given else {})
-    except (TypeError, ValueError):
-        settings["hparams"] = given
-    return settings
-
-
 def _separate_variants(sweep):
-    """Give runs of one data set and algorithm with different arguments names of their own."""
-    jobs = [j for j in sweep.jobs if j.args and not j.unsound.startswith("lines of different runs")]
+    """Give runs of one data set and algorithm with different arguments rows of their own."""
+    jobs = [job for job in sweep.jobs if job.args and not job.of_different_runs]
     found = collections.defaultdict(set)
-    for job, name in zip(jobs, row_names([job.args for job in jobs])):
-        if name != job.args["algorithm"]:
-            found[job.args["dataset"], job.args["algorithm"]].add(name)
-            _rename(job, name)
+    for job, row in zip(jobs, rows_of([job.args for job in jobs])):
+        job.row = row
+        if row.changed:
+            found[job.args["dataset"], job.args["algorithm"]].add(str(row))
     for (dataset, algorithm), names in found.items():
         what = f"runs of different arguments are rows of their own: {'; '.join(sorted(names))}"
         sweep.problems.append(Problem(f"{dataset}, {algorithm}", what, left_out=False))
-
-
-def _rename(job, algorithm):
-    job.args = {**job.args, "algorithm": algorithm, "algorithm_in_host": job.args["algorithm"]}
-    for record in job.records:
-        record["args"] = job.args
 
 
 def _check_twins(sweep):

@@ -1,9 +1,11 @@
 """How far a run is, from the files that it left: done, running, failed, ... Deletes nothing."""
 
 import contextlib
+import enum
 import os
 import re
 import time
+from dataclasses import dataclass
 
 from ..contract.run_files import is_held
 
@@ -11,19 +13,49 @@ from ..contract.run_files import is_held
 PATIENCE = 15 * 60  # seconds; or this many times the training time between two records:
 RECORDS_MISSED = 10
 EARLY = 2 * 3600  # seconds, before the second record: a large data set is evaluated meanwhile
-FAILED = re.compile(r"^Traceback \(most recent call last\)|^\w*: error: |^\w*Error\b", re.M)
+FAILED = re.compile(r"^Traceback \(most recent call last\)|^[\w.]*: error: |^\w*Error\b", re.M)
 
 
-def state(job, now=None):
-    """Return (state, detail): done, unsound, running, hangs, failed, dead or not started.
+class State(enum.Enum):
+    """How far a run is; the value is what people read, the order that of doctor's list.
 
-    hangs: a process holds the run's lock, but no file has changed for long. dead: neither lock nor
-    change nor error message, as after a kill. failed: err.txt says why.
+    HANGS: a process holds the run's lock, but no file has changed for long. DEAD: neither lock nor
+    change nor error message, as after a kill. FAILED: err.txt says why. NOT_STARTED: its folder is
+    empty. NOT_LAUNCHED: it has no folder.
     """
+
+    DONE = "done"
+    RUNNING = "running"
+    HANGS = "hangs"
+    FAILED = "failed"
+    DEAD = "dead"
+    NOT_STARTED = "not started"
+    UNSOUND = "unsound"
+    NOT_LAUNCHED = "not launched"
+
+    @property
+    def is_alive(self):
+        """Whether a process may be at work on the run."""
+        return self in (State.RUNNING, State.HANGS)
+
+
+@dataclass(frozen=True)
+class Status:
+    """A run's state, and what is to be said of it."""
+
+    state: State
+    detail: str = ""
+
+    def __str__(self):
+        return ": ".join(filter(None, (self.state.value, self.detail)))
+
+
+def status(job, now=None):
+    """Return the Status of a records.Job, at a time in seconds since the epoch (default: now)."""
     if not job.unsound:
-        return "done", ""
-    if job.done:
-        return "unsound", job.unsound
+        return Status(State.DONE)
+    if job.done or job.path is None:  # packed records have no files to tell more
+        return Status(State.UNSOUND, job.unsound)
     changed = {}
     for entry in os.scandir(job.path):
         with contextlib.suppress(FileNotFoundError):  # a running process renames its files
@@ -35,19 +67,19 @@ def state(job, now=None):
         between = job.records[1]["step"] - job.records[0]["step"]
         patience = max(PATIENCE, RECORDS_MISSED * between * job.records[-1]["step_time"])
     if is_held(job.path):
-        return ("hangs", f"no file has changed for {_span(idle)}") if idle > patience else (
-            "running", job.unsound
-        )  # fmt: skip
+        if idle > patience:
+            return Status(State.HANGS, f"no file has changed for {_span(idle)}")
+        return Status(State.RUNNING, job.unsound)
     if not changed:
-        return "not started", "its folder is empty"
+        return Status(State.NOT_STARTED, "its folder is empty")
     error = tail(os.path.join(job.path, "err.txt"))
     # What went on after an error, in the same folder, is another process.
     after = max(changed.get(name, 0) for name in ("out.txt", "results.jsonl"))
     if FAILED.search(error) and changed.get("err.txt", 0) >= after:
-        return "failed", error.strip().splitlines()[-1][:300]
+        return Status(State.FAILED, error.strip().splitlines()[-1][:300])
     if idle < patience:
-        return "running", f"{job.unsound}; files changed {_span(idle)} ago"
-    return "dead", f"{job.unsound}; no file has changed for {_span(idle)}"
+        return Status(State.RUNNING, f"{job.unsound}; files changed {_span(idle)} ago")
+    return Status(State.DEAD, f"{job.unsound}; no file has changed for {_span(idle)}")
 
 
 def tail(path, size=20_000):

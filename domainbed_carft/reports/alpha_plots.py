@@ -1,6 +1,6 @@
 """The curves of WiSE-FT over α."""
 
-from ..records.rows import WISE
+from ..records.rows import Row
 from . import plots
 
 
@@ -8,19 +8,25 @@ def plot(frame, path):
     """Draw a curve over α for each algorithm, an axis for each data set; means as in summary."""
     datasets = sorted(frame["dataset"].unique())
     figure, axes = plots.new(columns=len(datasets), width=1.4 + 5 * len(datasets), squeeze=False)
-    names = sorted(frame["algorithm"].unique())
+    rows = list(map(Row, sorted(frame["algorithm"].unique())))
     for axis, dataset in zip(axes[0], datasets):
-        draw_alphas(axis, frame[frame["dataset"] == dataset], names)
+        draw_alphas(axis, frame[frame["dataset"] == dataset], rows)
         axis.set(title=dataset)
     plots.save(figure, path)
 
 
-def draw_alphas(axis, frame, names):
-    """Draw the curves over α of one data set: each algorithm's mean, a ring at its largest α."""
+def draw_alphas(axis, frame, rows):
+    """Draw the curves over α of one data set: each row's mean, a ring at its largest α.
+
+    Args:
+        frame: as analysis.interpolation.table returns it; its `algorithm` is the text of a row.
+        rows: of the plot or the sweep, which give the looks.
+    """
+    by_text = {str(row): row for row in rows}
     for name, cells in frame.groupby("algorithm"):
         mean = 100 * cells.groupby("alpha")[["source_validation", "target_accuracy"]].mean()
         across, up = mean["source_validation"], mean["target_accuracy"]
-        look = plots.look(str(name).removesuffix(WISE), names)
+        look = plots.look(by_text.get(name, str(name)), rows)
         axis.plot(across, up, label=name, markersize=4, linewidth=1, **look)
         end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
         axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)

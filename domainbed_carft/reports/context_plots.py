@@ -3,38 +3,41 @@
 import numpy as np
 
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from ..records.rows import ordered
+from ..records.rows import Row, ordered
 from . import plots
 
+ZERO_SHOT = Row("CLIP_ZeroShot")
 ROLES = {"source": "source domains (held-out images)", "target": "target domain"}
 
 
-def recognition(table, path):
+def recognition(table, rows, path):
     """Draw how much context recognition changed by fine-tuning, per group; source, target apart.
 
     Args:
         table: of probe.summary, one data set or several (the first is drawn). Where it has nothing
             but CLIP_ZeroShot, whose recognition does not change, nothing is drawn.
+        rows: {text: Row} of the table's `algorithm`.
     """
     name = table.dataset.iloc[0]
-    table = table[(table.dataset == name) & (table.algorithm != "CLIP_ZeroShot")]
-    algorithms, groups = ordered(table.algorithm.unique()), list(table.context.unique())
-    if not algorithms:
+    table = table[(table.dataset == name) & (table.algorithm != str(ZERO_SHOT))]
+    shown = ordered(rows[text] for text in table.algorithm.unique())
+    groups = list(table.context.unique())
+    if not shown:
         return
     figure, axes = plots.new(1, 2, width=10, height=4.4, sharey=True)
-    width = 0.8 / len(algorithms)
+    width = 0.8 / len(shown)
     for ax, (role, title) in zip(axes, ROLES.items()):
         part = table[table.role == role]
-        for j, algorithm in enumerate(algorithms):
-            found = part[part.algorithm == algorithm].set_index("context").reindex(groups)
+        for j, row in enumerate(shown):
+            found = part[part.algorithm == str(row)].set_index("context").reindex(groups)
             errors = np.array([found.change - found["95 % low"], found["95 % high"] - found.change])
             ax.bar(
-                np.arange(len(groups)) + (j - (len(algorithms) - 1) / 2) * width,
+                np.arange(len(groups)) + (j - (len(shown) - 1) / 2) * width,
                 found.change,
                 width,
                 yerr=errors if np.isfinite(errors).all() else None,
-                label=algorithm,
-                color=plots.look(algorithm, algorithms)["color"],
+                label=str(row),
+                color=plots.look(row, shown)["color"],
                 ecolor="gray",
                 capsize=2,
             )
@@ -51,21 +54,25 @@ def recognition(table, path):
     plots.save(figure, path)
 
 
-def kl_over_steps(moved, path):
+def kl_over_steps(moved, rows, path):
     """Draw the mean context KL against the training step, source and target apart.
 
     Of CLIP_ZeroShot alone, whose KL is 0, nothing is drawn.
+
+    Args:
+        moved: the KL cells of analysis.contexts.measure.
+        rows: {text: Row} of their `algorithm`.
     """
-    moved = moved[(moved.dataset == moved.dataset.iloc[0]) & (moved.algorithm != "CLIP_ZeroShot")]
-    names = ordered(moved.algorithm.unique())
-    if not names:
+    moved = moved[(moved.dataset == moved.dataset.iloc[0]) & (moved.algorithm != str(ZERO_SHOT))]
+    shown = ordered(rows[text] for text in moved.algorithm.unique())
+    if not shown:
         return
     figure, axes = plots.new(1, 2, width=10, height=4, sharey=True)
     for ax, (role, title) in zip(axes, ROLES.items()):
-        for name in names:
-            part = moved[(moved.role == role) & (moved.algorithm == name)]
+        for row in shown:
+            part = moved[(moved.role == role) & (moved.algorithm == str(row))]
             by_step = part.groupby("step").kl.mean()
-            ax.plot(by_step.index, by_step, label=name, **plots.look(name, names))
+            ax.plot(by_step.index, by_step, label=str(row), **plots.look(row, shown))
         ax.set_title(title)
         ax.set_xlabel("training step")
     axes[0].set_ylabel("KL(zero-shot ‖ fine-tuned) of contexts, nats")
@@ -79,10 +86,13 @@ def distributions(pictured, path, n_contexts=10):
 
     Args:
         pictured: {"image": (3, H, W) in ImageNet's normalisation, "title", "templates": M texts,
-            "probabilities": {model: (M,)}}.
+            "zero-shot": probabilities (M,), "fine-tuned": {Row: (M,)}}.
     """
-    probabilities = {name: np.asarray(p) for name, p in pictured["probabilities"].items()}
-    highest = np.max(list(probabilities.values()), axis=0)
+    rows = [ZERO_SHOT, *pictured["fine-tuned"]]
+    names = ["zero-shot", *map(str, pictured["fine-tuned"])]
+    found = [pictured["zero-shot"], *pictured["fine-tuned"].values()]
+    probabilities = list(map(np.asarray, found))
+    highest = np.max(probabilities, axis=0)
     shown = np.argsort(-highest)[:n_contexts]
     figure, axes = plots.new(
         1, 1 + len(probabilities), width=3 + 2.6 * len(probabilities), height=4
@@ -91,8 +101,8 @@ def distributions(pictured, path, n_contexts=10):
     axes[0].imshow(np.clip(image * IMAGENET_STD + IMAGENET_MEAN, 0, 1))
     axes[0].set_axis_off()
     axes[0].set_title(pictured["title"], fontsize=9)
-    for ax, (name, p) in zip(axes[1:], probabilities.items()):
-        look = plots.look("CLIP_ZeroShot" if name == "zero-shot" else name, list(probabilities))
+    for ax, row, name, p in zip(axes[1:], rows, names, probabilities):
+        look = plots.look(row, rows)
         ax.barh(range(len(shown)), 100 * p[shown], color=look["color"])
         ax.set_yticks(range(len(shown)), [pictured["templates"][i] for i in shown])
         ax.tick_params(labelleft=ax is axes[1])

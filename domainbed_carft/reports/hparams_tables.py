@@ -14,7 +14,7 @@ def chosen_table(summary, sweep):
     """Return the hparams and the step that each rule chose for each cell, trial by trial."""
     jobs = {}
     for job in sweep.sound:
-        key = (job.args["dataset"], job.args["algorithm"], job.args["hparams_seed"])
+        key = (*_kind(job), job.args["hparams_seed"])
         for env in job.args["test_envs"]:
             jobs.setdefault((*key, job.args["trial_seed"], env), []).append(job)
     varied = _varied_hparams(sweep)
@@ -60,16 +60,16 @@ def missing_table(lacking, datasets):
     groups = {}
     for lack in lacking:
         where = f" ({lack.job.folder})" if lack.job else ""
-        key = (lack.args["dataset"], lack.algorithm, lack.reason)
+        key = (lack.args["dataset"], str(lack.row), str(lack.status))
         groups.setdefault(key, []).append((lack.args, where))
     rows = []
-    for (dataset, algorithm, reason), of in groups.items():
+    for (dataset, algorithm, reason), found in groups.items():
         names = datasets[dataset]
-        envs = dict.fromkeys(" + ".join(names[i] for i in a["test_envs"]) for a, _ in of)
-        seeds = [sorted({a[k] for a, _ in of}) for k in ("trial_seed", "hparams_seed")]
-        where = of[0][1] if len(of) == 1 else ""
+        envs = dict.fromkeys(" + ".join(names[i] for i in a["test_envs"]) for a, _ in found)
+        seeds = [sorted({a[k] for a, _ in found}) for k in ("trial_seed", "hparams_seed")]
+        where = found[0][1] if len(found) == 1 else ""
         seeds = [", ".join(map(str, s)) for s in seeds]
-        rows.append([dataset, algorithm, len(of), ", ".join(envs), *seeds, reason + where])
+        rows.append([dataset, algorithm, len(found), ", ".join(envs), *seeds, reason + where])
     columns = ("dataset", "algorithm", "runs", "domains left out", "trials", "hparams seeds")
     frame = frame_of(rows, [*columns, "reason"])
     return Table("missing", "Runs that are missing or do not count", frame, frame)
@@ -87,7 +87,7 @@ def _varied_hparams(sweep):
 
 
 def _kind(job):
-    return job.args["dataset"], job.args["algorithm"]
+    return job.args["dataset"], str(job.row)
 
 
 def _knobs(hparams):

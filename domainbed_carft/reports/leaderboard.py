@@ -43,17 +43,18 @@ def own_rows(sweep, known):
     names = list(dict.fromkeys(job.args["dataset"] for job in sweep.jobs if job.args))
     datasets = {name: gaps.environments(sweep, name, known) for name in names}
     summary = summarise(sweep, datasets, names)
-    lacking = {(lack.args["dataset"], lack.algorithm) for lack in gaps.lacks(sweep, known)}
+    lacking = {(lack.args["dataset"], lack.row) for lack in gaps.lacks(sweep, known)}
     ranked, others = [], []
-    for algorithm in summary.algorithms:
-        encoders = {name: encoder_of(sweep, name, algorithm) for name in names}
+    for own in summary.rows:
+        algorithm = str(own)
+        encoders = {name: encoder_of(sweep, name, own) for name in names}
         for rule in summary.chosen:
-            found = {name: trials(summary, rule, name, algorithm)["Avg"] for name in names}
+            found = {name: trials(summary, rule, name, own)["Avg"] for name in names}
             cells = {name: list(of.values()) for name, of in found.items()}
             for backbone, pretraining in dict.fromkeys(filter(None, encoders.values())):
                 row = {"method": algorithm, "backbone": backbone, "pretraining": pretraining}
                 row.update(rule=rule, source=f"your sweep {sweep.path}", own=True)
-                row.update(protocol=own_protocol(sweep, algorithm, known))
+                row.update(protocol=own_protocol(sweep, own, known))
                 of = {
                     n: c for n, c in cells.items() if c and encoders[n] == (backbone, pretraining)
                 }
@@ -68,7 +69,7 @@ def own_rows(sweep, known):
                     means = {name: mean_and_error(cell)[0] for name, cell in on_board.items()}
                     row.update(means, n=min(map(len, on_board.values())))
                     row["avg"] = float(np.mean(list(means.values()))) if len(means) == 5 else np.nan
-                    missing = any((name, algorithm) in lacking for name in on_board)
+                    missing = any((name, own) in lacking for name in on_board)
                     found = ["runs are missing: see the report"] * missing
                     found += [f"not DomainBed's protocol: {row['protocol']}"] * bool(
                         row["protocol"]
@@ -78,11 +79,11 @@ def own_rows(sweep, known):
     return ranked, others
 
 
-def own_protocol(sweep, algorithm, known):
-    """Return in what the runs of an algorithm are not DomainBed's own, "" where they are."""
+def own_protocol(sweep, row, known):
+    """Return in what the runs of a Row are not DomainBed's own, "" where they are."""
     found = set()
     for job in sweep.sound:
-        if job.args["algorithm"] == algorithm:
+        if job.row == row:
             usual = {"holdout_fraction": 0.2, "uda_holdout_fraction": 0}
             usual["steps"] = known.get(job.args["dataset"], ((), None))[1]
             given = {name: job.args.get(name) for name in usual}
@@ -94,10 +95,9 @@ def own_protocol(sweep, algorithm, known):
     return ", ".join(sorted(found))
 
 
-def encoder_of(sweep, dataset, algorithm):
-    """Return (backbone, pre-training) of an algorithm's runs on a data set, or None."""
-    wanted = (dataset, algorithm)
-    jobs = (j for j in sweep.sound if (j.args["dataset"], j.args["algorithm"]) == wanted)
+def encoder_of(sweep, dataset, row):
+    """Return (backbone, pre-training) of a Row's runs on a data set, or None."""
+    jobs = (j for j in sweep.sound if (j.args["dataset"], j.row) == (dataset, row))
     hparams = next((job.records[0].get("hparams") or {} for job in jobs), None)
     if hparams is None:
         return None

@@ -27,7 +27,9 @@ def write(sweep, known, output, baseline=None):
     alphas, wrong = sweep_plots.read_alphas(sweep.path)
     results = result_tables(summary, baseline)
     behind = [hparams_tables.chosen_table(summary, sweep), hparams_tables.knobs_table(sweep)]
-    missing = hparams_tables.missing_table(lacking, datasets)
+    asked = dict.fromkeys(lack.args["dataset"] for lack in lacking)
+    everywhere = {name: gaps.environments(sweep, name, known) for name in [*names, *asked]}
+    missing = hparams_tables.missing_table(lacking, everywhere)
     origin = origin_table(sweep)
     tables = [table for table in (*results, *behind, missing, origin) if len(table.frame)]
     for table in tables:
@@ -53,8 +55,8 @@ def write(sweep, known, output, baseline=None):
 
     sections = [{"id": "plots", "title": "Plots", "plots": [_inline(plot) for plot in plots]}]
     for rule, title in TITLES.items():
-        of = [table for table in results if table.title.endswith(title)]
-        sections.append({"id": rule, "title": title.capitalize(), "tables": of})
+        own = [table for table in results if table.rule == rule]
+        sections.append({"id": rule, "title": title.capitalize(), "tables": own})
     sections += [
         {"id": "chosen", "title": "Hparams", "tables": [t for t in behind if len(t.frame)]},
         {"id": "provenance", "title": "Provenance", "tables": [origin]},
@@ -63,7 +65,7 @@ def write(sweep, known, output, baseline=None):
         sections += [
             {"id": "missing", "title": "Missing", "tables": [missing], "commands": commands}
         ]
-    title = f"Report on {os.path.basename(os.path.abspath(sweep.path))}"
+    title = f"Report on {sweep.name}"
     page = render(title=title, facts=facts, warnings=warnings, sections=sections)
     files.write(os.path.join(output, "report.html"), page)
     return text

@@ -2,24 +2,21 @@
 
 import os
 
+from ..algorithms.methods import METHODS, SHIPPED
+from ..records.rows import Row
+
 # Okabe and Ito's palette (Color Universal Design, 2008), in an order of falling contrast.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# The same algorithm has the same look, (colour, marker), in every plot; tables have this order.
-ALGORITHMS = {
-    **{"CLIP_ZeroShot": (6, 6), "CLIP_ERM": (1, 1), "CARFT": (0, 0)},
-    **{"CLIP_LP": (2, 2), "CLIP_LPFT": (2, 4), "CLIP_L2SP": (3, 3), "CLIP_MIRO": (3, 5)},
-    **{"CLIP_Distill": (5, 0), "CLIP_LipsumFT": (5, 7)},
-    **{"CLIP_FLYP": (4, 1), "CLIP_CLIPood": (4, 2)},
-}
-# For other names: colours that the first three have not, with one marker each, then with the next.
+# The same algorithm has the same look, (colour, marker), in every plot.
+ALGORITHMS = {name: method.look for name, method in SHIPPED.items()}
+# For other rows: colours that the first three have not, with one marker each, then with the next.
 OTHERS = [
     (colour, (colour + turn) % len(MARKERS))
     for turn in range(len(MARKERS))
     for colour in (2, 3, 4, 5, 7)
     if (colour, (colour + turn) % len(MARKERS)) not in ALGORITHMS.values()
 ]
-WISE = "+WiSE"
 
 
 def new(rows=1, columns=1, width=6.4, height=4.0, **settings):
@@ -33,18 +30,27 @@ def new(rows=1, columns=1, width=6.4, height=4.0, **settings):
         return figure, figure.subplots(rows, columns, **settings)
 
 
-def look(name, names=()):
-    """Return {"color", "marker"} of an algorithm, or of one of other `names`, by its place.
+def look(row, rows=()):
+    """Return {"color", "marker"} of a row: its method's, or by its place among the other rows.
 
-    A row of WiSE-FT looks like its algorithm, with a hollow marker.
+    A row of WiSE-FT looks like that of its runs, with a hollow marker.
+
+    Args:
+        row: a records.rows.Row, or the name of an algorithm.
+        rows: all that are in the plot.
     """
-    base = name.removesuffix(WISE)
-    others = list(dict.fromkeys(n.removesuffix(WISE) for n in names))
-    others = [other for other in others if other not in ALGORITHMS]
-    place = others.index(base) % len(OTHERS) if base in others else 0
-    colour, marker = ALGORITHMS.get(base) or OTHERS[place]
-    hollow = {"fillstyle": "none"} if base != name else {}
+    row, *rows = (one if isinstance(one, Row) else Row(one) for one in (row, *rows))
+    others = [o for o in dict.fromkeys(one.trained for one in rows) if _own_look(o) is None]
+    place = others.index(row.trained) % len(OTHERS) if row.trained in others else 0
+    colour, marker = _own_look(row) or OTHERS[place]
+    hollow = {"fillstyle": "none"} if row.wise else {}
     return {"color": PALETTE[colour], "marker": MARKERS[marker], **hollow}
+
+
+def _own_look(row):
+    """Return the look of a row's method, None of a row with other knobs or of another algorithm."""
+    method = None if row.changed else METHODS.get(row.algorithm)
+    return method.look if method else None
 
 
 def save(figure, path):

@@ -25,13 +25,19 @@ STAR = "* = not all trials or hparams seeds of the cell count: see the table of 
 
 @dataclass
 class Table:
-    """A table for people (texts), and the same in numbers, for CSV."""
+    """A table for people (texts), and the same in numbers, for CSV.
 
-    name: str  # of its files
+    Attributes:
+        name: of its files.
+        rule: the selection rule (a key of RULES) of its accuracies; "" where there is none.
+    """
+
+    name: str
     title: str
     frame: pd.DataFrame
     data: pd.DataFrame
     note: str = ""
+    rule: str = ""
 
     def render(self, form):
         """Return it as a text in one of tables.FORMATS."""
@@ -48,10 +54,10 @@ class Summary:
 
     datasets: dict  # name: names of its environments
     averaged: list  # names of the data sets in the averages
-    algorithms: list
-    of_dataset: dict  # name: the algorithms that have runs there
+    rows: list  # Row
+    of_dataset: dict  # name: the rows that have runs there
     chosen: dict  # rule: DataFrame of records.accuracies
-    incomplete: dict = field(default_factory=dict)  # rule: {(dataset, algorithm, environment)}
+    incomplete: dict = field(default_factory=dict)  # rule: {(dataset, row, environment)}
 
 
 def summarise(sweep, datasets, averaged, lacking=()):
@@ -60,23 +66,23 @@ def summarise(sweep, datasets, averaged, lacking=()):
     Args:
         datasets: {name: names of its environments}, in the order of the tables.
         averaged: the names that are in the averages.
-        lacking: grid.Lack of each run that the sweep lacks.
+        lacking: gaps.Lack of each run that the sweep lacks.
     """
     records = sweep.records
     of_dataset = {name: set() for name in datasets}
     for job in sweep.jobs:
         if job.args:
-            of_dataset[job.args["dataset"]].add(job.args["algorithm"])
+            of_dataset[job.args["dataset"]].add(job.row)
     incomplete = {rule: set() for rule in RULES}
     for lack in lacking:
         envs = lack.args["test_envs"]
         for rule in RULES if len(envs) == 1 else ("leave-one-out",):
-            incomplete[rule] |= {(lack.args["dataset"], lack.algorithm, env) for env in envs}
+            incomplete[rule] |= {(lack.args["dataset"], lack.row, env) for env in envs}
     return Summary(
         datasets,
         [name for name in datasets if name in averaged],
         ordered(set().union(*of_dataset.values())),
-        {name: ordered(algorithms) for name, algorithms in of_dataset.items()},
+        {name: ordered(rows) for name, rows in of_dataset.items()},
         {rule: accuracies(records, rule) for rule in RULES},
         incomplete,
     )
@@ -86,7 +92,7 @@ def result_tables(summary, baseline=None):
     """Return, for each rule, the tables of its data sets, their averages and paired differences.
 
     Args:
-        baseline: the algorithm that the others are compared with; see :func:`pairs`.
+        baseline: the text of the row that the others are compared with; see :func:`pairs`.
     """
     found = []
     for rule, title in TITLES.items():
@@ -98,29 +104,32 @@ def result_tables(summary, baseline=None):
     return [table for table in found if len(table.frame)]
 
 
-def pairs(algorithms, baseline=None):
-    """Return the pairs (first, second) of algorithms whose differences are shown.
+def pairs(rows, baseline=None):
+    """Return the pairs (first, second) of rows whose differences are shown.
 
-    All others against the baseline, if it is among them. Without one: every pair of up to FEW
-    algorithms; of more, the baseline is the first of BASELINES that is there, else the first.
+    All others against the one whose text is `baseline`, if it is among them. Without a baseline:
+    every pair of up to FEW rows; of more, against the first of BASELINES that is there, else
+    against the first row.
     """
-    if baseline is None and len(algorithms) <= FEW:
-        return list(itertools.combinations(reversed(algorithms), 2))
+    if baseline is None and len(rows) <= FEW:
+        return list(itertools.combinations(reversed(rows), 2))
+    by_text = {str(row): row for row in rows}
     if baseline is None:
-        baseline = next((name for name in BASELINES if name in algorithms), algorithms[0])
-    others = [name for name in algorithms if name != baseline]
-    return [(name, baseline) for name in others] if baseline in algorithms else []
+        baseline = next((name for name in BASELINES if name in by_text), str(rows[0]))
+    if baseline not in by_text:
+        return []
+    return [(row, by_text[baseline]) for row in rows if row != by_text[baseline]]
 
 
-def trials(summary, rule, dataset, algorithm):
+def trials(summary, rule, dataset, row):
     """Return {environment: {trial_seed: accuracy in per cent}}, and the same for "Avg".
 
     Avg has the trials that have all environments.
     """
-    of = summary.chosen[rule]
-    of = of[(of.dataset == dataset) & (of.algorithm == algorithm)]
+    cells = summary.chosen[rule]
+    cells = cells[(cells.dataset == dataset) & (cells.algorithm == str(row))]
     found = {env: {} for env in range(len(summary.datasets[dataset]))}
-    for env, trial, accuracy in zip(of.test_env, of.trial_seed, of.accuracy):
+    for env, trial, accuracy in zip(cells.test_env, cells.trial_seed, cells.accuracy):
         found[env][trial] = 100 * accuracy
     whole = set.intersection(*(set(of_env) for of_env in found.values())) if found else set()
     average = {t: float(np.mean([found[env][t] for env in found])) for t in sorted(whole)}
@@ -128,26 +137,28 @@ def trials(summary, rule, dataset, algorithm):
 
 
 def _dataset_table(summary, rule, title, dataset):
-    rows, data = [], []
+    rows, data, has_star, n_cells = [], [], False, 0
     names = summary.datasets[dataset]
-    for algorithm in summary.of_dataset[dataset]:
-        found = trials(summary, rule, dataset, algorithm)
+    for row in summary.of_dataset[dataset]:
+        found = trials(summary, rule, dataset, row)
         cells = [list(found[env].values()) for env in range(len(names))]
-        stars = [(dataset, algorithm, i) in summary.incomplete[rule] for i in range(len(names))]
+        stars = [(dataset, row, i) in summary.incomplete[rule] for i in range(len(names))]
+        has_star |= any(star for cell, star in zip(cells, stars) if cell)
+        n_cells += sum(map(bool, cells))
         means = [mean_and_error(cell)[0] for cell in cells if cell]
         average = float(np.mean(means)) if len(means) == len(names) > 0 else None
         texts = [_cell(cell, star) for cell, star in zip(cells, stars)]
         shown = "X" if average is None else f"{average:.1f}{'*' * any(stars)}"
-        rows.append([algorithm, *texts, shown, _span(map(len, cells))])
-        row = {"algorithm": algorithm}
+        rows.append([str(row), *texts, shown, _span(map(len, cells))])
+        numbers = {"algorithm": str(row)}
         for name, cell in zip(names, cells):
-            row.update(_numbers(name, cell))
-        data.append({**row, "Avg": average})
-    wise = any(algorithm.endswith(WISE) for algorithm in summary.of_dataset[dataset])
+            numbers.update(_numbers(name, cell))
+        data.append({**numbers, "Avg": average})
+    wise = any(row.wise for row in summary.of_dataset[dataset])
     notes = ["Per cent, mean ± standard error over n trials."]
-    notes += [STAR] * _has_star(rows) + [WISE_NOTE] * wise
+    notes += [STAR] * has_star + [WISE_NOTE] * wise
     note = " ".join(notes)
-    if all(row[-1] == "0" for row in rows):
+    if not n_cells:
         more = "also runs with pairs of test domains (a sweep without --single_test_envs)"
         needed = more if rule == "leave-one-out" else "runs with one test domain"
         note = f"X: this rule needs {needed}, and none counts."
@@ -157,51 +168,54 @@ def _dataset_table(summary, rule, title, dataset):
         frame_of(rows, ["algorithm", *names, "Avg", "n"]),
         pd.DataFrame(data),
         note,
+        rule,
     )
 
 
 def _average_table(summary, rule, title):
-    rows, data = [], []
-    for algorithm in summary.algorithms:
-        cells, stars, row = [], [], {"algorithm": algorithm}
+    rows, data, has_star = [], [], False
+    incomplete = {(dataset, row) for dataset, row, _ in summary.incomplete[rule]}
+    for row in summary.rows:
+        cells, stars, numbers = [], [], {"algorithm": str(row)}
         for dataset in summary.averaged:
-            cells.append(list(trials(summary, rule, dataset, algorithm)["Avg"].values()))
-            of = {(d, a) for d, a, _ in summary.incomplete[rule]}
-            stars.append((dataset, algorithm) in of)
-            row.update(_numbers(dataset, cells[-1]))
+            cells.append(list(trials(summary, rule, dataset, row)["Avg"].values()))
+            stars.append((dataset, row) in incomplete)
+            numbers.update(_numbers(dataset, cells[-1]))
+        has_star |= any(star for cell, star in zip(cells, stars) if cell)
         means = [mean_and_error(cell)[0] for cell in cells if cell]
         average = float(np.mean(means)) if len(means) == len(cells) > 0 else None
         texts = [_cell(cell, star) for cell, star in zip(cells, stars)]
         shown = "X" if average is None else f"{average:.1f}{'*' * any(stars)}"
-        rows.append([algorithm, *texts, shown, _span(map(len, cells))])
-        data.append({**row, "Avg": average})
+        rows.append([str(row), *texts, shown, _span(map(len, cells))])
+        data.append({**numbers, "Avg": average})
     return Table(
         f"averages_{_file(rule)}",
         f"Averages, {title}",
         frame_of(rows, ["algorithm", *summary.averaged, "Avg", "n"]),
         pd.DataFrame(data),
         "Per cent, mean ± standard error over n trials of the mean over all environments; a trial "
-        f"without all of them does not count. {STAR if _has_star(rows) else ''}".strip(),
+        f"without all of them does not count. {STAR if has_star else ''}".strip(),
+        rule,
     )
 
 
 def _difference_table(summary, rule, title, dataset, baseline):
     rows, data = [], []
     names = [*summary.datasets[dataset], "Avg"]
-    found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
+    found = {row: trials(summary, rule, dataset, row) for row in summary.of_dataset[dataset]}
     for first, second in pairs(list(found), baseline):
-        texts, row, counts = [], {"first": first, "second": second}, []
+        texts, numbers, counts = [], {"first": str(first), "second": str(second)}, []
         for key, name in zip([*range(len(names) - 1), "Avg"], names):
             a, b = found[first][key], found[second][key]
             paired = [a[trial] - b[trial] for trial in sorted(a.keys() & b.keys())]
             counts.append(len(paired))
             mean, low, high = interval(paired) if paired else (None, None, None)
             texts.append(interval_text(paired) if paired else "X")
-            row.update({name: mean, f"{name}_low": low, f"{name}_high": high})
-            row[f"{name}_n"] = len(paired)
+            numbers.update({name: mean, f"{name}_low": low, f"{name}_high": high})
+            numbers[f"{name}_n"] = len(paired)
         if any(counts):
             rows.append([f"{first} - {second}", *texts, _span(counts)])
-            data.append(row)
+            data.append(numbers)
     return Table(
         f"{_file(dataset)}_{_file(rule)}_differences",
         f"{dataset}: paired differences, {title}",
@@ -209,6 +223,7 @@ def _difference_table(summary, rule, title, dataset, baseline):
         pd.DataFrame(data),
         "Points, mean [95 % interval] over the n trials that both have (Student's t, not corrected "
         "for the number of comparisons); no interval at n = 1.",
+        rule,
     )
 
 
@@ -230,10 +245,6 @@ def _span(counts):
 
 def frame_of(rows, columns):
     return pd.DataFrame(rows, columns=list(columns))
-
-
-def _has_star(rows):
-    return any(str(cell).endswith("*") for row in rows for cell in row)
 
 
 def _file(name):

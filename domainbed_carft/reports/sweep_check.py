@@ -3,9 +3,10 @@
 import os
 from collections import Counter
 
+from ..contract.jobs import ASKED, digest
 from ..records import gaps, provenance, soundness
 from ..records.scan import grouped
-from ..records.state import state, tail
+from ..records.state import State, status, tail
 
 
 def print_check(input_dir, known=None):
@@ -15,36 +16,26 @@ def print_check(input_dir, known=None):
         ValueError: no such folder, one without runs, or the folder of one run.
     """
     sweep = soundness.read(input_dir, known)
-    if not sweep.jobs:
+    if not sweep.jobs and not sweep.asked:
         raise ValueError(f"no runs in {input_dir}: give the folder that holds the runs' folders")
-    states = {job.folder: state(job) for job in sweep.jobs}
-    counted = Counter(name for name, _ in states.values())
-    print(f"{sweep.path}: {len(sweep.jobs)} runs")
-    for name in ("done", "running", "hangs", "failed", "dead", "not started", "unsound"):
-        print(f"  {counted[name]:>5} {name}")
-    for job in sweep.jobs:
-        name, detail = states[job.folder]
-        if name != "done":
-            about = _about(job.args) if job.args else "unknown"
-            print(f"{name}: {job.folder} ({about}): {detail}")
-        if name == "failed":
-            last = tail(os.path.join(job.path, "err.txt")).rstrip().splitlines()[-5:]
-            print("".join(f"    | {line[:200]}\n" for line in last), end="")
-    for sentence in grouped(sweep.problems):
-        print(f"PROBLEM: {sentence}")
-    mixed = provenance.mixed([job for job in sweep.jobs if job.args])
-    for sentence in mixed:
-        print(f"PROBLEM: {sentence}")
+    found = {job.folder: status(job) for job in sweep.jobs}
     lacking = gaps.lacks(sweep, known)
-    launched = sum(lack.job is not None for lack in lacking)
-    print(f"The full grid lacks {len(lacking)} runs, {len(lacking) - launched} without a folder.")
+    _print_states(sweep, found)
+    mixed = provenance.mixed([job for job in sweep.jobs if job.args])
+    for sentence in [*grouped(sweep.problems), *mixed]:
+        print(f"PROBLEM: {sentence}")
+    unknown = gaps.unknown(sweep, lacking)
+    if unknown:
+        print(f"PROBLEM: {_about_unknown(sweep, unknown)}")
+    without = sum(lack.job is None for lack in lacking)
+    print(f"The full grid lacks {len(lacking)} runs, {without} without a folder.")
     lines = gaps.commands(sweep, lacking)
     if lines:
         print("What to run next, where the sweep was started:")
         print("\n".join(f"  {line}" for line in lines[:10]))
         print(f"  # and {len(lines) - 10} more\n" if len(lines) > 10 else "", end="")
     n_unsound = sum(problem.left_out for problem in sweep.problems)
-    problems = n_unsound + len(mixed) + len(lacking)
+    problems = n_unsound + len(mixed) + len(lacking) + len(unknown)
     print(
         "The sweep is sound and complete."
         if not problems
@@ -53,7 +44,38 @@ def print_check(input_dir, known=None):
     return problems
 
 
+def _print_states(sweep, found):
+    """Print how many runs are in which state, and each that is not done, with the reason."""
+    counted = Counter(one.state for one in found.values())
+    print(f"{sweep.path}: {len(sweep.jobs)} runs")
+    for state in State:
+        if state is not State.NOT_LAUNCHED:  # the runs without a folder are counted below
+            print(f"  {counted[state]:>5} {state.value}")
+    asked = {digest(args): args for args in sweep.asked or ()}
+    for job in sweep.jobs:
+        one = found[job.folder]
+        if one.state is not State.DONE:
+            args = job.args or asked.get(job.folder)
+            print(f"{one.state.value}: {job.folder} ({_about(args)}): {one.detail}")
+        if one.state is State.FAILED:
+            last = tail(os.path.join(job.path, "err.txt")).rstrip().splitlines()[-5:]
+            print("".join(f"    | {line[:200]}\n" for line in last), end="")
+
+
+def _about_unknown(sweep, jobs):
+    """Return a sentence on the jobs without records of which nothing says what they were to be."""
+    why = f"there is no {ASKED}" if sweep.asked is None else f"{ASKED} does not name them"
+    if len(jobs) == len(sweep.jobs):
+        return f"no run has records, and {why}: what the sweep was to have is not known"
+    names = ", ".join(job.folder for job in jobs[:3]) + f" and {len(jobs) - 3} more" * (
+        len(jobs) > 3
+    )
+    return f"no records in {names}, and {why}: what they were to be is not known"
+
+
 def _about(args):
+    if not args:
+        return "unknown"
     left_out = ", ".join(map(str, args["test_envs"]))
     return (
         f"{args['dataset']}, {args['algorithm']}, test env {left_out}, trial {args['trial_seed']}, "

@@ -72,7 +72,7 @@ def draw(sweep, summary, alphas, folder):
         if alphas is not None:
             save(
                 f"{name}_alpha",
-                alpha_curve(alphas[alphas.dataset == dataset], summary.algorithms),
+                alpha_curve(alphas[alphas.dataset == dataset], summary.rows),
                 f"{dataset}: between zero-shot (α = 0) and fine-tuned (α = 1) weights",
                 "WiSE-FT: source validation against the domain left out as α goes from 0 to 1, "
                 "mean over domains and trials.",
@@ -81,40 +81,41 @@ def draw(sweep, summary, alphas, folder):
 
 
 def chosen_runs(sweep, summary, dataset, rule="training"):
-    """Return {(algorithm, environment): [records of the run that the rule chose, per trial]}."""
+    """Return {(row, environment): [records of the run that the rule chose, per trial]}."""
     jobs = {job.cell: job for job in sweep.sound}
-    of, found = summary.chosen[rule], {}
-    for row in of[of.dataset == dataset].itertuples():
-        cell = (dataset, row.algorithm, (row.test_env,), row.trial_seed, row.hparams_seed)
-        found.setdefault((row.algorithm, row.test_env), []).append(jobs[cell].records)
+    cells, found = summary.chosen[rule], {}
+    for chosen in cells[cells.dataset == dataset].itertuples():
+        row = sweep.rows[chosen.algorithm]
+        cell = (dataset, row, (chosen.test_env,), chosen.trial_seed, chosen.hparams_seed)
+        found.setdefault((row, chosen.test_env), []).append(jobs[cell].records)
     return found
 
 
 def points(summary, dataset, rule="training"):
-    """Return a figure of one row per algorithm, one panel per environment and of their mean.
+    """Return a figure of one line per row of the tables, a panel per environment and of the mean.
 
     Points are means, lines their intervals; None where there is nothing.
     """
     names = [*summary.datasets[dataset], "Avg"]
     keys = [*range(len(names) - 1), "Avg"]
-    found = {a: trials(summary, rule, dataset, a) for a in summary.of_dataset[dataset]}
-    found = {a: of for a, of in found.items() if any(of.values())}
+    found = {row: trials(summary, rule, dataset, row) for row in summary.of_dataset[dataset]}
+    found = {row: by_env for row, by_env in found.items() if any(by_env.values())}
     if not found:
         return None
     size = {"width": 1.6 + 1.7 * len(names), "height": 1 + 0.24 * len(found)}
     figure, panels = plots.new(1, len(names), **size, sharey=True, squeeze=False)
     for key, name, axes in zip(keys, names, panels[0]):
-        for row, (algorithm, of) in enumerate(found.items()):
-            values = list(of[key].values())
+        for y, (row, by_env) in enumerate(found.items()):
+            values = list(by_env[key].values())
             if not values:
                 continue
             mean, low, high = interval(values)
-            look = plots.look(algorithm, summary.algorithms)
+            look = plots.look(row, summary.rows)
             if low == low:
-                axes.plot([low, high], [row, row], color=look["color"], lw=1.2)
-            axes.plot([mean], [row], markersize=6, **look)
+                axes.plot([low, high], [y, y], color=look["color"], lw=1.2)
+            axes.plot([mean], [y], markersize=6, **look)
         axes.set(title=name, xlabel="accuracy, %")
-    panels[0][0].set(yticks=range(len(found)), yticklabels=list(found))
+    panels[0][0].set(yticks=range(len(found)), yticklabels=list(map(str, found)))
     panels[0][0].set_ylim(len(found) - 0.5, -0.5)
     return figure
 
@@ -122,19 +123,19 @@ def points(summary, dataset, rule="training"):
 def curves(summary, dataset, runs):
     """Return a figure with a column per environment left out, validation below it, or None.
 
-    Without algorithms whose runs have one record, such as the rows of WiSE-FT.
+    Without rows whose runs have one record, such as those of WiSE-FT.
     """
     names = summary.datasets[dataset]
-    runs = {key: of for key, of in runs.items() if any(len(records) > 1 for records in of)}
+    runs = {k: found for k, found in runs.items() if any(len(records) > 1 for records in found)}
     if not runs:
         return None
     shared = {"sharex": True, "sharey": "row", "squeeze": False}
     figure, panels = plots.new(2, len(names), 3.2 * len(names), 5.4, **shared)
     for env, (name, column) in enumerate(zip(names, panels.T)):
-        for algorithm in summary.of_dataset[dataset]:
-            look = plots.look(algorithm, summary.algorithms)
+        for row in summary.of_dataset[dataset]:
+            look = plots.look(row, summary.rows)
             target, source = {}, {}
-            for records in runs.get((algorithm, env), ()):
+            for records in runs.get((row, env), ()):
                 for record in records:
                     target.setdefault(record["step"], []).append(record[f"env{env}_in_acc"])
                     outs = [record[f"env{i}_out_acc"] for i in range(len(names)) if i != env]
@@ -142,7 +143,7 @@ def curves(summary, dataset, runs):
             for axes, values in zip(column, (target, source) if target else ()):
                 steps = sorted(values)
                 means = [100 * np.mean(values[step]) for step in steps]
-                axes.plot(steps, means, lw=1.3, markersize=4, label=algorithm, **look)
+                axes.plot(steps, means, lw=1.3, markersize=4, label=str(row), **look)
         column[0].set(title=f"{name} left out")
         column[1].set(xlabel="step")
     panels[0][0].set(ylabel="domain left out, %")
@@ -156,19 +157,19 @@ def context_kl(summary, dataset, runs):
     """Return a figure of the records' context_kl over steps, or None where there is none."""
     figure, axes = plots.new()
     drawn = False
-    for algorithm in summary.of_dataset[dataset]:
+    for row in summary.of_dataset[dataset]:
         found = {}
         for env in range(len(summary.datasets[dataset])):
-            for records in runs.get((algorithm, env), ()):
+            for records in runs.get((row, env), ()):
                 for record in records:
                     if isinstance(record.get("context_kl"), (int, float)):
                         found.setdefault(record["step"], []).append(record["context_kl"])
         if found:
             drawn, steps = True, sorted(found)
-            color = plots.look(algorithm, summary.algorithms)["color"]
+            color = plots.look(row, summary.rows)["color"]
             low, mean, high = ([f(found[s]) for s in steps] for f in (min, np.mean, max))
             axes.fill_between(steps, low, high, color=color, alpha=0.15, lw=0)
-            axes.plot(steps, mean, color=color, label=algorithm)
+            axes.plot(steps, mean, color=color, label=str(row))
     if not drawn:
         return None
     axes.set(xlabel="step", ylabel="context KL, nats", ylim=(0, None))
@@ -184,7 +185,7 @@ def lambdas(sweep, dataset):
     """
     found = {}
     for job in sweep.sound:
-        if job.args.get("algorithm_in_host", job.args["algorithm"]) != "CARFT":
+        if job.row.in_records != "CARFT":
             continue
         value = (job.records[0].get("hparams") or {}).get("carft_lambda")
         envs = job.args["test_envs"]
@@ -203,7 +204,7 @@ def lambdas(sweep, dataset):
         means = [100 * np.mean([point[i] for point in found[value]]) for value in values]
         axes.plot(values, means, style, color=plots.PALETTE[i], label=label)
     axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
-    counts = [len(of) for of in found.values()]
+    counts = [len(points) for points in found.values()]
     runs = str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
     axes.set(xlabel=f"λ (carft_lambda), {runs} runs each", ylabel="accuracy, %")
     axes.legend(frameon=False)
@@ -233,10 +234,15 @@ def read_alphas(input_dir):
     return frame, []
 
 
-def alpha_curve(frame, algorithms):
-    """Return WiSE-FT's figure, source validation against the domain left out, or None."""
+def alpha_curve(frame, rows):
+    """Return WiSE-FT's figure, source validation against the domain left out, or None.
+
+    Args:
+        frame: of :func:`read_alphas`.
+        rows: of the sweep.
+    """
     if not len(frame):
         return None
     figure, axes = plots.new(height=4.8)
-    draw_alphas(axes, frame, algorithms)
+    draw_alphas(axes, frame, rows)
     return figure

@@ -11,7 +11,7 @@ import sys
 
 from domainbed_carft.base.messages import program, unknown
 from domainbed_carft.contract import host_flags
-from domainbed_carft.contract.jobs import digest, test_env_choices, train_args
+from domainbed_carft.contract.jobs import digest, note_launch, test_env_choices, train_args
 from domainbed_carft.contract.run_files import DONE, is_held
 
 from .. import algorithms, command_launchers, datasets
@@ -151,7 +151,8 @@ def delete(jobs, skip_confirmation):
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    jobs = [Job(train_args, args.output_dir) for train_args in make_args_list(args)]
+    asked = make_args_list(args)
+    jobs = [Job(train_args, args.output_dir) for train_args in asked]
     for job in jobs:
         print(job)
     count = {
@@ -167,7 +168,11 @@ def main(argv=None):
         print(f"{running} of the incomplete jobs are running now, and are left alone.")
     free = [job for job in jobs if job.state != Job.DONE and not job.is_running]
     if args.command == "launch":
-        launcher = command_launchers.REGISTRY[args.command_launcher]
+
+        def launcher(commands):
+            note_launch(args.output_dir, asked)
+            command_launchers.REGISTRY[args.command_launcher](commands)
+
         launch(free, launcher, args.skip_confirmation)
     else:
         incomplete = [job for job in free if job.state == Job.INCOMPLETE]

@@ -40,7 +40,7 @@ def by_style(folder):
 
     The interval is Student's, 95 %, over trials.
     """
-    cells = accuracies.accuracies(results.load(folder / "main" / "records"))
+    cells = accuracies.accuracies(results.load(folder / "main" / "records.jsonl"))
     styles = range(len(results.ENVIRONMENTS))
     found = {}
     for name in LABELS:

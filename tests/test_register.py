@@ -305,3 +305,18 @@ def test_a_hook_that_raises_is_taken_out_with_one_line_and_the_host_goes_on(fake
     assert run.stdout.split() == ["False", "False", "False", "5e-05"], run.stderr
     (line,) = run.stderr.strip().splitlines()
     assert "goes on without it: the hook on domainbed.datasets failed with KeyError" in line
+
+
+@pytest.mark.parametrize(
+    "datasets, sentence",
+    [
+        ("import a_package_of_nobody", "it imports a_package_of_nobody, which is not there"),
+        ("from torch import a_name_of_nobody", "its import fails with ImportError: cannot import"),
+        ("1 / 0", "its import fails with ZeroDivisionError: division by zero"),
+    ],
+)
+def test_doctor_names_what_a_host_s_import_lacks(tmp_path, datasets, sentence):
+    write_package(tmp_path, {"datasets.py": datasets})
+    run = python("from domainbed_carft.commands import doctor; doctor.main([])", tmp_path)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert f"PROBLEM: the host cannot be used: {sentence}" in run.stdout

@@ -269,9 +269,11 @@ def test_a_checkout_without_init_is_a_host_and_a_folder_of_results_is_none(tmp_p
 
 
 def test_a_host_whose_modules_import_each_other_is_hooked_when_they_are_whole(tmp_path):
-    circle = "from domainbed.lib.fast_data_loader import InfiniteDataLoader\n"
+    loader = FAKE["lib/fast_data_loader.py"].replace("Infinite", "Fast")  # its own affair
+    circle = "from domainbed.lib.fast_data_loader import FastDataLoader\n"
     datasets = circle + "import domainbed.algorithms\n" + textwrap.dedent(FAKE["datasets.py"])
-    write_package(tmp_path, {"datasets.py": datasets, "command_launchers.py": None})
+    changes = {"datasets.py": datasets, "command_launchers.py": None}
+    write_package(tmp_path, {**changes, "lib/fast_data_loader.py": loader})
     for first in ("datasets", "algorithms", "lib.fast_data_loader", "hparams_registry"):
         run = python(
             f"""

@@ -269,9 +269,11 @@ def test_a_checkout_without_init_is_a_host_and_a_folder_of_results_is_none(tmp_p
 
 
 def test_a_host_whose_modules_import_each_other_is_hooked_when_they_are_whole(tmp_path):
-    circle = "from domainbed.lib.fast_data_loader import InfiniteDataLoader\n"
+    loader = FAKE["lib/fast_data_loader.py"].replace("Infinite", "Fast")  # its own affair
+    circle = "from domainbed.lib.fast_data_loader import FastDataLoader\n"
     datasets = circle + "import domainbed.algorithms\n" + textwrap.dedent(FAKE["datasets.py"])
-    write_package(tmp_path, {"datasets.py": datasets, "command_launchers.py": None})
+    changes = {"datasets.py": datasets, "command_launchers.py": None}
+    write_package(tmp_path, {**changes, "lib/fast_data_loader.py": loader})
     for first in ("datasets", "algorithms", "lib.fast_data_loader", "hparams_registry"):
         run = python(
             f"""
@@ -305,3 +307,18 @@ def test_a_hook_that_raises_is_taken_out_with_one_line_and_the_host_goes_on(fake
     assert run.stdout.split() == ["False", "False", "False", "5e-05"], run.stderr
     (line,) = run.stderr.strip().splitlines()
     assert "goes on without it: the hook on domainbed.datasets failed with KeyError" in line
+
+
+@pytest.mark.parametrize(
+    "datasets, sentence",
+    [
+        ("import a_package_of_nobody", "it imports a_package_of_nobody, which is not there"),
+        ("from torch import a_name_of_nobody", "its import fails with ImportError: cannot import"),
+        ("1 / 0", "its import fails with ZeroDivisionError: division by zero"),
+    ],
+)
+def test_doctor_names_what_a_host_s_import_lacks(tmp_path, datasets, sentence):
+    write_package(tmp_path, {"datasets.py": datasets})
+    run = python("from domainbed_carft.commands import doctor; doctor.main([])", tmp_path)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert f"PROBLEM: the host cannot be used: {sentence}" in run.stdout

@@ -6,6 +6,7 @@ problem.
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import sys
 
@@ -94,20 +95,37 @@ def check_installation():
     try:
         register.register()
         for name in register.SHAPE:
+            if importlib.util.find_spec(name) is None:  # a descendant of DomainBed may lack it
+                print(f"  {name}: not there")
+                continue
             module = importlib.import_module(name)
             hooked = register.MARK in vars(module)
             print(f"  {name}: {'hooked' if hooked else 'NOT hooked'}")
             if not hooked:
                 problems.append(f"{name} is not hooked")
-    except (ImportError, RuntimeError) as error:
-        problems.append(f"the host cannot be used: {error}")
-        if isinstance(error, ImportError) and kind == "domainbed":
-            problems.append("what DomainBed imports: pip install 'domainbed-carft[domainbed]'")
+    except Exception as error:  # a host's own files may raise anything
+        problems.append(f"the host cannot be used: {_in_one_line(error)}")
     problems += weights_and_device()
     for problem in problems:
         print(f"PROBLEM: {problem}")
     print("All is well." if not problems else f"{len(problems)} problem(s).")
     raise SystemExit(1 if problems else 0)
+
+
+def _in_one_line(error):
+    """Say why a host cannot be imported, and what would help."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        package = error.name.partition(".")[0]
+        if package == "domainbed":
+            return f"it has no module {error.name}"
+        hint = f"install the package that has it ({package}, most often) in this environment"
+        if package in ("wilds", "timm", "gdown"):
+            hint = "pip install 'domainbed-carft[domainbed]'"
+        return f"it imports {error.name}, which is not there: {hint}"
+    if isinstance(error, RuntimeError):
+        return str(error)
+    reason = next(iter(str(error).splitlines()), "")
+    return f"its import fails with {type(error).__name__}: {reason}"
 
 
 def weights_and_device():

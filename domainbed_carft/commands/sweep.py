@@ -24,7 +24,10 @@ def main(argv=None):
     if find_host()[0] == "embedded":  # help and wrong flags, before anything long is imported
         host_flags.sweep_parser(program("sweep"), data_dir_needed=False).parse_args()
     args = parse_names()
-    register()
+    try:
+        register()
+    except RuntimeError as error:  # a host that is not DomainBed's
+        raise SystemExit(f"{program('sweep')}: error: {error}") from None
     check_names(args)
     check_knobs(args)
     if args.data_dir is None and args.datasets and all(map(has_own_place, args.datasets)):

@@ -31,7 +31,7 @@ def main(argv=None):
         if any(isinstance(env, str) for env in given.get("test_envs", ())):
             given["test_envs"] = numbered(given["test_envs"], domains_of(given))
             sys.argv[1:] = replaced(sys.argv[1:], given["test_envs"])
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"{program('train')}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
     if kind == "domainbed":

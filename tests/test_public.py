@@ -25,6 +25,7 @@ from domainbed_carft import open_run, predict
 from domainbed_carft.algorithms.methods import METHODS
 from domainbed_carft.analysis import saved_run
 from domainbed_carft.contract.provenance import sha256_of
+from domainbed_carft.data import transforms
 from domainbed_carft.method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 SOURCE = Path(domainbed_carft.__file__).parents[1]
@@ -287,6 +288,28 @@ def test_class_names_that_are_not_the_run_s_are_refused(folder, tmp_path):
     assert open_run(tmp_path, class_names=NAMES).class_names == NAMES
     with pytest.raises(ValueError, match="in their order; those given are others: house, dog"):
         open_run(tmp_path, class_names=["house", "dog", "giant_panda"])
+
+
+def test_it_heeds_every_knob_by_which_a_data_set_fits_its_images(folder):
+    """A new one must be heeded in open_run, too, or its numbers would be others, silently."""
+    read = set()
+
+    class Recording(dict):
+        def __getitem__(self, name):
+            read.add(name)
+            return super().__getitem__(name)
+
+        def get(self, name, default=None):
+            read.add(name)
+            return super().get(name, default)
+
+    run = saved_run.load(folder)
+    transforms.fit(run.dataset, [1], Recording(run.hparams))
+    assert {name for name in read if name.startswith("clip_")} <= {
+        "clip_backbone",  # asked for to tell our knobs from a host's
+        "clip_transform",
+        "clip_cache",  # the same images
+    }
 
 
 def test_what_is_no_run_is_told(folder, tmp_path):

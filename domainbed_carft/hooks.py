@@ -10,6 +10,7 @@ import importlib
 import inspect
 import sys
 
+hook_if_whole = None  # register's, which sets it: imports go down
 _undo = []  # functions that take back what was written, in the order of writing
 _said = set()
 
@@ -92,11 +93,9 @@ def registered(name):
 
 def _complete(host):
     """Hook algorithms that imported us halfway through; adopt classes that were put there since."""
-    from . import register
     from .algorithms import own_methods
 
-    if register.MARK not in vars(host):
-        register.hook(host)
+    hook_if_whole(host.__name__)
     own_methods.adopt(host)
 
 

@@ -95,8 +95,7 @@ def register():
     if kind == "embedded":
         _import_embedded()
     for name in SHAPE:
-        if _is_whole(name):
-            hook(sys.modules[name])
+        hook_if_whole(name)
     # Ours need the host's at their top, and the hooks need ours whole: the host's come first. From
     # here on, our modules can be imported in any order.
     import domainbed.algorithms
@@ -203,6 +202,12 @@ def hook(module):
             _hook(sys.modules[name])
 
 
+def hook_if_whole(name):
+    """Hook one of DomainBed's modules, unless it is still to be imported or at it."""
+    if _is_whole(name):
+        hook(sys.modules[name])
+
+
 def _is_whole(name):
     """Say whether a module is imported to its end: those of a circle are there before it."""
     module = sys.modules.get(name)
@@ -216,6 +221,7 @@ def _hook(module):
         return
     from . import hooks
 
+    hooks.hook_if_whole = hook_if_whole
     name = module.__name__
     needed = name.rpartition(".")[2] in FILES
     try:

@@ -25,12 +25,12 @@ from typing import Any
 from domainbed import algorithms as host_algorithms
 from domainbed import hparams_registry
 
+from ..base import environment
 from ..base.messages import unknown
 from ..method.knobs import Knob, shared
 from . import methods
 from .base import CLIPAlgorithm
 
-VARIABLE = "DOMAINBED_CARFT_METHODS"
 GROUP = "domainbed_carft.methods"
 
 
@@ -96,8 +96,8 @@ def load():
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
         of_whom = f" of {point.dist.name}" if point.dist else ""
         _import(point.value.partition(":")[0], f"The entry point {point.name}{of_whom} ({GROUP})")
-    for source in filter(None, os.environ.get(VARIABLE, "").split(os.pathsep)):
-        _import(source, VARIABLE)
+    for source in environment.method_sources():
+        _import(source, environment.METHODS)
 
 
 def _row(cls, knobs, defaults):

@@ -17,6 +17,7 @@ from ..contract import provenance
 from ..data import images as image_files
 from ..data.transforms import parse, transforms
 from ..method.prompts import class_prompt_names
+from ..models import backbones
 from . import saved_run
 
 BATCH = 64  # as both hosts evaluate
@@ -142,7 +143,7 @@ def open_run(
     names = _class_names(path, origin, class_names, saved["model_num_classes"])
     # Knobs that came after the model was saved have their defaults, which are what it had.
     hparams = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
-    hparams.update(saved["model_hparams"])
+    hparams.update(backbones.knobs_before(saved["model_hparams"]))
     prepare = _preparation(path, hparams, saved["model_input_shape"])
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # The head is in the model file: no prompts are made, and no file of class names is read.

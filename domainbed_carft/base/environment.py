@@ -6,6 +6,7 @@ DOMAINBED_CARFT_N_WORKERS processes that read images, for each loader
 DOMAINBED_CARFT_JOBS      jobs that the launcher ``local`` runs at a time
 DOMAINBED_CARFT_CACHE     folder of cached prompt weights
 DOMAINBED_CARFT_DATASETS  folders DOMAIN/CLASS/IMAGE that become data sets
+DOMAINBED_CARFT_METHODS   files or modules with methods of the user's own
 DOMAINBED_CARFT_AUTOLOAD  0: no import hooks at Python's start
 ======================== ======================================================================
 
@@ -19,6 +20,7 @@ N_WORKERS = "DOMAINBED_CARFT_N_WORKERS"
 JOBS = "DOMAINBED_CARFT_JOBS"
 CACHE = "DOMAINBED_CARFT_CACHE"
 DATASETS = "DOMAINBED_CARFT_DATASETS"
+METHODS = "DOMAINBED_CARFT_METHODS"
 AUTOLOAD = "DOMAINBED_CARFT_AUTOLOAD"
 
 
@@ -62,6 +64,11 @@ def data_folders():
     """Return the absolute paths of the folders that become data sets, there or not, in order."""
     given = os.environ.get(DATASETS, "").split(os.pathsep)
     return [os.path.abspath(os.path.expanduser(path)) for path in given if path]
+
+
+def method_sources():
+    """Return what holds the user's own methods, in order: paths of files, names of modules."""
+    return [source for source in os.environ.get(METHODS, "").split(os.pathsep) if source]
 
 
 def autoload():

@@ -52,6 +52,8 @@ class Sweep:
     path: str
     jobs: list
     problems: list
+    known: dict = field(default_factory=dict)  # as the host knows data sets, named as recorded
+    other_domains: list = field(default_factory=list)  # sentences, where today's names differ
 
     @property
     def sound(self):

@@ -32,7 +32,8 @@ def print_check(input_dir, known=None):
             print("".join(f"    | {line[:200]}\n" for line in last), end="")
     for sentence in grouped(sweep.problems):
         print(f"PROBLEM: {sentence}")
-    mixed = provenance.mixed([job for job in sweep.jobs if job.args])
+    known = sweep.known
+    mixed = provenance.mixed([job for job in sweep.jobs if job.args]) + sweep.other_domains
     for sentence in mixed:
         print(f"PROBLEM: {sentence}")
     lacking = gaps.lacks(sweep, known)

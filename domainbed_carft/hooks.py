@@ -104,6 +104,7 @@ def hook_algorithms(module):
     from .algorithms import own_methods
     from .algorithms.methods import METHODS
     from .contract import provenance
+    from .data import describe
 
     loaded = {name: method.load() for name, method in METHODS.items()}
     for name, cls in loaded.items():
@@ -123,7 +124,7 @@ def hook_algorithms(module):
     @functools.wraps(original)
     def get_algorithm_class(*args, **kwargs):
         found = original(*args, **kwargs)
-        attempt(provenance.note)  # only in a trainer
+        attempt(provenance.note, attempt(describe.youngest))  # only in a trainer
         return found
 
     write(module, "get_algorithm_class", get_algorithm_class)

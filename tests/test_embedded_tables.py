@@ -193,3 +193,7 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path, capsys):
     collect_results.main(["--input_dir", str(tmp_path)])
     said = capsys.readouterr()
     assert "Printed only" in said.err and TABLE in said.out
+
+
+def test_latex_s_special_characters_stand_for_themselves():
+    assert collect_results.escaped("CLIP_ERM +90% {x}") == r"CLIP\_ERM +90\% \{x\}"

@@ -18,6 +18,7 @@ from PIL import Image, PngImagePlugin
 from domainbed_carft.data import image_cache, images, transforms
 from domainbed_carft.method.preprocess import CLIP_MEAN, CLIP_STD, ClipInput
 
+KNOBS = hparams_registry.default_hparams("CARFT", "PACS")
 GREY16 = np.array([[0, 257, 32768, 65535]], np.uint16)  # 257·k is k of 8 bits
 
 
@@ -37,6 +38,47 @@ def test_sixteen_bits_are_scaled_and_not_cut_off(tmp_path):
     image = images.read(save(tmp_path / "a.png", Image.fromarray(GREY16)))
     assert image.mode == "RGB"
     assert np.asarray(image)[0, :, 0].tolist() == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.0, 0.5, 1.0], [0, 128, 255]),
+        ([0.0, 100.0, 255.0], [0, 100, 255]),
+        ([0.0, 32896.0, 65535.0], [0, 128, 255]),  # 128·257
+    ],
+)
+def test_float_greys_are_scaled_and_not_cut_off(values, expected, tmp_path):
+    file = save(tmp_path / "a.tiff", Image.fromarray(np.array([values], np.float32)))
+    assert np.asarray(images.read(file))[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize("values", [[-1.0, 2.0], [0.0, 1e6], [0.0, np.nan]])
+def test_greys_out_of_range_are_refused(values, tmp_path):
+    file = save(tmp_path / "a.tiff", Image.fromarray(np.array([values], np.float32)))
+    with pytest.raises(images.Unreadable, match="a.tiff .* greys are from .*0 to 65535"):
+        images.read(file)
+
+
+def turned(folder):
+    """Save a picture, white above, whose EXIF says that it is to be turned by 180 degrees."""
+    picture = Image.new("RGB", (8, 8))
+    picture.paste((255, 255, 255), (0, 0, 8, 4))
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    picture.save(folder / "0.png", exif=exif)
+
+
+@pytest.mark.parametrize("cache", ["", "cache"])
+def test_exif_is_ignored_as_domainbed_does_unless_asked_for(cache, noisy, tmp_path):
+    turned(noisy / "PACS" / "photo" / "dog")
+    first = []
+    for exif in (False, True):
+        knobs = {**KNOBS, "clip_exif": exif, "clip_cache": cache and str(tmp_path / cache)}
+        dataset = host_datasets.PACS(str(noisy), [0, 1, 2, 3], knobs)
+        first.append(dataset[2][0][0])
+    assert (first[0][:, 0] > first[0][:, -1]).all()
+    assert torch.allclose(first[1], first[0].flip(1, 2), atol=1e-5)
 
 
 def test_cmyk_palette_grey_and_transparency_become_rgb(tmp_path):
@@ -84,8 +126,13 @@ def test_files_that_are_no_images_are_counted_and_named(tmp_path):
     make_image_folder(tmp_path, domains=("a",))
     (tmp_path / "a" / "dog" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "a" / "dog" / "._0.png").write_bytes(b"x")
-    with pytest.warns(UserWarning, match=r"2 files are left out, no images: .*\._0.png, .*Thumbs"):
+    (tmp_path / "a" / "dog" / "notes.txt").write_bytes(b"x")
+    with pytest.warns(UserWarning) as said:
         paths, labels = images.by_class(tmp_path / "a", ["dog", "house"])
+    hidden, others = (str(warning.message) for warning in said)
+    assert hidden.startswith("2 hidden files or folders are left out: ") and "._0.png" in hidden
+    assert others.startswith("1 files are left out, no images by their ending: ")
+    assert others.endswith("notes.txt")
     assert len(paths) == 8 and labels == [0] * 4 + [1] * 4
     with pytest.raises(ValueError, match="No images in .*empty"):
         (tmp_path / "a" / "empty").mkdir()
@@ -124,26 +171,26 @@ def test_clip_at_another_size_reaches_the_data_set(data_dir):
     assert dataset.input_shape == dataset[0][0][0].shape == dataset[1][0][0].shape == (3, 336, 336)
 
 
-def test_greys_of_sixteen_bits_are_scaled_in_image_folders_too(tmp_path):
+@pytest.mark.parametrize("kind", ["host", "clip"])
+def test_greys_of_sixteen_bits_are_scaled_in_image_folders_too(kind, tmp_path):
     make_image_folder(tmp_path / "PACS")
     grey = Image.fromarray(np.full((30, 30), 20000, np.uint16))
     for path in (tmp_path / "PACS" / "photo" / "dog").iterdir():
         grey.save(path)
     expected = (20000 / 65535 - 0.485) / 0.229  # red, in ImageNet's normalisation
     for folder in (None, tmp_path / "cache"):
-        x, _ = pacs(tmp_path, folder, kind="clip")[2][0]
+        x, _ = pacs(tmp_path, folder, kind=kind)[2][0]
         assert x[0].mean().item() == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("kind", ["clp", "clip@", "host@336", "clip@0", 224])
 def test_a_wrong_clip_transform_is_told_before_any_image(kind, data_dir):
     with pytest.raises(ValueError, match="clip_transform must be 'host', 'clip' or 'clip@PIXELS'"):
-        hparams = hparams_registry.default_hparams("CARFT", "PACS")
-        host_datasets.PACS(data_dir, [0], {**hparams, "clip_transform": kind})
+        host_datasets.PACS(data_dir, [0], {**KNOBS, "clip_transform": kind})
 
 
 def pacs(root, cache_folder, kind="host", augment=False):
-    knobs = {"data_augmentation": augment, "clip_transform": kind}
+    knobs = {**KNOBS, "data_augmentation": augment, "clip_transform": kind}
     return host_datasets.PACS(str(root), [0], {**knobs, "clip_cache": str(cache_folder or "")})
 
 
@@ -172,7 +219,7 @@ def test_the_cache_changes_no_pixel(noisy, tmp_path, kind):
 def test_a_cached_data_set_is_described_and_augmented(noisy, tmp_path):
     from domainbed_carft.data import describe
 
-    hparams = {"data_augmentation": True, "clip_cache": str(tmp_path / "cache")}
+    hparams = {**KNOBS, "clip_cache": str(tmp_path / "cache")}
     dataset = host_datasets.PACS(str(noisy), [0], hparams)
     assert describe.describe(hparams).train_domains == ("cartoon", "photo", "sketch")
     assert torch.equal(dataset[0][0][0], dataset[0][0][0])  # the test environment
@@ -210,7 +257,7 @@ def build_slowly(root, folder, delay, said):
     """In a process of its own: build the cache, with a pause before each image."""
     with open(said, "w") as sys.stderr:
         read = images.read
-        images.read = lambda path: (time.sleep(delay), read(path))[1]
+        images.read = lambda *given: (time.sleep(delay), read(*given))[1]
         n = len(pacs(root, folder)[3])
         print(f"has {n}", file=sys.stderr)
 

@@ -12,7 +12,7 @@ from conftest import make_image_folder
 from PIL import Image
 
 from domainbed_carft.commands import doctor
-from domainbed_carft.data import imagenet, inventory, tasks
+from domainbed_carft.data import duplicates, imagenet, images, inventory, tasks
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_whole_sets_are_whole_and_the_others_absent(root, official, monkeypatch,
     assert {name for name, f in found.items() if f.state == "whole"} == official
     assert {f.state for name, f in found.items() if name not in official} == {"absent"}
     assert found["PACS"].text.startswith("art_painting 12, cartoon 12, photo 12, sketch 12 images")
-    assert found["ObjectNet"].text == "ObjectNet 113 images, 113 classes"
+    assert found["ObjectNet"].text.startswith("ObjectNet 113 images, 113 classes")
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
     assert code == 0 and out.rstrip().endswith("All is well.")
     assert "Not there: VLCS (VLCS/)" in out
@@ -82,7 +82,10 @@ def test_an_incomplete_set_and_stray_files(root, official, tmp_path):
     finding = states(tmp_path)["PACS"]
     assert finding.state == "incomplete"
     assert "photo has 11 images, officially 12" in finding.text
-    assert "1 files are left out, no images: " in finding.text and "notes.txt" in finding.text
+    assert (
+        "1 files are left out, no images by their ending: " in finding.text
+        and "notes.txt" in finding.text
+    )
 
 
 def test_terra_incognita_has_four_domains(tmp_path):
@@ -126,6 +129,38 @@ def test_decode_names_files_that_are_broken_or_cut_short(root, official, tmp_pat
     assert "dog/0.png (4 bytes) is no image that can be read" in finding.text
     assert "dog/1.png is cut short" in finding.text
     assert finding.text.count("dog/") == 2 + 1  # Pillow names the first once more
+
+
+def test_copies_are_counted_within_and_across_domains(tmp_path, monkeypatch, capsys):
+    root = make_image_folder(tmp_path / "Mine", domains=("ink", "photo"))
+    shutil.copy(root / "ink/dog/0.png", root / "ink/dog/copy of 0.png")
+    shutil.copy(root / "ink/dog/0.png", root / "ink/house/x.png")
+    shutil.copy(root / "ink/dog/1.png", root / "photo/dog/x.png")
+    (root / "photo/house/notes.pdf").write_text("x")
+    (root / "photo/house/.DS_Store").write_text("x")
+    code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
+    assert code == 1 and "Mine: incomplete: ink 14, photo 13 images, 3 classes" in out
+    assert "1 files are left out, no images by their ending: " in out and "notes.pdf" in out
+    assert "1 hidden files or folders are left out" in out
+    assert "3 images are copies of others" in out
+    assert "(2 within a domain, where a split may train on one and validate on the other; 1 " in out
+    assert "1 of the groups have different classes" in out
+
+
+def test_equal_beginnings_are_no_copies(tmp_path):
+    folder = tmp_path / "a"
+    folder.mkdir()
+    for name, end in (("0", b"x"), ("1", b"y"), ("2", b"x")):
+        (folder / f"{name}.png").write_bytes(bytes(9000) + end)
+    env = images.Images([str(folder / f"{i}.png") for i in range(3)], [0, 0, 0], ["k"], "a")
+    assert duplicates.same_content([env]) == [[(0, 0), (0, 2)]]
+
+
+def test_a_declared_folder_is_found(tmp_path, monkeypatch, capsys):
+    root = make_image_folder(tmp_path / "data" / "Mine", domains=("ink", "photo"))
+    monkeypatch.setenv("DOMAINBED_CARFT_DATASETS", str(root))
+    code, out = run_doctor(monkeypatch, capsys, "--data_dir", root.parent)
+    assert code == 0 and "Mine: whole: ink 12, photo 12 images, 3 classes\n" in out
 
 
 def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):

@@ -8,6 +8,7 @@ import pytest
 from domainbed import hparams_registry
 
 from domainbed_carft.algorithms import methods
+from domainbed_carft.method.knobs import check_types
 
 
 def default(algorithm="CARFT", dataset="PACS", **changes):
@@ -152,3 +153,20 @@ def test_an_unknown_algorithm_is_answered_early():
 
     with pytest.raises(ValueError, match="Unknown algorithm 'CARFFT': did you mean CARFT"):
         hparams_registry.default_hparams("CARFFT", "PACS")
+
+
+@pytest.mark.parametrize(
+    "typed, rule",
+    [
+        ({"class_balanced": "False"}, "class_balanced must be true or false, got 'False'"),
+        ({"data_augmentation": 0}, "data_augmentation must be true or false, got 0"),
+        ({"linear_steps": 2.5}, "linear_steps must be a whole number"),
+        ({"linear_steps": True}, "linear_steps must be a whole number"),
+        ({"resnet_dropout": "0.1"}, "resnet_dropout must be a number"),
+    ],
+)
+def test_a_knob_of_the_host_has_the_type_of_its_default(typed, rule):
+    defaults = hparams_registry.default_hparams("ERM", "PACS")
+    with pytest.raises(ValueError, match=rule):
+        check_types(typed, defaults)
+    check_types({"class_balanced": False, "resnet_dropout": 0, "unknown": "x"}, defaults)

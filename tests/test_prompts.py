@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 import reference
@@ -12,6 +13,7 @@ from domainbed_carft.method.prompts import (
     SETS,
     build_prompts,
     class_prompt_names,
+    file_class_names,
     load_contexts,
     prompt_weights,
 )
@@ -295,7 +297,7 @@ def test_file_below_the_home_directory(tmp_path, monkeypatch):
         ("# x\nphoto\nart\nphoto\n", "differ; {file}, lines 2 and 4 both are 'a photo of {}'"),
         ("photo\na photo of {}\n", "differ; {file}, lines 1 and 2 both are 'a photo of {}'"),
         (b"photo\nart\n\xe9t\xe9\n", "UTF-8; {file}, line 3"),
-        ("photo\nart\n".encode("utf-16"), "UTF-8; {file}, line 1"),
+        ("photo\nart\n".encode("utf-16"), "UTF-8; {file} is UTF-16"),
     ],
 )
 def test_file_refuses(tmp_path, data, message):
@@ -309,3 +311,67 @@ def test_file_refuses(tmp_path, data, message):
 def test_names_that_are_given_twice_stay_two_classes():
     """As in open_clip's list for ImageNet: K classes must get K rows of the head."""
     assert class_prompt_names(["missile", "dog", "missile"]) == ["missile", "dog", "missile"]
+
+
+def names_file(tmp_path, text, encoding="utf-8"):
+    (tmp_path / "names.txt").write_bytes(text.encode(encoding))
+    return str(tmp_path / "names.txt")
+
+
+def test_a_file_of_names_in_the_order_of_labels(tmp_path):
+    file = names_file(tmp_path, "hound\n\n feline \n", "utf-8-sig")
+    assert file_class_names(file, ["cat_a", "dog_b"]) == ["hound", "feline"]
+    assert file_class_names(file) == ["hound", "feline"]
+
+
+def test_a_file_of_names_by_folder_in_any_order(tmp_path):
+    file = names_file(tmp_path, "1\tone\n2\ttwo\n10\tten\n")
+    assert file_class_names(file, ["1", "10", "2"]) == ["one", "ten", "two"]
+    for folders, part in (
+        (["1", "10", "2", "3"], "no line for the class '3'"),
+        (["1", "10"], "a line for no class of the data: '2'"),
+        (None, "has no class names: give one name per line"),
+    ):
+        with pytest.raises(ValueError, match=part):
+            file_class_names(file, folders)
+    with pytest.raises(ValueError, match="a folder twice"):
+        file_class_names(names_file(tmp_path, "1\tone\n1\tuno\n"), ["1"])
+    with pytest.raises(ValueError, match="a tab in each line"):
+        file_class_names(names_file(tmp_path, "1\tone\ntwo\n"), ["1", "2"])
+
+
+@pytest.mark.parametrize("folders", [["1", "10", "2"], ["c_1_x", "c_10_x", "c_2_x"]])
+def test_plain_names_for_numbers_that_are_sorted_as_text_are_refused(folders, tmp_path):
+    file = names_file(tmp_path, "one\ntwo\nten\n")
+    part = f"sorted as text, not by number: {folders[0]} = one, {folders[1]} = two"
+    with pytest.raises(ValueError, match=part):
+        file_class_names(file, folders)
+    assert file_class_names(file, ["01", "02", "10"]) == ["one", "two", "ten"]
+
+
+def test_plain_names_that_are_other_folders_names_are_refused(tmp_path):
+    file = names_file(tmp_path, "apple pie\nZebra\n")
+    with pytest.raises(ValueError, match="its name 1, 'apple pie', falls to the folder 'Zebra'"):
+        file_class_names(file, ["Zebra", "apple_pie"])
+    assert file_class_names(file, ["apple_pie", "zebra"]) == ["apple pie", "Zebra"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+def test_utf_16_is_one_line(encoding, tmp_path):
+    file = names_file(tmp_path, "dog\ncat\n", encoding)
+    with pytest.raises(ValueError, match="must be UTF-8; .*names.txt is UTF-16"):
+        file_class_names(file, ["cat", "dog"])
+    with pytest.raises(ValueError, match="A context file must be UTF-8; .* is UTF-16"):
+        load_contexts(file)
+
+
+def test_a_name_given_twice_and_no_file(tmp_path):
+    with pytest.raises(ValueError, match="has 'dog' twice"):
+        file_class_names(names_file(tmp_path, "dog\ndog\n"), ["a", "b"])
+    with pytest.raises(FileNotFoundError, match="No file .*nope"):
+        file_class_names(str(tmp_path / "nope"))
+
+
+def test_unicode_forms_of_a_class_are_one_name():
+    decomposed = unicodedata.normalize("NFD", "caf\u00e9")
+    assert class_prompt_names([decomposed]) == ["caf\u00e9"]

@@ -7,10 +7,14 @@ import clip
 import numpy as np
 import pytest
 import torch
+from conftest import make_image_folder
+from domainbed import datasets as host_datasets
 from domainbed.lib import misc
 from domainbed.scripts import train
 
-from domainbed_carft.analysis import saved_run
+from domainbed_carft.analysis import same_data, saved_run
+from domainbed_carft.contract import data_facts, provenance
+from domainbed_carft.data.user_folders import data_set
 
 
 @pytest.fixture(scope="module")
@@ -137,3 +141,82 @@ def test_a_model_of_another_run_is_refused(folder, tmp_path):
     torch.save(saved, tmp_path / "model.pkl")
     with pytest.raises(ValueError, match="not a model of the run"):
         saved_run.load(folder).use(str(tmp_path / "model.pkl"))
+
+
+@pytest.fixture
+def own(tmp_path, tiny_clip, contexts_file, monkeypatch):
+    """A user's folder, and a run on it with what a trainer records of it."""
+    root = make_image_folder(tmp_path / "Mine", domains=("photo", "scan"), n=4, size=24)
+    monkeypatch.setattr(host_datasets, "Mine", data_set("Mine", str(root)), raising=False)
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4, "lr": 0.1}
+    words = f"--dataset Mine --algorithm CLIP_ERM --test_envs 1 --steps 2 --output_dir {tmp_path}/o"
+    train.main([*words.split(), "--hparams", json.dumps(knobs)])
+    found = data_facts.facts(data_set("Mine", str(root))(None, [], {}))
+    names = ["dog", "giant panda", "house"]
+    (tmp_path / "o" / "provenance.json").write_text(json.dumps({**found, "class_names": names}))
+    return root, tmp_path / "o"
+
+
+def today(root, monkeypatch):
+    monkeypatch.setattr(host_datasets, "Mine", data_set("Mine", str(root)))
+
+
+def test_a_run_on_the_same_data_opens_without_a_word(own, capsys):
+    assert len(saved_run.load(own[1]).dataset) == 2
+    assert "NOTE" not in capsys.readouterr().err
+
+
+def rename(root, old, new, domains=("photo", "scan")):
+    for domain in domains:
+        (root / domain / old).rename(root / domain / new)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda root: rename(root, "dog", "zebra"), "classes dog are gone; zebra are new"),
+        (lambda root: (root / "scan").rename(root / "art"), "domains scan are gone; art are new"),
+        (lambda root: make_image_folder(root, ("photo", "scan"), ("cow",)), "cow are new"),
+        (lambda root: (root / "scan/dog/1.png").unlink(), "scan had 12 images, and has 11"),
+    ],
+)
+def test_other_data_than_the_run_s_are_refused(change, message, own, monkeypatch):
+    root, folder = own
+    change(root)
+    today(root, monkeypatch)
+    with pytest.raises(same_data.OtherData, match=f"Mine is today: .*{message}. Undo that"):
+        saved_run.load(folder)
+
+
+def test_a_domain_that_was_added_is_left_out_and_numbers_stay(own, monkeypatch, capsys):
+    root, folder = own
+    make_image_folder(root, domains=("art",), n=3)  # sorted before the others
+    today(root, monkeypatch)
+    run = saved_run.load(folder)
+    assert "matched by name" in capsys.readouterr().err
+    assert run.dataset.ENVIRONMENTS == ["photo", "scan"] == list(run.description.domains)
+    assert run.description.train_domains == ("photo",)
+    target = saved_run.splits(run)["env1_in"]
+    assert accuracy(run.algorithm, target) == record(folder, 1)["env1_in_acc"]
+
+
+def test_what_an_older_version_recorded(own, monkeypatch, capsys):
+    root, folder = own
+    digest = provenance.sha256_of("dog", "giant panda", "house")
+    (folder / "provenance.json").write_text(json.dumps({"class_names_sha256": digest}))
+    saved_run.load(folder)
+    assert "it did not record its domains and files" in capsys.readouterr().err
+    rename(root, "dog", "zebra")
+    today(root, monkeypatch)
+    with pytest.raises(same_data.OtherData, match="the class names differ from those whose hash"):
+        saved_run.load(folder)
+
+
+def test_other_names_in_prompts_are_refused(own):
+    _, folder = own
+    found = json.loads((folder / "provenance.json").read_text())
+    found["class_names"][1] = "red panda"
+    (folder / "provenance.json").write_text(json.dumps(found))
+    message = "class 1 is called 'giant panda' in prompts, and was 'red panda'"
+    with pytest.raises(same_data.OtherData, match=message):
+        saved_run.load(folder)

@@ -1,7 +1,6 @@
 """What all methods share, as a DomainBed Algorithm: wiring, no maths."""
 
 import math
-import os
 import sys
 import warnings
 from typing import Any
@@ -17,8 +16,9 @@ from ..base.assets import ASSETS
 from ..contract import provenance, trainer
 from ..data import describe
 from ..method.averaging import Average, shares
+from ..method.knobs import check_types
 from ..method.preprocess import ClipInput
-from ..method.prompts import class_prompt_names, load_contexts
+from ..method.prompts import class_prompt_names, file_class_names, load_contexts
 from ..models import backbones, encoders, prompt_cache
 from ..models.memory import FeatureMemory
 from . import host_calls, methods
@@ -74,6 +74,8 @@ class CLIPAlgorithm(Algorithm):
         if class_names is not None:
             W_ctx, W_cls = prompt_cache.cached_prompt_weights(backbone, templates, class_names)
             provenance.note(
+                data and data.dataset,
+                class_names=list(class_names),
                 weights=hparams["clip_backbone"],
                 weights_sha256=backbones.weights_hash(backbone),
                 **backbones.facts(backbone),  # which the weights do not tell
@@ -267,11 +269,18 @@ def _check_knobs(cls, hparams, data):
     typed = trainer.typed_hparams()
     known = host_knobs(data.name if data else "PACS") if typed else None
     methods.check(algorithm, hparams, known, typed)
-    asked = hparams["clip_cache"] or hparams["clip_transform"] != "host"
+    if typed and known:
+        own = methods.rules()
+        host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
+        name = data.name if data else "PACS"
+        check_types(host, hparams_registry.default_hparams(algorithm, name))
+    trainer.check(cls.__name__)
+    asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
     if asked and data and not data.is_fitted:
         raise ValueError(
-            "clip_transform must be 'host' and clip_cache empty for data sets that have their "
-            f"images in another form than files of ours or an image folder's, as {data.name} has"
+            "clip_transform must be 'host', clip_exif false and clip_cache empty for data "
+            "sets that have their images in another form than files of ours or an image folder's, "
+            f"as {data.name} has"
         )
     unused = methods.without_effect(algorithm, typed or ())
     if unused:
@@ -282,10 +291,7 @@ def _class_names(knobs, data, num_classes):
     """Return K prompt names, from the knob or the data set; None where there is no data set."""
     file = knobs["clip_class_names"]
     if file:
-        if not os.path.isfile(file):
-            raise FileNotFoundError(f"No file {file} (clip_class_names: one class name per line)")
-        with open(file, encoding="utf-8") as lines:
-            names = [line.strip() for line in lines if line.strip()]
+        names = file_class_names(file, data and data.class_names)
         source = file
     elif data is None:
         return None
@@ -296,6 +302,8 @@ def _class_names(knobs, data, num_classes):
         )
     else:
         names, source = data.class_names, f"the data set {data.name}"
+    if num_classes < 2:
+        raise ValueError(f"There must be 2 classes or more to tell apart; {source} has one")
     if len(names) != num_classes:
         raise ValueError(
             f"Class names must be as many as classes: {source} has {len(names)} names for "

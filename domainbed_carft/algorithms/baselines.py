@@ -222,6 +222,15 @@ class CLIP_FLYP(CLIPAlgorithm):
     evaluates. The text encoder and τ are trained, and saved with the model.
     """
 
+    def __init__(self, input_shape, num_classes, num_domains, hparams):
+        pairs = num_domains * hparams.get("batch_size", 2)
+        if pairs < 2:
+            raise ValueError(
+                "CLIP_FLYP contrasts the pairs of a batch: batch_size times training domains must "
+                f"be 2 or more, got {pairs}"
+            )
+        super().__init__(input_shape, num_classes, num_domains, hparams)
+
     def _prepare(self, backbone, templates, class_names):
         self.text = TextEncoder(
             backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]

@@ -15,10 +15,11 @@ from domainbed import hparams_registry
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
 from ..base.messages import unknown
-from ..contract import record_line
+from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
 from ..models import backbones
+from . import same_data
 
 SAVED = (
     "args",
@@ -68,7 +69,8 @@ def load(path, data_dir=None):
     Raises:
         FileNotFoundError: no such file, or no data.
         OtherAlgorithm: a model of an algorithm that is not ours.
-        ValueError: a file that is no DomainBed model.
+        ValueError: a file that is no DomainBed model; data that are not those of the run any more
+            (same_data.OtherData).
     """
     path = os.path.join(path, "model.pkl") if os.path.isdir(path) else str(path)
     if not os.path.exists(os.path.dirname(path) or "."):
@@ -87,10 +89,14 @@ def load(path, data_dir=None):
     own = backbones.knobs_before(saved["model_hparams"])
     hparams.update(own, data_augmentation=False)
     cls = getattr(host_algorithms, args["algorithm"])
+    recorded = provenance.read(os.path.dirname(path) or ".")
     cls_data = host_datasets.get_dataset_class(args["dataset"])
+    cls_data = same_data.data_class(path, recorded, cls_data)
     dataset = cls_data(data_dir or args["data_dir"], args["test_envs"], hparams)
+    same_data.check(path, recorded, dataset)
     shape = [saved[f"model_{name}"] for name in ("input_shape", "num_classes", "num_domains")]
     zero_shot, algorithm = (cls(*shape, hparams).eval() for _ in range(2))
+    same_data.check_names(path, recorded, dataset, zero_shot.class_names)
     algorithm.load_state_dict(saved["model_dict"])
     return Run(
         path=path,

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from ..base.messages import program
 from ..contract import host_flags, record_line
-from ..register import find_host, register
+from ..records.provenance import as_recorded
+from ..records.scan import scan
+from ..register import find_host, known_datasets, register
 from .flags import runs_folder
 
 
@@ -28,6 +30,8 @@ def main(argv=None):
         if kind == "domainbed":
             check_records(folder)
     register()
+    if folder:
+        say_other_domains(folder)
     runpy.run_module("domainbed.scripts.collect_results", run_name="__main__", alter_sys=True)
 
 
@@ -36,6 +40,13 @@ def input_dir():
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--input_dir", nargs="?")
     return parser.parse_known_args()[0].input_dir
+
+
+def say_other_domains(folder):
+    """Say on stderr where a table's columns have other names than its records' domains."""
+    for sentence in as_recorded(scan(folder).jobs, known_datasets())[1]:
+        what = sentence.partition("; the tables have")[0]
+        print(f"WARNING: {what}; the columns below have today's", file=sys.stderr)
 
 
 def check_records(folder):

@@ -24,12 +24,12 @@ def main(argv=None):
     parser = flags.parser("doctor", __doc__)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
-        "--input_dir", type=flags.runs_folder, help=f"check a sweep instead: {flags.RUNS}"
+        "--input_dir", type=flags.records, help=f"check a sweep instead: {flags.RUNS}"
     )
     instead.add_argument(
         "--data_dir", type=flags.folder, help="check the data sets in this folder instead"
     )
-    flags.old_name(instead, "--sweep", "--input_dir", type=flags.runs_folder)
+    flags.old_name(instead, "--sweep", "--input_dir", type=flags.records)
     flags.old_name(instead, "--data", "--data_dir", type=flags.folder)
     parser.add_argument("--decode", action="store_true", help="with --data_dir: open every image")
     args = parser.parse_args(argv)

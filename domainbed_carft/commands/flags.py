@@ -6,6 +6,7 @@ import sys
 
 from ..base.messages import no_folder, program
 
+PACKED = ".jsonl"  # a sweep's records in one file, made by tools/records.py
 RUNS = "the folder that holds the runs' folders (a sweep's --output_dir)"
 
 
@@ -41,6 +42,11 @@ def runs_folder(path):
     except argparse.ArgumentTypeError as error:
         said = f"{error}" if str(error).endswith("?") else f"{error}."
         raise argparse.ArgumentTypeError(f"{said} Give {RUNS}") from None
+
+
+def records(path):
+    """Return the path of a folder of runs, or of a file that tools/records.py has packed."""
+    return path if path.endswith(PACKED) and os.path.isfile(path) else runs_folder(path)
 
 
 def old_name(parser, old, new, **options):

@@ -17,7 +17,7 @@ def main(argv=None):
     """Run the command."""
     parser = flags.parser("leaderboard", __doc__)
     parser.add_argument(
-        "--input_dir", type=flags.runs_folder, help=f"add the rows of a sweep: {flags.RUNS}"
+        "--input_dir", type=flags.records, help=f"add the rows of a sweep: {flags.RUNS}"
     )
     parser.add_argument("--backbone", help="only rows of this one, e.g. ViT-B/16")
     parser.add_argument("--output_dir", help="write leaderboard.txt, .md, .tex, .csv, .png there")
@@ -32,13 +32,13 @@ def main(argv=None):
     rows, others, notes = published(), [], []
     try:
         if args.input_dir:
-            sweep = soundness.read(args.input_dir, known := known_datasets())
-            notes = grouped(sweep.problems)
+            sweep = soundness.read(args.input_dir, known_datasets())
+            notes = [*grouped(sweep.problems), *sweep.other_domains]
             if not sweep.sound:
                 raise ValueError(
                     f"no run in {args.input_dir} counts: {'; '.join(notes) or 'empty'}"
                 )
-            own, others = own_rows(sweep, known)
+            own, others = own_rows(sweep, sweep.known)
             rows = pd.concat([rows, pd.DataFrame(own)], ignore_index=True) if own else rows
         if args.backbone:
             backbones = sorted(set(rows.backbone))

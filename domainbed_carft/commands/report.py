@@ -15,7 +15,7 @@ from . import flags
 def main(argv=None):
     """Run the command."""
     parser = flags.parser("report", __doc__)
-    parser.add_argument("--input_dir", required=True, type=flags.runs_folder, help=flags.RUNS)
+    parser.add_argument("--input_dir", required=True, type=flags.records, help=flags.RUNS)
     parser.add_argument("--output_dir", help="default: report/ in --input_dir")
     parser.add_argument(
         "--baseline",
@@ -29,8 +29,7 @@ def main(argv=None):
 
     output = args.output_dir or os.path.join(args.input_dir, "report")
     try:
-        known = known_datasets()
-        sweep = soundness.read(args.input_dir, known)
+        sweep = soundness.read(args.input_dir, known_datasets())
     except (RuntimeError, ValueError) as error:
         parser.error(str(error))
     if not any(job.args for job in sweep.jobs):
@@ -42,7 +41,7 @@ def main(argv=None):
         parser.error(f"--baseline: {unknown('algorithm', args.baseline, names)}")
     try:
         os.makedirs(output, exist_ok=True)
-        text = write(sweep, known, output, args.baseline)
+        text = write(sweep, sweep.known, output, args.baseline)
     except OSError as error:
         parser.error(f"{output} cannot be written ({error}); take another --output_dir")
     print(text)

@@ -87,12 +87,15 @@ def check_knobs(args):
 
     from ..algorithms import methods
     from ..algorithms.base import host_knobs
+    from ..method.knobs import check_types
 
     for algorithm in [name for name in args.algorithms if name in methods.METHODS]:
         for dataset in args.datasets:
             knobs = hparams_registry.default_hparams(algorithm, dataset)
             try:
                 methods.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
+                own = methods.rules()
+                check_types({k: v for k, v in args.hparams.items() if k not in own}, knobs)
             except ValueError as error:
                 raise SystemExit(f"{program('sweep')}: error: --hparams: {error}") from None
 

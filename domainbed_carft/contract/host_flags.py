@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 
 TASK = "domain_generalization"
 NO_TERMINAL = (
@@ -67,6 +68,18 @@ def check_train(given):
     if len(set(envs)) < len(envs):
         twice = " ".join(map(str, envs))
         raise ValueError(f"--test_envs names an environment twice: {twice}")
+    share = given.get("holdout_fraction")
+    if isinstance(share, (int, float)) and not 0 < share < 1:
+        raise ValueError(
+            f"--holdout_fraction must be > 0 and < 1, got {share:g}: it is the share of each "
+            "domain that is held out for validation, and every selection rule reads it"
+        )
+    share = given.get("uda_holdout_fraction")
+    if isinstance(share, (int, float)) and not 0 <= share < 1:
+        raise ValueError(f"--uda_holdout_fraction must be >= 0 and < 1, got {share:g}")
+    folder = given.get("output_dir")
+    if isinstance(folder, str) and os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"--output_dir must be a folder, and {folder} is a file")
     check_hparams(given)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..base import files
-from . import trainer
+from . import data_facts, trainer
 
 FILE = "provenance.json"
 PACKAGE = Path(__file__).parent.parent
@@ -32,30 +32,37 @@ SHARED = (
         "host",
         "host_commit",
     ),
-    ("weights_sha256",),
+    ("weights_sha256", "environments", "domains", "files_sha256"),
     ("templates_sha256",),
 )
 # What DomainBed prints at the top of out.txt, for runs without our file.
 PRINTED = {"Python": "python", "PyTorch": "torch", "CUDA": "cuda_of_torch"}
-_earlier = {}  # folder: what the file said when this process first came to it
+_earlier = {}  # file: (what it said when this process came to it, what this process notes)
 
 
-def note(**facts):
+def note(dataset=None, **facts):
     """Write, beside the records of the running trainer, where they come from; idempotent.
 
     What cannot be written is said on stderr: training goes on.
+
+    Args:
+        dataset: what the run is trained on, for data_facts.facts; None: not known.
+        facts: {name: value}, added to what this process has noted before.
     """
     arguments = trainer.running()
     if arguments is None:
         return
     folder = arguments.output_dir
     file = os.path.join(folder, FILE)
-    content = {**_of_this_process(), **facts}
     if file not in _earlier:
         # A run that goes on from its last record has what wrote the earlier ones, too.
         goes_on = os.path.exists(os.path.join(folder, "results.jsonl"))
-        _earlier[file] = read(folder) if goes_on else {}
-    before = _earlier[file]
+        _earlier[file] = (read(folder) if goes_on else {}), {}
+    before, noted = _earlier[file]
+    if dataset is not None and "environments" not in noted:
+        noted.update(data_facts.facts(dataset))
+    noted.update(facts)
+    content = {**_of_this_process(), **noted}
     if before and any(before.get(key) != content[key] for key in SHARED[0]):
         content["resumed_from"] = before
     elif before.get("resumed_from"):

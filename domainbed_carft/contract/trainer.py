@@ -10,6 +10,8 @@ import sys
 
 from . import host_flags
 
+_noted = set()
+
 
 def typed_hparams():
     """Return the names of the knobs given as --hparams to the running train command.
@@ -42,6 +44,31 @@ def running():
         return None
     defaults = vars(host_flags.train_parser().parse_args([]))
     return argparse.Namespace(**{**defaults, **given(sys.argv[1:])})
+
+
+def check(algorithm):
+    """Check the flags of the running trainer for its algorithm, which is ours.
+
+    DomainBed does not look: --steps 0 would be the data set's full length. Unlabelled images that
+    the algorithm does not use are a NOTE on stderr, once.
+
+    Args:
+        algorithm: the name of the class that is being built.
+
+    Raises:
+        ValueError: as host_flags.check_train.
+    """
+    arguments = running()
+    if arguments is None or arguments.algorithm != algorithm:
+        return
+    host_flags.check_train(vars(arguments))
+    if arguments.task == "domain_adaptation" and algorithm not in _noted:
+        _noted.add(algorithm)
+        print(
+            f"NOTE: --task domain_adaptation: {algorithm} does not use the unlabelled images of "
+            "the test environment; it is trained as for domain_generalization",
+            file=sys.stderr,
+        )
 
 
 def given(words):

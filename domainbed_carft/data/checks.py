@@ -2,16 +2,16 @@
 
 import functools
 import os
-import sys
 
 from ..method import knobs
-from . import describe, images, transforms
+from . import describe, host_folders, images
+from .layout import class_folders
 
 
 def checked_folder(init):
     """Return MultipleEnvironmentImageFolder's __init__, checking the folder before any image.
 
-    And heeding clip_transform and clip_cache, where they are not the host's ways. Only for the
+    And reading images as our algorithms do, where the knobs are ours (host_folders). Only for the
     algorithms and data sets of ours: the host's own are built as they were.
     """
 
@@ -24,26 +24,14 @@ def checked_folder(init):
             return
         test_envs = given.get("test_envs") or ()
         check_image_folder(given["root"], test_envs, len(getattr(self, "ENVIRONMENTS", None) or ()))
+        ours = knobs.are_ours(hparams)
+        if ours:
+            host_folders.check(given["root"], type(self))
         init(self, *args, **kwargs)
-        _leave_out_hidden(self)
-        if knobs.are_ours(hparams) and (
-            hparams["clip_transform"] != "host" or hparams["clip_cache"]
-        ):
-            transforms.fit(self, test_envs, hparams, given.get("augment", True))
+        if ours:
+            host_folders.mend(self, test_envs, hparams, given.get("augment", True))
 
     return __init__
-
-
-def _leave_out_hidden(dataset):
-    """Leave out macOS's ._ files, which have the names of images and are none."""
-    for env in getattr(dataset, "datasets", ()):
-        samples = getattr(env, "samples", ())
-        kept = [s for s in samples if not os.path.basename(s[0]).startswith("._")]
-        if len(kept) < len(samples):
-            env.samples = env.imgs = kept
-            env.targets = [label for _, label in kept]
-            n = len(samples) - len(kept)
-            print(f"{n} files ._* of {env.root} are left out: no images", file=sys.stderr)
 
 
 def check_image_folder(root, test_envs=(), n_expected=0):
@@ -70,16 +58,7 @@ def check_image_folder(root, test_envs=(), n_expected=0):
     if wrong:
         listed = ", ".join(f"{i} {name}" for i, name in enumerate(domains))
         raise ValueError(f"--test_envs must be among {listed}; got {wrong}")
-    classes = {domain: images.folders_in(os.path.join(root, domain)) for domain in domains}
-    for domain, names in classes.items():
-        if not names:
-            raise ValueError(f"No class folders in {root}/{domain}. {expected}")
-        lacking = sorted(set().union(*classes.values()) - set(names))
-        if lacking:
-            raise ValueError(
-                f"Every domain of {root} must have the same class folders: "
-                f"{domain} lacks {', '.join(lacking[:10])}{' ...' if len(lacking) > 10 else ''}"
-            )
+    class_folders(root, domains)
 
 
 def check_test_envs(cls, test_envs):

@@ -11,7 +11,8 @@ import gc
 import inspect
 import os
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from domainbed.datasets import MultipleEnvironmentImageFolder
 
@@ -34,7 +35,8 @@ class Description:
     train_domains: tuple  # of them, those that are trained on
     n_steps: int
     prompt: str = "{}"  # what stands for the class in templates: "{}, a type of flower"
-    is_fitted: bool = False  # it heeds clip_transform and clip_cache
+    is_fitted: bool = False  # it heeds clip_transform, clip_cache and clip_exif
+    dataset: Any = field(default=None, repr=False, compare=False)  # itself
 
 
 def noting_new(original=None):
@@ -105,6 +107,11 @@ def _note(dataset, hparams, test_envs):
 def _alive():
     found = [(reference(), hparams, envs) for reference, hparams, envs in list(_living.values())]
     return [entry for entry in found if entry[0] is not None]
+
+
+def youngest():
+    """Return the data set that was built last in this process, or None."""
+    return next((dataset for dataset, _, _ in reversed(_alive())), None)
 
 
 def describe(hparams):
@@ -207,6 +214,7 @@ def _description(dataset, test_envs):
         n_steps=getattr(dataset, "N_STEPS", 5001),
         prompt=getattr(dataset, "PROMPT", "{}"),
         is_fitted=getattr(dataset, "is_fitted", False),
+        dataset=dataset,
     )
 
 

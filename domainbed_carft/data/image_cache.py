@@ -56,11 +56,13 @@ class Cached(torch.utils.data.Dataset):
 
 
 def key(env, kind, size):
-    """Return the hash that names an environment's file: paths, lengths, times; kind and size.
+    """Return the hash that names an environment's file: paths, lengths, times; kind, size, exif.
 
     Images that are in memory already are hashed by their pixels.
     """
-    digest = hashlib.sha256(repr((kind, size, getattr(env, "border", 0), len(env))).encode())
+    shape = (kind, size, getattr(env, "border", 0), len(env))
+    shape += ("exif",) if getattr(env, "exif", False) else ()
+    digest = hashlib.sha256(repr(shape).encode())
     for item in _items(env):
         if isinstance(item, np.ndarray):
             digest.update(item.tobytes())
@@ -87,7 +89,10 @@ class _Squares(torch.utils.data.Dataset):
 
     def __getitem__(self, i):
         env = self.env
-        image = images.read(env.samples[i][0]) if hasattr(env, "samples") else env.image(i)
+        if hasattr(env, "samples"):  # ImageFolder
+            image = images.read(env.samples[i][0], getattr(env, "exif", False))
+        else:
+            image = env.image(i)
         return np.array(self.square(image))
 
 

@@ -1,13 +1,17 @@
-"""Images of our data sets: files to RGB, the two ways of fitting them to a square, augmentation."""
+"""Images of our data sets: where they lie, and what a trainer must know of them."""
 
 import os
 import warnings
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+from ..base import folders
+from ..base.folders import folders_in
+from ..base.pictures import Unreadable, endings, read, to_rgb
+
+__all__ = ["Images", "Unreadable", "by_class", "folders_in", "read", "to_rgb"]
 
 
 class Images(torch.utils.data.Dataset):
@@ -22,10 +26,12 @@ class Images(torch.utils.data.Dataset):
         accepts: {label: labels that count as right for it}, for labels with several.
         border: pixels cut off each side.
 
-    `transform` (PIL image -> tensor) is set by :func:`domainbed_carft.data.transforms.fit`.
+    `transform` (PIL image -> tensor) and `exif` (whether images are turned as their EXIF
+    orientation says) are set by :func:`domainbed_carft.data.transforms.fit`.
     """
 
     transform = None
+    exif = False
 
     def __init__(self, items, targets, classes, root, label_set=None, accepts=None, border=0):
         self.items, self.targets, self.classes, self.root = items, targets, classes, root
@@ -37,7 +43,7 @@ class Images(torch.utils.data.Dataset):
     def image(self, index):
         """Return the PIL image, RGB, in its own size."""
         item = self.items[index]
-        image = Image.fromarray(item) if isinstance(item, np.ndarray) else read(item)
+        image = Image.fromarray(item) if isinstance(item, np.ndarray) else read(item, self.exif)
         if self.border:
             width, height = image.size
             image = image.crop(
@@ -49,74 +55,28 @@ class Images(torch.utils.data.Dataset):
         return self.transform(self.image(index)), self.targets[index]
 
 
-def read(path):
-    """Return an image file as a PIL image, RGB.
+def by_class(folder, classes, only=None):
+    """Return (paths, labels) of the images in folder/CLASS/; label i is classes[i].
 
-    A file that is cut short is filled up with grey, as DomainBed does; `doctor --data --decode`
-    names such files.
+    Subfolders are searched, as torchvision does. A warning counts and names what is left out:
+    hidden files and folders, and files that are no images by their ending.
 
-    Raises:
-        ValueError: no image, an empty file, or one with more pixels than Pillow takes for safe.
-    """
-    # as DomainBed does for the whole process: some downloads are cut short
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                return to_rgb(image)
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{path} is too large an image: {error}. Scale it down.") from error
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if not os.path.exists(path):
-            raise ValueError(
-                f"No file {path}: moved or deleted since the folder was read?"
-            ) from None
-        size = os.path.getsize(path)
-        raise ValueError(
-            f"{path} ({size} bytes) is no image that can be read: {error}. Restore or remove it."
-        ) from error
-
-
-def to_rgb(image):
-    """Return a PIL image as RGB: what Pillow's conversion gives, but for 16 bits.
-
-    Greys of 16 bits (modes I;16 and I) are scaled, v·255/65535; Pillow would cut them off at 255,
-    which makes such images white. Transparency is dropped, as DomainBed does.
-    """
-    if image.mode.startswith("I"):
-        grey = np.asarray(image, dtype=np.float64) * (255 / 65535)
-        image = Image.fromarray(grey.round().clip(0, 255).astype(np.uint8))
-    return image.convert("RGB")
-
-
-def by_class(folder, classes):
-    """Return (paths, labels) of the images in folder/CLASS/, sorted; label i is classes[i].
-
-    Subfolders are searched, as torchvision does. Files that are no images by their ending are left
-    out with a warning that counts and names them.
+    Args:
+        folder: of the class folders.
+        classes: their names.
+        only: endings of images; default: of all that can be read here.
 
     Raises:
         ValueError: a class without images.
     """
-    paths, labels, others = [], [], []
-    for label, name in enumerate(classes):
-        before = len(paths)
-        for parent, folders, files in os.walk(os.path.join(folder, name), followlinks=True):
-            folders.sort()
-            for file in sorted(files):
-                path = os.path.join(parent, file)
-                is_image = file.lower().endswith(ENDINGS) and not file.startswith("._")
-                (paths if is_image else others).append(path)
-        if len(paths) == before:
-            raise ValueError(f"No images in {os.path.join(folder, name)} ({', '.join(ENDINGS)})")
-        labels += [label] * (len(paths) - before)
-    if others:
-        shown = ", ".join(others[:3]) + (" ..." if len(others) > 3 else "")
-        warnings.warn(f"{len(others)} files are left out, no images: {shown}", stacklevel=3)
-    return paths, labels
-
-
-def folders_in(path):
-    """Return the names of the folders in a folder, sorted."""
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir())
+    known = only or endings()
+    found = folders.listing(folder, classes, known)
+    if found.empty:
+        places = folders.some([os.path.join(folder, name) for name in found.empty])
+        raise ValueError(
+            f"No images in {places} (endings {', '.join(known)}): every class of every domain must "
+            "have some"
+        )
+    for sentence in folders.left_out(found):
+        warnings.warn(sentence, stacklevel=3)
+    return found.paths, found.labels

@@ -8,7 +8,8 @@ import os
 import warnings
 from dataclasses import dataclass
 
-from . import images
+from ..base.folders import ENDINGS
+from . import duplicates, images
 
 COUNTS = {  # environment or part: images
     "PACS": {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
@@ -66,11 +67,15 @@ def check(root, decode=False, progress=lambda paths: paths):
     """
     if not os.path.isdir(root):
         raise ValueError(f"No folder {root} (--data_dir)")
-    return [
+    findings = [
         _finding(name, load, decode, progress)
         if os.path.isdir(os.path.join(root, place))
         else Finding(name, "absent", place)
         for name, place, load in _known(root)
+    ]
+    anything = any(finding.state != "absent" for finding in findings)
+    return findings + [
+        _finding(name, load, decode, progress) for name, load in _own(root, anything)
     ]
 
 
@@ -93,16 +98,39 @@ def _known(root):
         yield cls.__name__, cls.PLACE, lambda cls=cls: cls(root, [1], {}).datasets
 
 
+def _own(root, anything):
+    """Yield (name, function that returns its environments) of users' own folders in a folder.
+
+    Those that are declared, where they lie there; with nothing else there, the folder itself.
+    """
+    from . import user_folders
+
+    root = os.path.realpath(root)
+    found = [cls.FOLDER for cls in user_folders.declared().values()]
+    found = [path for path in found if (os.path.realpath(path) + os.sep).startswith(root + os.sep)]
+    if not found and not anything:
+        domains = images.folders_in(root)
+        found = [root] if any(images.folders_in(os.path.join(root, d)) for d in domains) else []
+    for path in found:
+        name = os.path.basename(path)
+        cls = user_folders.data_set(name, path, least=1)
+        yield name, lambda cls=cls: cls(None, [], {}).datasets
+
+
 def _image_folder(path, name):
+    from domainbed.datasets import MultipleEnvironmentImageFolder
+
     from .checks import check_image_folder
+    from .host_folders import check
 
     # not len(COUNTS[name]): TerraIncognita has no official counts
     check_image_folder(path, n_expected=6 if name == "DomainNet" else 4)
+    check(path, MultipleEnvironmentImageFolder)
     found = []
     for domain in images.folders_in(path):
         classes = images.folders_in(os.path.join(path, domain))
         folder = os.path.join(path, domain)
-        found.append(images.Images(*images.by_class(folder, classes), classes, folder))
+        found.append(images.Images(*images.by_class(folder, classes, ENDINGS), classes, folder))
     return found
 
 
@@ -114,20 +142,29 @@ def _finding(name, load, decode, progress):
         except (ValueError, OSError) as error:
             return Finding(name, "wrong", str(error))
     counts = {os.path.basename(os.path.normpath(str(env.root))): len(env) for env in environments}
+    official = COUNTS.get(name, {})
     notes = [
-        f"{part} has {n:,} images, officially {COUNTS[name][part]:,}"
+        f"{part} has {n:,} images, officially {official[part]:,}"
         for part, n in counts.items()
-        if part in COUNTS[name] and n != COUNTS[name][part]
+        if part in official and n != official[part]
     ]
 
-    unknown = set(counts) - set(COUNTS[name]) if COUNTS[name] else ()
+    unknown = set(counts) - set(official) if official else ()
     notes += [f"no domain called {part} is known" for part in sorted(unknown)]
-    notes += [str(warning.message) for warning in said]
+    said = [str(warning.message) for warning in said]
+    facts = [text for text in said if "hidden files" in text]  # no harm: left out by all readers
+    notes += [text for text in said if text not in facts]
+    if sum(counts.values()) <= duplicates.MANY or decode:
+        facts.append(duplicates.sentence(environments, progress))
+    else:
+        facts.append("its images are compared with each other only with --decode")
     if decode:
         notes += broken(environments, progress)
     total = ", ".join(f"{part} {n:,}" for part, n in counts.items())
     text = f"{total} images, {len(set(environments[0].targets)):,} classes"
-    return Finding(name, "incomplete" if notes else "whole", "; ".join([text, *notes]))
+    return Finding(
+        name, "incomplete" if notes else "whole", "; ".join([text, *notes, *filter(None, facts)])
+    )
 
 
 def broken(environments, progress=lambda paths: paths):

@@ -10,6 +10,7 @@ import os
 import numpy as np
 from domainbed.datasets import MultipleDomainDataset
 
+from ..base.folders import folders_in
 from . import images, transforms
 from .checks import check_test_envs
 
@@ -270,15 +271,9 @@ class Caltech101(_Task):
     METRIC, PLACE = "per_class", "caltech101/101_ObjectCategories"
 
     def parts(self, root):
-        from torchvision.datasets import Caltech101
-
-        source = Caltech101(root, download=False)
-        self.class_names = source.categories
-        paths = [
-            os.path.join(root, self.PLACE, source.categories[label], f"image_{number:04d}.jpg")
-            for label, number in zip(source.y, source.index)
-        ]
-        return _split_by_class(paths, source.y, lambda n: 30)
+        place = os.path.join(root, self.PLACE)
+        self.class_names = [n for n in folders_in(place) if n != "BACKGROUND_Google"]
+        return _split_by_class(*images.by_class(place, self.class_names), lambda n: 30)
 
     @staticmethod
     def prompt_name(name):
@@ -291,11 +286,9 @@ class EuroSAT(_Task):
     PROMPT, PLACE = "{}, seen from a satellite", "eurosat/2750"
 
     def parts(self, root):
-        from torchvision.datasets import EuroSAT
-
-        source = EuroSAT(root, download=False)
-        self.class_names = source.classes
-        return _split_by_class(*_samples(source), lambda n: int(0.8 * n))
+        place = os.path.join(root, self.PLACE)
+        self.class_names = folders_in(place)
+        return _split_by_class(*images.by_class(place, self.class_names), lambda n: int(0.8 * n))
 
     @staticmethod
     def prompt_name(name):

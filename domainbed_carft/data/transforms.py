@@ -1,5 +1,7 @@
 """The two ways of fitting images to a square, and their augmentation (knob clip_transform)."""
 
+from functools import partial
+
 from ..method import knobs
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from .image_cache import Cached
@@ -52,8 +54,8 @@ def fit(dataset, test_envs, hparams, augment=True):
     Args:
         dataset: a DomainBed data set whose environments are Images or torchvision's ImageFolder.
         test_envs: indices that are never augmented.
-        hparams: clip_transform and clip_cache are read where the knobs are those of one of our
-            methods, and data_augmentation with `augment`.
+        hparams: clip_transform, clip_cache and clip_exif are read where the knobs are those of
+            one of our methods, and data_augmentation with `augment`.
         augment: whether the data set augments at all.
     """
     from torchvision.transforms import Compose
@@ -66,8 +68,9 @@ def fit(dataset, test_envs, hparams, augment=True):
     dataset.input_shape = (3, size, size)
     dataset.is_fitted = True
     for i, env in enumerate(dataset.datasets):
+        exif = env.exif = ours and hparams["clip_exif"]
         if hasattr(env, "loader"):  # ImageFolder's would make greys of 16 bits white
-            env.loader = read
+            env.loader = partial(read, exif=exif)
         augmented = augment and hparams.get("data_augmentation", True) and i not in test_envs
         if cache:
             env = Cached(env, square, kind, size, cache)

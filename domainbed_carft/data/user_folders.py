@@ -6,13 +6,15 @@ makes the data sets Birds and Fish, for every command of either host and the job
 Each is a folder laid out DOMAIN/CLASS/IMAGE, and is called what the folder is called.
 """
 
-import inspect
 import os
+import sys
 
-from domainbed.datasets import MultipleEnvironmentImageFolder
+import torch
+from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFolder
 
 from ..base import environment
-from .images import folders_in
+from ..base.folders import composed, folders_in
+from . import images, layout, transforms
 
 VARIABLE = environment.DATASETS
 
@@ -55,20 +57,72 @@ def data_set(name, path, least=2):
     return type(name, (_UserFolder,), {"FOLDER": path, "ENVIRONMENTS": domains})
 
 
+def as_recorded(cls, environments, classes):
+    """Return a user's data set whose domains and classes are numbered as a run recorded them.
+
+    They are matched by name. Today's folders may have more domains, which are left out; names in
+    another Unicode form are the same.
+
+    Args:
+        cls: of :func:`data_set`.
+        environments: the names of the run's domains, in its order.
+        classes: the names of its classes, in its order.
+
+    Raises:
+        ValueError: a domain or a class that is not there any more, or a new class; says which.
+    """
+    domains = {composed(name): name for name in cls.ENVIRONMENTS}
+    gone = [name for name in environments if composed(name) not in domains]
+    if gone:
+        new = [name for name in cls.ENVIRONMENTS if name not in environments]
+        raise ValueError(f"domains {_changed(new, gone)}")
+    own = [domains[composed(name)] for name in environments]
+    today = list(layout.class_folders(cls.FOLDER, own)[own[0]])
+    forms = {composed(name) for name in today}, {composed(name) for name in classes}
+    if forms[0] != forms[1]:
+        raise ValueError(f"classes {_changed(forms[0] - forms[1], forms[1] - forms[0])}")
+    if list(cls.ENVIRONMENTS) == own and list(map(composed, today)) == list(map(composed, classes)):
+        return cls
+    print(
+        f"NOTE: the folders of {cls.FOLDER} are numbered otherwise than in the run; domains and "
+        f"classes are matched by name, as the run had them: {', '.join(environments)}",
+        file=sys.stderr,
+    )
+    return type(cls.__name__, (cls,), {"ENVIRONMENTS": own, "CLASSES": list(classes)})
+
+
+def _changed(new, gone):
+    new, gone = ", ".join(sorted(new)), ", ".join(sorted(gone))
+    return "; ".join([f"{gone} are gone"] * bool(gone) + [f"{new} are new"] * bool(new))
+
+
 class _UserFolder(MultipleEnvironmentImageFolder):
-    """A folder DOMAIN/CLASS/IMAGE that lies at FOLDER, whatever --data_dir is."""
+    """A folder DOMAIN/CLASS/IMAGE that lies at FOLDER, whatever --data_dir is.
+
+    It is read here, not by the host's ImageFolder: hidden files and folders are left out on either
+    host, 16-bit greys are scaled, and what cannot be read is named.
+    """
 
     HAS_OWN_PLACE = True
     CHECKPOINT_FREQ = 300
     FOLDER = None
+    CLASSES = None  # as a run recorded them; None: as the folders are sorted
 
     def __init__(self, root, test_envs, hparams):
-        given = {
-            "root": self.FOLDER,
-            "test_envs": test_envs,
-            "augment": hparams.get("data_augmentation", True),
-            "hparams": hparams,
-        }
-        init = super().__init__  # descendants of DomainBed take fewer of these
-        taken = inspect.signature(init).parameters
-        init(**{name: value for name, value in given.items() if name in taken})
+        MultipleDomainDataset.__init__(self)
+        wrong = [env for env in test_envs if not 0 <= env < len(self.ENVIRONMENTS)]
+        if wrong:
+            listed = ", ".join(f"{i} {name}" for i, name in enumerate(self.ENVIRONMENTS))
+            raise ValueError(f"--test_envs must be among {listed}; got {wrong}")
+        found = layout.class_folders(self.FOLDER, self.ENVIRONMENTS)
+        self.datasets = []
+        for domain in self.ENVIRONMENTS:
+            folder = os.path.join(self.FOLDER, domain)
+            by_form = {composed(name): own for name, own in found[domain].items()}
+            names = self.CLASSES or list(found[domain])
+            own = [by_form[composed(name)] for name in names]
+            self.datasets.append(images.Images(*images.by_class(folder, own), names, folder))
+        self.num_classes = len(names)
+        if self.N_WORKERS is None:  # of the embedded host
+            self.N_WORKERS = min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
+        transforms.fit(self, test_envs, hparams)

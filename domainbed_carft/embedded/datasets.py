@@ -1,9 +1,12 @@
 """Data sets: a list of environments, each a torch Dataset of (image, label)."""
 
 import os
+import sys
 
 import torch
 from torch.utils.data import TensorDataset
+
+from domainbed_carft.base import folders
 
 DATASETS = [
     "Debug28",
@@ -96,11 +99,44 @@ class Debug224(_Debug):
     INPUT_SHAPE = (3, 224, 224)
 
 
+class ImageFolder(torch.utils.data.Dataset):
+    """A folder CLASS/IMAGE, as torchvision's class of that name reads it, without what is hidden.
+
+    Raises:
+        ValueError: no classes, or a class without images; names the folder.
+    """
+
+    def __init__(self, root, transform):
+        from domainbed_carft.base.pictures import read
+
+        self.root, self.transform, self.loader = root, transform, read
+        self.classes = folders.folders_in(root)
+        if not self.classes:
+            raise ValueError(f"No class folders in {root}: expected CLASS/IMAGE in it")
+        self.class_to_idx = {name: i for i, name in enumerate(self.classes)}
+        found = folders.listing(root, self.classes)
+        if found.empty:
+            lacking = folders.some([os.path.join(root, name) for name in found.empty])
+            raise ValueError(f"No images in {lacking} (endings {', '.join(folders.ENDINGS)})")
+        for sentence in folders.left_out(found):
+            print(sentence, file=sys.stderr)
+        self.targets = found.labels
+        self.samples = self.imgs = list(zip(found.paths, found.labels))
+
+    def __len__(self):
+        return len(self.samples)
+
+    def __getitem__(self, index):
+        path, label = self.samples[index]
+        return self.transform(self.loader(path)), label
+
+
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):
     """A folder laid out environment/class/image; the environments are its folders, sorted.
 
     N_WORKERS: of a subclass, or None for image_workers().
     Images are squashed to 224 x 224 and normalised with ImageNet's mean and standard deviation.
+    Hidden files and folders (.ipynb_checkpoints, __MACOSX) are no part of the data.
 
     Args:
         root: the folder.
@@ -110,20 +146,16 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
     """
 
     N_WORKERS = None
+    LEAVES_OUT_HIDDEN = True
 
     def __init__(self, root, test_envs, augment, hparams):
-        from PIL import ImageFile  # torchvision takes as long to import as torch: only where needed
-        from torchvision.datasets import ImageFolder
-
-        ImageFile.LOAD_TRUNCATED_IMAGES = True  # as DomainBed does: some downloads are cut short
         plain, augmented = _transforms()
-        environments = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
         self.datasets = [
             ImageFolder(
                 os.path.join(root, environment),
-                transform=augmented if augment and i not in test_envs else plain,
+                augmented if augment and i not in test_envs else plain,
             )
-            for i, environment in enumerate(environments)
+            for i, environment in enumerate(folders.folders_in(root))
         ]
         if not self.datasets:
             raise ValueError(f"No environments in {root}: expected {root}/DOMAIN/CLASS/IMAGE")

@@ -107,6 +107,27 @@ def input_norm(value):
 HOST_RULES = {"batch_size": number(1, whole=True)}
 
 
+def check_types(typed, defaults):
+    """Refuse knobs of the host that were typed with another type than their default's.
+
+    "False" as a text counts as true, and DomainBed does not look.
+
+    Args:
+        typed: {name: value} of --hparams; names that are not in `defaults` are passed over.
+        defaults: {name: default} of the host.
+
+    Raises:
+        ValueError: names the knob, and what it must be.
+    """
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    for name, value in typed.items():
+        kind = type(defaults.get(name))
+        allowed = (int, float) if kind is float else kind
+        wrong = not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool)
+        if name in defaults and kind in kinds and wrong:
+            raise ValueError(f"{name} must be {kinds[kind]}, got {value!r}")
+
+
 def log_uniform(low, high):
     """Return a draw of 10^U(low, high)."""
     return lambda r: 10 ** r.uniform(low, high)
@@ -143,6 +164,7 @@ def shared(dataset):
         "clip_input": Knob("none" if raw else "imagenet", one_of("imagenet", "none")),
         "clip_transform": Knob("host", transform),
         "clip_cache": Knob("", text("a folder, or '' for none")),
+        "clip_exif": Knob(False, truth),
         "clip_steps": Knob(0, number(0, whole=True)),
         "clip_warmup": Knob(0.1, number(0, 1)),
         "clip_grad_clip": Knob(1.0, number(0)),

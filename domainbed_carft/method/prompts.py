@@ -6,10 +6,12 @@ where the class name goes; each template is one context.
 
 import io
 import os
+import re
 from collections.abc import Sequence
 
 import torch
 
+from ..base.folders import composed
 from ..base.messages import unknown
 
 SETS = {
@@ -93,6 +95,88 @@ def class_prompt_names(classes):
     return found
 
 
+def file_class_names(path, folders=None):
+    """Return the class names of a text file, in the order of a data set's labels.
+
+    Args:
+        path: of a UTF-8 file. Either each line is FOLDER<TAB>NAME, in any order; or each line is a
+            name, in the order of the data set's own classes: of an image folder the order of its
+            class folders, sorted as text. Empty lines are skipped.
+        folders: the data set's own class names, in the order of labels; None where it has none.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: no UTF-8; FOLDER is not the data set's, is there twice or not at all; a name
+            is there twice; plain names for folders whose order is easily mistaken (1, 10, 2), or
+            in an order that the folders' names contradict.
+
+    Example, of a file for the folders 1, 10 and 2::
+
+        1	dog
+        2	cat
+        10	owl
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"No file {path} (clip_class_names: one class name per line, or FOLDER<TAB>NAME)"
+        )
+    text = _text_of(path, "A file of class names (clip_class_names)")
+    lines = [line for line in text.splitlines() if line.strip()]
+    if lines and all("\t" in line for line in lines):
+        names = _by_folder(path, lines, folders)
+    elif any("\t" in line for line in lines):
+        raise ValueError(f"{path} must have a tab in each line, FOLDER<TAB>NAME, or in none")
+    else:
+        names = [line.strip() for line in lines]
+        if folders is not None and len(names) == len(folders):
+            _check_order(path, names, folders)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"Class names must differ; {path} has {twice[0]!r} twice")
+    return names
+
+
+def _by_folder(path, lines, folders):
+    pairs = [tuple(part.strip() for part in line.split("\t", 1)) for line in lines]
+    found = {composed(folder): name for folder, name in pairs}
+    if len(found) < len(pairs):
+        raise ValueError(f"{path} has a folder twice in its FOLDER<TAB>NAME lines")
+    if folders is None:
+        raise ValueError(
+            f"{path} names classes by folder, and the data set has no class names: give one name "
+            "per line, in the order of labels"
+        )
+    known = [composed(folder) for folder in folders]
+    wrong = [f for f in known if f not in found] or [f for f in found if f not in known]
+    if wrong:
+        what = "no line for the class" if wrong[0] in known else "a line for no class of the data:"
+        raise ValueError(f"{path} has {what} {wrong[0]!r}, of {len(known)} classes")
+    return [found[folder] for folder in known]
+
+
+def _check_order(path, names, folders):
+    """Refuse a plain file whose lines may stand for other folders than those they fall to."""
+    shown = ", ".join(f"{folder} = {name}" for folder, name in list(zip(folders, names))[:4])
+    way_out = "Write each line as FOLDER<TAB>NAME, in any order"
+    parts = [re.fullmatch(r"(\D*)(\d+)(\D*)", folder) for folder in folders]
+    if all(parts) and len({(part[1], part[3]) for part in parts}) == 1:
+        numbers = [int(part[2]) for part in parts]
+        if numbers != sorted(numbers):
+            raise ValueError(
+                f"The lines of {path} would fall to class folders that are sorted as text, not by "
+                f"number: {shown} ... {way_out}"
+            )
+    place = {_readable(folder).casefold(): i for i, folder in enumerate(folders)}
+    for i, name in enumerate(names):
+        k = place.get(_readable(name).casefold(), i)
+        if k != i:
+            raise ValueError(
+                f"{path} is in another order than the class folders: its name {i + 1}, {name!r}, "
+                f"falls to the folder {folders[i]!r}, and there is a folder {folders[k]!r}. "
+                f"{way_out}"
+            )
+
+
 def build_prompts(templates: Sequence[str], class_names: Sequence[str]) -> list[list[str]]:
     """Return the M x K prompts as a list (contexts) of lists (classes) of strings.
 
@@ -161,7 +245,7 @@ def _unit(x, what):
 
 
 def _readable(folder):
-    return folder.replace("_", " ").strip()
+    return composed(folder).replace("_", " ").strip()
 
 
 def _domain_templates(domain_names):
@@ -178,14 +262,25 @@ def _domain_templates(domain_names):
     return [f"a {name} of a {{}}" for name in names]
 
 
-def _file_templates(path):
+def _text_of(path, what):
+    """Return the text of a UTF-8 file, without a byte-order mark.
+
+    Raises:
+        ValueError: UTF-16, or a line that is no UTF-8; names the file.
+    """
     with open(path, "rb") as file:
         data = file.read()
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:200]:
+        raise ValueError(f"{what} must be UTF-8; {path} is UTF-16, or no text: save it as UTF-8")
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"A context file must be UTF-8; {path}, line {line} is not") from None
+        raise ValueError(f"{what} must be UTF-8; {path}, line {line} is not") from None
+
+
+def _file_templates(path):
+    text = _text_of(path, "A context file")
     first = {}  # template: the line it came from
     for number, line in enumerate(io.StringIO(text, newline=None), start=1):
         line = line.strip()

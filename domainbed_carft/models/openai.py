@@ -53,11 +53,19 @@ def import_clip():
     """Return OpenAI's package; the one that is called "clip" on the package index is another.
 
     Raises:
-        ImportError: that other one is installed.
+        ImportError: that other one is installed; no pkg_resources.
     """
     with warnings.catch_warnings():  # pkg_resources' notice of its own end
         warnings.simplefilter("ignore")
-        import clip
+        try:
+            import clip
+        except ModuleNotFoundError as error:
+            if "pkg_resources" not in str(error):
+                raise
+            raise ImportError(
+                "The package clip needs pkg_resources, which setuptools has up to version 81: "
+                "pip install 'setuptools<82'"
+            ) from error
     if not hasattr(clip, "available_models"):
         raise ImportError(
             f"The package 'clip' at {clip.__file__} is not OpenAI's: pip uninstall clip; "

@@ -10,7 +10,7 @@ import torch
 
 from ..base import environment, files
 from ..method.prompts import build_prompts, prompt_weights
-from . import backbones
+from . import backbones, prompt_check
 
 
 def cached_prompt_weights(backbone, templates, class_names):
@@ -20,8 +20,12 @@ def cached_prompt_weights(backbone, templates, class_names):
     Several jobs may miss the cache at once: each computes, and the last rename wins, with the same
     content. A cache that cannot be read or written is said, and done without.
 
+    Raises:
+        ValueError: prompts that are too long, classes that are one text (prompt_check).
+
     The folder is $DOMAINBED_CARFT_CACHE, else ~/.cache/domainbed-carft/prompts.
     """
+    prompt_check.check(backbone, templates, class_names)
     file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
     try:
         saved = torch.load(file, map_location="cpu", weights_only=True)

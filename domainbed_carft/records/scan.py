@@ -84,6 +84,8 @@ class Sweep:
     jobs: list
     problems: list
     asked: list | None = None
+    known: dict = field(default_factory=dict)  # as the host knows data sets, named as recorded
+    other_domains: list = field(default_factory=list)  # sentences, where today's names differ
 
     @property
     def name(self):

@@ -9,7 +9,7 @@ import collections
 import sys
 
 from ..contract.record_line import ACCURACY, accuracies_of, is_count
-from . import scan
+from . import provenance, scan
 from .rows import rows_of
 from .scan import Problem, some
 
@@ -32,7 +32,8 @@ def read(input_dir, known=None):
         ValueError: no such folder, or the folder of one run.
     """
     sweep = scan.scan(input_dir)
-    known = known or {}
+    known, sweep.other_domains = provenance.as_recorded(sweep.jobs, known or {})
+    sweep.known = known
     _check_environments(sweep, known)
     _check_ends(sweep, known)
     _check_steps(sweep)

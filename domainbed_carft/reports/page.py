@@ -37,6 +37,7 @@ def write(sweep, known, output, baseline=None):
     plots = sweep_plots.draw(sweep, summary, alphas, os.path.join(output, "plots"))
 
     warnings = [*grouped([*sweep.problems, *wrong]), *provenance.mixed(sweep.sound)]
+    warnings += sweep.other_domains
     if lacking:
         warnings.insert(0, f"{len(lacking)} runs are missing or do not count: see the end")
     facts = (

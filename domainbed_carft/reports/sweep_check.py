@@ -19,9 +19,10 @@ def print_check(input_dir, known=None):
     if not sweep.jobs and not sweep.asked:
         raise ValueError(f"no runs in {input_dir}: give the folder that holds the runs' folders")
     found = {job.folder: status(job) for job in sweep.jobs}
+    known = sweep.known
     lacking = gaps.lacks(sweep, known)
     _print_states(sweep, found)
-    mixed = provenance.mixed([job for job in sweep.jobs if job.args])
+    mixed = provenance.mixed([job for job in sweep.jobs if job.args]) + sweep.other_domains
     for sentence in [*grouped(sweep.problems), *mixed]:
         print(f"PROBLEM: {sentence}")
     unknown = gaps.unknown(sweep, lacking)

@@ -32,7 +32,12 @@ class RunFolder:
         self.path = path
         self.records = []  # JSON texts
         self._held = None
-        os.makedirs(path, exist_ok=True)
+        try:
+            os.makedirs(path, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise NotADirectoryError(
+                f"--output_dir must be a folder, and {path} is a file or below one"
+            ) from None
 
     def file(self, name):
         return os.path.join(self.path, name)

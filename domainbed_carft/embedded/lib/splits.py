@@ -25,8 +25,9 @@ class Splits:
             if i not in args.test_envs:
                 self.train[i] = in_
             if not len(out) or not len(in_):
+                name = os.path.basename(os.path.normpath(str(getattr(env, "root", i))))
                 raise ValueError(
-                    f"Environment {i} has {len(env)} images: --holdout_fraction "
+                    f"Environment {i} ({name}) has {len(env)} images: --holdout_fraction "
                     f"{args.holdout_fraction} and --uda_holdout_fraction "
                     f"{args.uda_holdout_fraction} leave {len(in_)} to train and {len(out)} to "
                     "validate on; each needs at least 1"

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from domainbed_carft.base import label_sets
+from domainbed_carft.contract import data_facts
 
 from . import display, fast_data_loader, misc, snapshot
 from .splits import training_batches, workers_for
@@ -40,6 +41,7 @@ def train(args, hparams, hparams_before, built, folder, state):
     freq = args.checkpoint_freq or dataset.CHECKPOINT_FREQ
     epoch = splits.smallest / hparams["batch_size"]  # in steps
     values, table = defaultdict(list), display.Table(display.domain_names(dataset), args.test_envs)
+    data = data_facts.facts(dataset)
     batches = training_batches(start, n_steps, args, hparams, dataset, splits)
     with tqdm(total=n_steps, initial=start, desc="training", unit="step", **bar_settings()) as bar:
         for step in range(start, n_steps):
@@ -61,6 +63,7 @@ def train(args, hparams, hparams_before, built, folder, state):
             if args.save_model_every_checkpoint and not args.skip_model_save:
                 save_model(f"model_step{step}.pkl", args, hparams, built, folder)
             position = {"step": step + 1, "args": vars(args), "hparams": hparams_before}
+            position["data"] = data
             folder.save(
                 {**record, "hparams": hparams, "args": vars(args)},
                 {**snapshot.capture(algorithm), **position},

@@ -43,6 +43,13 @@ def with_average(cells):
     return [*(text for _, text in cells), average]
 
 
+def escaped(text):
+    """Return a text in which LaTeX's special characters stand for themselves."""
+    for character in "&%$#_{}":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
 def print_table(header, rows, row_names, colwidth, latex):
     """Print rows of texts below a header, with a name before each row."""
     if latex:
@@ -50,12 +57,13 @@ def print_table(header, rows, row_names, colwidth, latex):
         print(r"\adjustbox{max width=\textwidth}{%")
         print(rf"\begin{{tabular}}{{l{'c' * len(header)}}}")
         print(r"\toprule")
-        titles = [rf"\textbf{{{name}}}".replace("%", r"\%") for name in ("Algorithm", *header)]
+        titles = [rf"\textbf{{{escaped(name)}}}" for name in ("Algorithm", *header)]
         misc.print_row(titles, colwidth=colwidth, latex=True)
         print(r"\midrule")
     else:
         misc.print_row(["Algorithm", *header], colwidth=colwidth)
     for name, row in zip(row_names, rows):
+        name = escaped(name) if latex else name
         misc.print_row([name, *row], colwidth=colwidth, latex=latex)
     if latex:
         print(r"\bottomrule")
@@ -67,7 +75,7 @@ def print_title(text, latex, level):
     """Print the heading of a table."""
     print()
     if latex:
-        print(rf"\{level}{{{text}}}")
+        print(rf"\{level}{{{escaped(text)}}}")
         if level == "subsubsection":
             print()
     else:

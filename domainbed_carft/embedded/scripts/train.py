@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from domainbed_carft.base.messages import program, unknown
-from domainbed_carft.contract import host_flags
+from domainbed_carft.base.pictures import Unreadable
+from domainbed_carft.contract import data_facts, host_flags
 from domainbed_carft.contract.run_files import differences
 
 from .. import algorithms, datasets, hparams_registry
@@ -122,6 +123,21 @@ def resumable(folder, args, hparams):
     return state
 
 
+def check_same_data(args, dataset, state):
+    """Exit with 2 where the data are others than those that a killed run was trained on."""
+    if state is None:
+        return
+    if "data" not in state:
+        print("NOTE: the killed run did not record its data: not compared", file=sys.stderr)
+        return
+    hard, soft = data_facts.differences(state["data"], data_facts.facts(dataset))
+    if hard or soft:
+        stop(
+            f"{args.output_dir} holds an unfinished run on other data: {'; '.join(hard + soft)}. "
+            "Undo that, or start anew in another --output_dir."
+        )
+
+
 def run(args, folder):
     """Train, with out.txt and err.txt mirroring the streams."""
     hparams = choose_hparams(args)
@@ -134,12 +150,18 @@ def run(args, folder):
         write_settings(sys.stdout.file, args, hparams)
         try:
             built = build(args, hparams)
-        except (ValueError, FileNotFoundError, NotImplementedError) as error:
+        except (ValueError, FileNotFoundError, NotImplementedError, ImportError) as error:
             traceback.print_exc(file=sys.stderr.file)
             stop(f"{error}\n(traceback: {folder.file('err.txt')})")
         defaults = hparams_registry.default_hparams(args.algorithm, args.dataset)
         print(display.opening(args, hparams, defaults, built[0]), file=streams[0])
-        training.train(args, hparams, before, built, folder, state)
+        check_same_data(args, built[0], state)
+        try:
+            training.train(args, hparams, before, built, folder, state)
+        except Unreadable as error:
+            traceback.print_exc(file=sys.stderr.file)
+            # a worker's error comes with its traceback
+            stop(f"{str(error).strip().splitlines()[-1]}\n(traceback: {folder.file('err.txt')})")
     except Exception:
         traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it after the streams end
         raise

@@ -1,0 +1,53 @@
+"""Images of the same content, which a random split may put into training and validation."""
+
+import hashlib
+import os
+from collections import Counter, defaultdict
+
+MANY = 100_000  # images of a data set, above which they are compared only when asked to decode
+
+
+def sentence(environments, progress=lambda paths: paths):
+    """Return how many images are copies of others, by the bytes of their files; "" for none.
+
+    Args:
+        environments: Images; arrays are passed over.
+        progress: wraps the paths that are read, tqdm for instance.
+    """
+    groups = same_content(environments, progress)
+    if not groups:
+        return ""
+    within = sum(n - 1 for group in groups for n in Counter(e for e, _ in group).values())
+    across = sum(len(group) - 1 for group in groups) - within
+    labels = sum(len({environments[e].targets[i] for e, i in group}) > 1 for group in groups)
+    e, i = groups[0][0]
+    f, j = groups[0][1]
+    parts = [
+        f"{within + across} images are copies of others, byte for byte ({within} within a domain, "
+        f"where a split may train on one and validate on the other; {across} across domains), "
+        f"such as {environments[e].items[i]} and {environments[f].items[j]}"
+    ]
+    if labels:
+        parts.append(f"{labels} of the groups have different classes")
+    return "; ".join(parts)
+
+
+def same_content(environments, progress=lambda paths: paths):
+    """Return the groups of two or more images with equal bytes, each [(environment, index)]."""
+    by_size = defaultdict(list)
+    for e, env in enumerate(environments):
+        for i, item in enumerate(env.items):
+            if isinstance(item, (str, os.PathLike)):
+                by_size[os.path.getsize(item)].append((e, i))
+    candidates = [place for group in by_size.values() if len(group) > 1 for place in group]
+    paths = [environments[e].items[i] for e, i in candidates]
+    starts = defaultdict(list)
+    for place, path in zip(candidates, progress(paths)):
+        with open(path, "rb") as file:  # most files differ early
+            starts[os.path.getsize(path), file.read(4096)[-2048:]].append(place)
+    found = defaultdict(list)
+    for group in starts.values():
+        for e, i in group if len(group) > 1 else ():
+            with open(environments[e].items[i], "rb") as file:
+                found[hashlib.sha256(file.read()).digest()].append((e, i))
+    return [group for group in found.values() if len(group) > 1]

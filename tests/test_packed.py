@@ -142,11 +142,11 @@ FIRST = json.dumps({"format": packed.FORMAT, "provenance": [], "asked": None})
 @pytest.mark.parametrize(
     "lines, message",
     [
-        ([], "line 1: no JSON"),
+        ([], "line 1: not JSON"),
         (["{}"], "line 1: no {"),
         (['{"step": 0, "args": {}}'], "line 1: no {"),
-        ([FIRST, "{"], "line 2: no JSON"),
-        ([FIRST, "3"], "line 2: no JSON object"),
+        ([FIRST, "{"], "line 2: not JSON"),
+        ([FIRST, "3"], "line 2: not JSON object"),
         ([FIRST, '{"step": 0}'], "line 2: a record before the first run"),
         ([FIRST, '{"run": "a"}'], "line 2: no run"),
         ([FIRST, '{"run": "a", "done": true, "provenance": 0}'], "line 2: no run"),

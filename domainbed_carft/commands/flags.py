@@ -6,7 +6,6 @@ import sys
 
 from ..base.messages import no_folder, program
 
-PACKED = ".jsonl"  # a sweep's records in one file, made by tools/records.py
 RUNS = "the folder that holds the runs' folders (a sweep's --output_dir)"
 
 
@@ -46,7 +45,7 @@ def runs_folder(path):
 
 def records(path):
     """Return the path of a folder of runs, or of a file that tools/records.py has packed."""
-    return path if path.endswith(PACKED) and os.path.isfile(path) else runs_folder(path)
+    return path if os.path.isfile(path) else runs_folder(path)
 
 
 def old_name(parser, old, new, **options):

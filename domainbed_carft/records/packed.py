@@ -67,9 +67,9 @@ def loads(text):
         try:
             lines.append(json.loads(line))
         except (ValueError, RecursionError):
-            raise ValueError(f"line {number}: no JSON") from None
+            raise ValueError(f"line {number}: not JSON") from None
         if not isinstance(lines[-1], dict):
-            raise ValueError(f"line {number}: no JSON object")
+            raise ValueError(f"line {number}: not JSON object")
     if not lines or lines[0].get("format") != FORMAT:
         raise ValueError(f'line 1: no {{"format": "{FORMAT}"}}')
     blocks = []

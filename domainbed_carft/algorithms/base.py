@@ -269,7 +269,7 @@ def _check_knobs(cls, hparams, data):
     typed = trainer.typed_hparams()
     known = host_knobs(data.name if data else "PACS") if typed else None
     methods.check(algorithm, hparams, known, typed)
-    if typed and known:
+    if typed:
         own = methods.rules()
         host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
         name = data.name if data else "PACS"

@@ -65,6 +65,8 @@ def random_vit_b16(folder):
     (folder / "classes.txt").write_text("\n".join(f"class {i}" for i in range(7)))
     return {
         "clip_backbone": str(folder / "vit_b16.pt"),
+        "clip_input_norm": "openai",
+        "clip_activation": "quick_gelu",
         "clip_class_names": str(folder / "classes.txt"),
     }
 

@@ -165,6 +165,34 @@ def test_clip_is_clip_s_own_preprocessing_once_the_host_s_normalisation_is_undon
     assert not torch.allclose(finish(host(picture)), finish(square(picture)), atol=0.1)
 
 
+def test_a_clip_s_own_resizing_is_open_clip_s():
+    """For each pair of ways that a tag of open_clip has, and for a border."""
+    from open_clip.transform import PreprocessCfg, image_transform_v2
+
+    picture = noise((50, 30))
+    for way in (("bilinear", "squash"), ("bicubic", "squash"), ("bilinear", "longest")):
+        cfg = PreprocessCfg(24, mean=CLIP_MEAN, std=CLIP_STD, interpolation=way[0])
+        cfg.resize_mode = way[1]
+        theirs = image_transform_v2(cfg, is_train=False)(picture)
+        square, _, finish = transforms.transforms("clip@24", way)
+        ours = ClipInput(24, "imagenet", CLIP_MEAN, CLIP_STD)(finish(square(picture))[None])[0]
+        assert torch.allclose(ours, theirs, atol=1e-5), way
+    with pytest.raises(ValueError, match="not 'stretch'"):
+        transforms.transforms("clip", ("bicubic", "stretch"))
+
+
+def test_a_clip_s_own_resizing_reaches_the_data_set(data_dir, tmp_path):
+    knobs = hparams_registry.default_hparams("CARFT", "PACS")
+    knobs |= {"clip_transform": "clip@32", "data_augmentation": False}
+    files = []
+    for name in ("ViT-B/16", "open_clip:ViT-B-16-SigLIP/webli"):
+        hparams = {**knobs, "clip_backbone": name, "clip_cache": str(tmp_path)}
+        dataset = host_datasets.PACS(data_dir, [0], hparams)
+        assert dataset[0][0][0].shape == (3, 32, 32)
+        files.append({path.name for path in tmp_path.glob("*.npy")})
+    assert len(files[1]) == 2 * len(files[0])  # no cache is shared by two ways
+
+
 def test_clip_at_another_size_reaches_the_data_set(data_dir):
     hparams = hparams_registry.default_hparams("CARFT", "PACS")
     dataset = host_datasets.PACS(data_dir, [0], {**hparams, "clip_transform": "clip@336"})

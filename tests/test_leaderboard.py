@@ -135,13 +135,16 @@ def test_the_embedded_benchmark_is_never_among_them(dataset, backbone, tmp_path,
     [
         ({"clip_backbone": "open_clip:ViT-B-16/laion2b_s34b_b88k"}, "open_clip laion2b_s34b_b88k"),
         ({"clip_backbone": "weights/mine.pt"}, "a file"),
+        ({"clip_backbone": "ViT-B/16+weights/mine.pt"}, "a file"),
+        ({"clip_backbone": "runs/first"}, "a file"),
+        ({"clip_backbone": "hf-hub:org/name"}, "Hugging Face"),
         ({"clip_backbone": "ViT-L/14@336px"}, "CLIP (OpenAI 400M)"),
         ({"resnet18": False, "resnet50_augmix": True}, "ImageNet-1k (AugMix)"),
         ({"resnet18": True}, "ImageNet-1k"),
     ],
 )
 def test_pretraining_of_own_runs(hparams, expected):
-    job = type("Job", (), {"args": {"dataset": "PACS", "algorithm": "A"}})
+    job = type("Job", (), {"args": {"dataset": "PACS", "algorithm": "A"}, "row": "A"})
     job.records = [{"hparams": hparams}]
     sweep = type("Sweep", (), {"sound": [job]})
     assert leaderboard.encoder_of(sweep, "PACS", "A")[1] == expected

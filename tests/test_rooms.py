@@ -16,7 +16,7 @@ MAY = {
     "contract": {"base"},
     "method": {"contract", "base"},
     "models": {"method", "contract", "base"},
-    "data": {"method", "contract", "base"},
+    "data": {"models", "method", "contract", "base"},  # a CLIP's own resizing
     "algorithms": {"data", "models", "method", "contract", "base"},
     "hooks": {"algorithms", "data", "contract", "base"},
     "register": {"hooks", "algorithms", "data", "contract", "base"},

@@ -5,7 +5,9 @@ docs/weights.md has the table of forms; each row names its test here.
 
 import json
 import pickle
+import re
 import shutil
+from pathlib import Path
 
 import clip
 import open_clip
@@ -56,6 +58,15 @@ def named(monkeypatch):
     model, config = open_clip_model()
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
     return model
+
+
+def test_each_form_in_the_docs_has_its_test():
+    """docs/weights.md names, in each row of its table, the test that the row stands on."""
+    docs = Path(__file__).parents[1] / "docs" / "weights.md"
+    tests = "".join(p.read_text(encoding="utf-8") for p in Path(__file__).parent.glob("test_*.py"))
+    rows = [line for line in docs.read_text(encoding="utf-8").splitlines() if "`test_" in line]
+    named = [name for row in rows for name in re.findall(r"`(test_\w+)`", row)]
+    assert len(rows) > 12 and all(f"def {name}(" in tests for name in named)
 
 
 # OpenAI's format, by a path

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ..contract import provenance
 from ..data import images as image_files
-from ..data.transforms import parse, transforms
+from ..data.transforms import of_knobs, parse, transforms
 from ..method.prompts import class_prompt_names
 from ..models import backbones
 from . import saved_run
@@ -214,7 +214,7 @@ def _preparation(path, hparams, input_shape):
         raise ValueError(
             f"{path} was trained on images with {channels} channels, which no picture has"
         )
-    square, _, finish = transforms(hparams["clip_transform"])
+    square, _, finish = transforms(*of_knobs(hparams))
     if parse(hparams["clip_transform"])[0] == "host":
         square = t.Resize(tuple(size))  # not all data sets are of 224 pixels
     if hparams["clip_input"] == "none":

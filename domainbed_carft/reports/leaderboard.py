@@ -1,6 +1,7 @@
 """Published results, and those of a sweep among them."""
 
 import os
+import re
 
 import numpy as np
 import pandas as pd
@@ -109,6 +110,10 @@ def encoder_of(sweep, dataset, row):
         return model, f"open_clip {os.path.basename(tag)}"
     if name and is_weights_file(name):
         return os.path.basename(name), "a file"
+    if name and name.startswith("hf-hub:"):
+        return name.removeprefix("hf-hub:"), "Hugging Face"
+    if name and not re.fullmatch(r"(RN|ViT-)[^+]*", name):  # a folder
+        return os.path.basename(os.path.normpath(name)), "a file"
     if name:
         return name, PRETRAINING
     if hparams.get("vit"):

@@ -27,6 +27,7 @@ ERM = {"erm_without": {"works": True, "numbers": [{"loss": 1.0, "hparams": {"lr"
         ("erm_with", done(), [{"loss": 1.1, "hparams": {"lr": 1}}], "than without us: loss"),
         ("erm_with", done(), [{"loss": 1.0, "hparams": {"lr": 2}}], "than without us: hparams"),
         ("erm_with", done(1, err="Warning: w\nKeyError: 'x'\n"), [], "KeyError: 'x'"),
+        ("typed", done(1, "ValueError: y", "domainbed_carft: a note"), [], "ValueError: y"),
         ("typed", done(), [], "without records"),
         ("typed", None, [], "did not end in time"),
         ("doctor", done(1, "PROBLEM: a\nPROBLEM: b\n2 problem(s)."), [], "b"),

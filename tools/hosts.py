@@ -14,6 +14,7 @@ import importlib
 import inspect
 import json
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -306,7 +307,8 @@ def reason(done):
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
     lines = [line for line in lines if line and "warn" not in line.lower()]
     problems = [line for line in lines if line.startswith("PROBLEM: ")]
-    last = (problems or lines or ["nothing printed"])[-1].removeprefix("PROBLEM: ")
+    raised = [line for line in lines if re.match(r"[\w.]+(Error|Exception)\b", line)]
+    last = (problems or raised or lines or ["nothing printed"])[-1].removeprefix("PROBLEM: ")
     for folder in (str(Path.home()), tempfile.gettempdir()):
         last = last.replace(folder, "…")
     return last if len(last) <= 200 else f"{last[:197]}..."
@@ -329,6 +331,10 @@ def table(found):
         f"`--algorithm CARFT` as typed trains in {works['typed']}.",
         "",
         "What was run: " + "; ".join(f"**{heads[step]}** `{c}`" for step, c in COMMANDS.items()),
+        "",
+        "The commands ran in processes forked from one that had torch imported and loaded images "
+        "itself, so the seconds of CPU are without Python's start; what our hooks import is in the "
+        "second number.",
         "",
         "A step is left out (–) where the one before it did not work, or has not been tried.",
         "",

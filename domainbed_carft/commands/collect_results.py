@@ -7,8 +7,6 @@ from pathlib import Path
 
 from ..base.messages import program
 from ..contract import host_flags, record_line
-from ..records.provenance import as_recorded
-from ..records.scan import scan
 from ..register import find_host, known_datasets, register
 from .flags import runs_folder
 
@@ -44,6 +42,9 @@ def input_dir():
 
 def say_other_domains(folder):
     """Say on stderr where a table's columns have other names than its records' domains."""
+    from ..records.provenance import as_recorded  # numpy, which --help does without
+    from ..records.scan import scan
+
     for sentence in as_recorded(scan(folder).jobs, known_datasets())[1]:
         what = sentence.partition("; the tables have")[0]
         print(f"WARNING: {what}; the columns below have today's", file=sys.stderr)

@@ -1,8 +1,9 @@
-"""DomainBed's seeds and splits: pure functions of numbers and names."""
+"""DomainBed's seeds and splits: pure functions of numbers and names.
+
+numpy is imported where it is needed: commands that only print their help do without it.
+"""
 
 import hashlib
-
-import numpy as np
 
 
 def seed_hash(*args):
@@ -19,6 +20,8 @@ def seed_from(given):
     Raises:
         TypeError: something else.
     """
+    import numpy as np
+
     if isinstance(given, (int, np.integer)) and not isinstance(given, bool):
         return int(given)
     if isinstance(given, np.random.RandomState):
@@ -37,6 +40,8 @@ def split_keys(n, n_first, seed):
     """
     if not 0 <= n_first <= n:
         raise ValueError(f"A split must have 0 to {n} items, got {n_first}")
+    import numpy as np
+
     keys = list(range(n))
     np.random.RandomState(seed).shuffle(keys)
     return keys[:n_first], keys[n_first:]

@@ -98,11 +98,13 @@ def test_a_spoilt_sweep_is_judged_alike(name, tmp_path):
 def made_reports(place, out):
     report.main(["--input_dir", str(place), "--output_dir", str(out / "report")])
     leaderboard.main(["--input_dir", str(place), "--output_dir", str(out / "board")])
-    files = (path for path in out.rglob("*") if path.is_file())
-    return {
-        str(path.relative_to(out)): path.read_bytes().replace(str(place).encode(), b"HERE")
-        for path in files
-    }
+    found = {}
+    for path in out.rglob("*"):
+        if path.is_file():
+            content = path.read_bytes().replace(str(place).encode(), b"HERE")
+            in_latex = str(place).replace("_", r"\_").encode()
+            found[str(path.relative_to(out))] = content.replace(in_latex, b"HERE")
+    return found
 
 
 def test_report_and_leaderboard_are_the_same_files(tmp_path, monkeypatch):

@@ -152,8 +152,10 @@ def known_datasets():
         register()
         from domainbed import datasets
     except ImportError as error:
+        from .base.messages import install
+
         raise RuntimeError(
-            f"DomainBed cannot be imported ({error}): pip install 'domainbed-carft[domainbed]', or "
+            f"DomainBed cannot be imported ({error}): {install('domainbed')}, or "
             "set DOMAINBED_CARFT_HOST=embedded, which needs nothing and reads the same records"
         ) from error
     found = {str(name): getattr(datasets, name, None) for name in datasets.DATASETS}

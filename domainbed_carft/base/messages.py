@@ -53,6 +53,16 @@ def program(command=""):
     return f"{ours} {command}".strip()
 
 
+def install(extra=""):
+    """Return the command that installs this package with an extra, from the clone that it is in.
+
+    It is on no package index, so a bare name would find nothing.
+    """
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    clone = root if os.path.isfile(os.path.join(root, "setup.py")) else "PATH/OF/YOUR/CLONE"
+    return f"pip install '{clone}{f'[{extra}]' if extra else ''}'"
+
+
 def is_weights_file(name):
     """Return whether a value of clip_backbone is meant as the path of a file, existing or not."""
     return name.startswith((".", "/", "~")) or name.endswith(WEIGHTS)

@@ -12,7 +12,7 @@ import sys
 
 from .. import __version__, register
 from ..base import environment
-from ..base.messages import program
+from ..base.messages import install, program
 from ..contract import provenance
 from . import flags
 
@@ -89,7 +89,7 @@ def check_installation():
         print("  domainbed.scripts.* as typed know nothing of us; domainbed_carft.* commands do.")
 
     if kind == "domainbed" and not armed and not off:
-        problems.append("no start-up file: pip install domainbed_carft, regularly or --editable")
+        problems.append("no start-up file: " + install())
     commit = provenance.commit_of(where)
     print(f"Host: {kind} at {where}{f', commit {commit}' if commit else ''}")
     try:
@@ -120,7 +120,7 @@ def _in_one_line(error):
             return f"it has no module {error.name}"
         hint = f"install the package that has it ({package}, most often) in this environment"
         if package in ("wilds", "timm", "gdown"):
-            hint = "pip install 'domainbed-carft[domainbed]'"
+            hint = install("domainbed")
         return f"it imports {error.name}, which is not there: {hint}"
     if isinstance(error, RuntimeError):
         return str(error)

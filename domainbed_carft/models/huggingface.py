@@ -12,6 +12,7 @@ import re
 import torch
 from torch import nn
 
+from ..base.messages import install
 from . import openai, openclip, pretrained, weights
 
 PREFERRED = ("model.safetensors", "pytorch_model.bin")
@@ -329,7 +330,7 @@ def _tokenizer(kind, folder, name, text):
     except ImportError as e:  # transformers, or what a tokenizer of it needs
         raise ImportError(
             f"The texts of {name} need a tokenizer of the package transformers ({e}): "
-            f"{weights.extra()}"
+            f"{install('hf')}"
         ) from e
     except (OSError, ValueError) as e:
         raise FileNotFoundError(

@@ -3,7 +3,7 @@
 import copy
 import os
 
-from ..base.messages import unknown
+from ..base.messages import install, unknown
 from . import pretrained, weights
 
 PREFERRED = (  # what open_clip itself takes first
@@ -157,7 +157,7 @@ def architecture(model_cfg, quick_gelu):
     except (RuntimeError, ImportError) as e:
         if text and "transformers" in str(e):
             raise ImportError(
-                f"The text tower {text} is one of transformers: {weights.extra()}"
+                f"The text tower {text} is one of transformers: {install('hf')}"
             ) from e
         raise
     except OSError as e:
@@ -196,7 +196,7 @@ def _tokenizer(model_cfg, name, folder=None):
     except ImportError as e:
         raise ImportError(
             f"The texts of {name} need a tokenizer of the package transformers ({_first_line(e)}): "
-            f"{weights.extra()}"
+            f"{install('hf')}"
         ) from e
     except (OSError, ValueError) as e:
         raise FileNotFoundError(

@@ -8,6 +8,8 @@ import zipfile
 
 import torch
 
+from ..base.messages import install
+
 HOLDERS = ("state_dict", "model_state_dict", "model_dict", "model")  # where checkpoints keep them
 # What wrappers put into names: torch.compile, data parallelism, activation checkpoints.
 WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
@@ -61,7 +63,7 @@ def _open(path):
         try:
             from safetensors.torch import load_file
         except ImportError as e:
-            raise ImportError(f"{path} needs the package safetensors: {extra()}") from e
+            raise ImportError(f"{path} needs the package safetensors: {install('hf')}") from e
         try:
             return load_file(path)
         except Exception as e:  # whatever a damaged file does to it
@@ -100,11 +102,6 @@ def _is_pickle(path):
 
 def _reason(error):
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}"
-
-
-def extra():
-    """Return how to install what Hugging Face's models need."""
-    return "pip install 'CLONE[hf]', where CLONE is the folder of this package's clone"
 
 
 def within(tensors, anchor, path):

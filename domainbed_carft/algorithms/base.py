@@ -254,11 +254,19 @@ def host_knobs(dataset):
     """
     found = set()
     for name in map(str, host_algorithms.ALGORITHMS):
-        try:
-            found.update(hparams_registry.default_hparams(name, dataset))
-        except Exception:  # a name without knobs, or without a class
-            continue
+        found.update(_host_defaults(name, dataset))
     return found or None
+
+
+def _host_defaults(algorithm, dataset):
+    """Return the host's {knob: default} of an algorithm; {} where it does not tell.
+
+    Some names have no knobs, or no class; some registries take more than two names.
+    """
+    try:
+        return dict(hparams_registry.default_hparams(algorithm, dataset))
+    except Exception:
+        return {}
 
 
 def _check_knobs(cls, hparams, data):
@@ -272,8 +280,7 @@ def _check_knobs(cls, hparams, data):
     if typed:
         own = methods.rules()
         host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
-        name = data.name if data else "PACS"
-        check_types(host, hparams_registry.default_hparams(algorithm, name))
+        check_types(host, _host_defaults(algorithm, data.name if data else "PACS"))
     trainer.check(cls.__name__)
     asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
     if asked and data and not data.is_fitted:

@@ -216,5 +216,5 @@ def test_nothing_to_probe_is_told(what, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         probe.main(["--input_dir", str(folder)])
     error = capsys.readouterr().err
-    assert ("No folder" if what == "missing" else "skip_model_save") in error
+    assert ("no folder" if what == "missing" else "skip_model_save") in error
     assert not (folder / "probe").exists()

@@ -1,6 +1,6 @@
 # make demo: everything from nothing on one machine, no GPU, no data, no DomainBed.
 # make results: the README's first table, and the probe of what its models see, from nothing.
-# make test: what the project checks itself with.
+# make test: what the project checks itself with. make check: a minute of it, while one works.
 PYTHON ?= python3
 VENV ?= .venv
 OUTPUT ?= demo_output
@@ -9,7 +9,7 @@ SWEEP := --algorithms CLIP_ZeroShot CLIP_ERM CARFT --datasets DigitStyles --sing
 	--n_trials 1 --n_hparams 1 --data_dir none --output_dir $(OUTPUT) \
 	--eval_splits needed --command_launcher local --skip_confirmation
 
-.PHONY: demo results test clean
+.PHONY: demo results test check clean
 
 # One thread a job, as in sweeps/digitstyles_main.sh: the same numbers on any number of cores.
 demo: export DOMAINBED_CARFT_HOST = embedded
@@ -27,11 +27,18 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# What is fast and breaks first: the rooms, the method, the readers of records, the command line.
+CHECK := rooms losses objectives prompts preprocess averaging metrics stats methods trainer \
+	environment scan soundness gaps tables
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -n auto $(wildcard $(CHECK:%=tests/test_%.py))
+
 # DomainBed's own imports come along, so that the tests on a checkout of it can run (they are
 # skipped where there is none).
 $(VENV)/installed: setup.py domainbed_carft/__init__.py
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable '.[test,domainbed]'
+	$(BIN)/python -m pip install --quiet --editable '.[test,domainbed,hf]'
 	touch $@
 
 clean:

@@ -311,6 +311,7 @@ def reason(done):
     last = (problems or raised or lines or ["nothing printed"])[-1].removeprefix("PROBLEM: ")
     for folder in (str(Path.home()), tempfile.gettempdir()):
         last = last.replace(folder, "…")
+    last = re.sub(r"…/hosts-\w+/(host/)?", "", last)
     return last if len(last) <= 200 else f"{last[:197]}..."
 
 

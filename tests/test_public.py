@@ -109,7 +109,7 @@ def test_old_import_paths_find_a_host_for_themselves(tmp_path):
 def test_the_wheel_says_that_it_is_typed(tmp_path):
     copy = tmp_path / "source"
     shutil.copytree(SOURCE / "domainbed_carft", copy / "domainbed_carft")
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(SOURCE / name, copy)
     command = "wheel --quiet --no-deps --no-build-isolation --wheel-dir"
     command = [sys.executable, "-m", "pip", *command.split(), str(tmp_path), str(copy)]
@@ -128,7 +128,7 @@ def run_of(folder, algorithm, data_dir, *flags, **knobs):
     return folder
 
 
-def note(folder, names=CLASSES):
+def note(folder, names=NAMES):
     """Write what the trainers note of the classes, which in-process runs do not."""
     (folder / "provenance.json").write_text(json.dumps({"class_names": list(names)}))
     return folder
@@ -175,8 +175,8 @@ def test_probabilities_are_those_of_the_run_s_own_evaluation(folder, tmp_path, t
     run = open_run(tmp_path)
     found = run.predict(paths, batch_size=len(paths))
     assert torch.equal(found.probabilities, probabilities)
-    assert found.class_names == CLASSES
-    assert found.labels == [CLASSES[i] for i in probabilities.argmax(1)]
+    assert found.class_names == NAMES
+    assert found.labels == [NAMES[i] for i in probabilities.argmax(1)]
     assert probabilities.std(0).min() > 1e-3  # not all alike
     in_parts = run.predict(iter(paths), batch_size=2)
     assert torch.allclose(in_parts.probabilities, probabilities, atol=1e-6)
@@ -224,6 +224,24 @@ def test_digitstyles(tmp_path):
     said = [dataset.CLASSES.index(label) for label in found.labels]
     right = sum(a == int(b) for a, b in zip(said, part.labels[:40]))
     assert right > 20  # zero-shot CLIP knows digits, so the names are in the right order
+
+
+@pytest.mark.parametrize("exif", [False, True])
+def test_photographs_are_turned_where_the_run_s_were(folder, tmp_path, pictures, exif):
+    saved = torch.load(folder / "model.pkl")
+    saved["model_hparams"]["clip_exif"] = exif
+    torch.save(saved, note(tmp_path) / "model.pkl")
+    upright = Image.open(sorted(pictures.rglob("*.png"))[0])
+    orientation = Image.Exif()
+    orientation[0x0112] = 6  # to be turned by 90° clockwise
+    upright.save(tmp_path / "turned.png", exif=orientation)
+    run = open_run(tmp_path)
+    seen = upright.transpose(Image.Transpose.ROTATE_270) if exif else upright
+    expected = run.predict(seen).probabilities
+    for image in (tmp_path / "turned.png", Image.open(tmp_path / "turned.png")):
+        assert torch.equal(run.predict(image).probabilities, expected)
+    other = upright if exif else upright.transpose(Image.Transpose.ROTATE_270)
+    assert not torch.equal(run.predict(other).probabilities, expected)
 
 
 def test_pil_images_paths_and_tensors_give_the_same(folder, pictures):
@@ -308,6 +326,7 @@ def test_it_heeds_every_knob_by_which_a_data_set_fits_its_images(folder):
     assert {name for name in read if name.startswith("clip_")} <= {
         "clip_backbone",  # asked for to tell our knobs from a host's
         "clip_transform",
+        "clip_exif",
         "clip_cache",  # the same images
     }
 
@@ -320,7 +339,7 @@ def test_what_is_no_run_is_told(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "job")
     with pytest.raises(FileNotFoundError, match=r"is a sweep of 1 runs: give .* of one, .*job"):
         open_run(tmp_path)
-    assert open_run(tmp_path / "job" / "model.pkl").class_names == CLASSES
+    assert open_run(tmp_path / "job" / "model.pkl").class_names == NAMES
     saved = torch.load(tmp_path / "job" / "model.pkl")
     saved["args"]["algorithm"] = "ERM"
     torch.save(saved, tmp_path / "job" / "model.pkl")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from domainbed import algorithms as host_algorithms
 from domainbed import hparams_registry
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..contract import provenance
 from ..data import images as image_files
@@ -47,7 +47,7 @@ class Run:
         path: of its model file.
         args: of its train command.
         hparams: its knobs.
-        class_names: its K classes, in the order of the model's outputs.
+        class_names: its K classes as in its prompts, in the order of the model's outputs.
         algorithm: its model, in eval mode, on the device it predicts on.
     """
 
@@ -56,15 +56,15 @@ class Run:
     hparams: dict[str, Any]
     class_names: tuple[str, ...]
     algorithm: Any
-    _prepare: Any  # PIL image -> the tensor that the host's data set would give
+    _prepare: Any  # PIL image, RGB -> the tensor that the host's data set would give
 
     def predict(
         self, images: OneImage | Iterable[OneImage], batch_size: int = BATCH
     ) -> Predictions:
         """Classify images among the run's classes.
 
-        Images are fitted to the model's input as in the run's evaluation: the knob clip_transform,
-        without augmentation. They are read batch by batch.
+        Images are read and fitted to the model's input as in the run's evaluation, without
+        augmentation: the knobs clip_transform and clip_exif. They are read batch by batch.
 
         Args:
             images: one or several; each a PIL image, the path of a file, or an RGB tensor
@@ -98,7 +98,7 @@ class Run:
         device = next(self.algorithm.parameters()).device
         found, batch = [], []
         for image in _each(images):
-            batch.append(self._prepare(_to_pil(image)))
+            batch.append(self._prepare(_to_rgb(image, self.hparams["clip_exif"])))
             if len(batch) == batch_size:
                 found.append(function(torch.stack(batch).to(device)).cpu())
                 batch = []
@@ -220,7 +220,7 @@ def _preparation(path, hparams, input_shape):
     if hparams["clip_input"] == "none":
         finish = t.ToTensor()
     mode = "RGB" if channels == 3 else "L"
-    return lambda image: finish(square(image_files.to_rgb(image).convert(mode)))
+    return lambda image: finish(square(image.convert(mode)))
 
 
 def _each(images) -> Iterator:
@@ -232,11 +232,12 @@ def _each(images) -> Iterator:
     raise TypeError(f"images must be PIL images, paths or tensors, got {type(images).__name__}")
 
 
-def _to_pil(image):
+def _to_rgb(image, exif):
+    """Return an image as a PIL image, RGB, turned by its EXIF orientation where the run's were."""
     if isinstance(image, Image.Image):
-        return image
+        return image_files.to_rgb(ImageOps.exif_transpose(image) if exif else image)
     if isinstance(image, (str, os.PathLike)):
-        return image_files.read(os.fspath(image))
+        return image_files.read(os.fspath(image), exif)
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"An image must be a PIL image, a path or a tensor, got {image!r:.80}")
     if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:

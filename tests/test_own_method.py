@@ -20,7 +20,7 @@ from domainbed_carft.algorithms import methods, own_methods
 from domainbed_carft.algorithms.base import CLIPAlgorithm
 from domainbed_carft.base import environment
 from domainbed_carft.method.knobs import number
-from domainbed_carft.records.rows import ordered
+from domainbed_carft.records.rows import Row, ordered
 
 SOURCE = Path(__file__).parents[1]
 EXAMPLE = SOURCE / "examples" / "own_method.py"
@@ -56,7 +56,8 @@ def test_it_has_the_knobs_of_its_parent_and_its_own():
 
 def test_it_comes_after_ours_in_tables():
     add_method(mine())
-    assert ordered(["Mine", "ZZZ", "CARFT", "CLIP_ERM"]) == ["CLIP_ERM", "CARFT", "Mine", "ZZZ"]
+    rows = [Row(name) for name in ("AAA", "Mine", "CARFT", "CLIP_ERM")]
+    assert [row.algorithm for row in ordered(rows)] == ["CLIP_ERM", "CARFT", "Mine", "AAA"]
 
 
 def test_a_method_of_a_baseline_has_that_one_s_defaults():

@@ -6,6 +6,8 @@ import pytest
 from conftest import make_image_folder
 from host_install import jobs, records, status
 
+from domainbed_carft.contract.jobs import asked, digest
+
 pytestmark = pytest.mark.host
 NAMES = ("CLIP_ZeroShot", "CARFT")
 
@@ -34,6 +36,21 @@ def swept(install, real_host, files, tmp_path_factory):
 def test_a_sweep_as_typed_finishes_all_jobs(swept):
     assert len(jobs(swept[0])) == 4
     assert all((job / "done").exists() for job in jobs(swept[0]))
+
+
+def test_our_command_writes_down_what_was_asked(install, real_host, tmp_path):
+    """Before any job starts, so that none is forgotten; the dummy launcher starts none."""
+    words = (
+        f"--algorithms {' '.join(NAMES)} --datasets DigitStyles --n_trials 2 --n_hparams 2 "
+        "--steps 1 --data_dir none --skip_confirmation --command_launcher dummy"
+    )
+    install.run(
+        f"python -m domainbed_carft.sweep launch {words} --output_dir {tmp_path / 'sweep'}",
+        real_host,
+    )
+    made = {job.name for job in jobs(tmp_path / "sweep")}
+    assert {digest(args) for args in asked(tmp_path / "sweep")} == made
+    assert len(made) == 2 * 10 * 2 * 2
 
 
 def tables(environment, root, command, folder):

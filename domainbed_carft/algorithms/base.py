@@ -253,7 +253,7 @@ def host_knobs(dataset):
         None where the host tells of none: its registry takes more than names.
     """
     found = set()
-    for name in map(str, host_algorithms.ALGORITHMS):
+    for name in [*map(str, host_algorithms.ALGORITHMS), *methods.METHODS]:
         found.update(_host_defaults(name, dataset))
     return found or None
 

@@ -15,16 +15,18 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import environment
+from . import environment, warm
 
 TAIL = 20_000  # bytes of a job's output that are looked at for the reason why it failed
 HOST_TRAIN = "python -m domainbed.scripts.train"
+TRAIN_MODULE = "domainbed_carft.train"
+TRAIN = f"{shlex.quote(sys.executable)} -m {TRAIN_MODULE}"
+PRELOAD = ["domainbed_carft.commands.preload"]  # what every job of a sweep imports
 
 
 def with_this_python(command):
     """Rewrite a sweep's command so that it runs under this interpreter, registered explicitly."""
-    ours = f"{shlex.quote(sys.executable)} -m domainbed_carft.train"
-    return ours + command[len(HOST_TRAIN) :] if command.startswith(HOST_TRAIN) else command
+    return TRAIN + command[len(HOST_TRAIN) :] if command.startswith(HOST_TRAIN) else command
 
 
 def local(commands):
@@ -54,8 +56,9 @@ def _run(commands, slots):
     """
     from tqdm import tqdm
 
-    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(slots)))}
-    shared = threads if len(slots) > 1 else {}  # else each job takes all cores, and all crawl
+    if len(slots) > 1:  # else each job takes all cores, and all crawl
+        threads = str(max(1, (os.cpu_count() or 1) // len(slots)))
+        os.environ.setdefault("OMP_NUM_THREADS", threads)
     free = queue.SimpleQueue()
     for slot in slots:
         free.put(slot)
@@ -65,8 +68,7 @@ def _run(commands, slots):
         slot = free.get()
         start = time.monotonic()
         try:
-            variables = {**shared, **os.environ, **slot}
-            code, output = _call(with_this_python(command), variables)
+            code, output = _call(with_this_python(command), {**os.environ, **slot})
         finally:
             free.put(slot)
         took = f"{(time.monotonic() - start) / 60:.1f} min"
@@ -93,11 +95,20 @@ def _run(commands, slots):
 
 
 def _call(command, variables):
-    """Run a shell command; return (its exit code, the end of what it printed)."""
-    with tempfile.TemporaryFile() as output:
-        code = subprocess.call(
-            command, shell=True, env=variables, stdout=output, stderr=subprocess.STDOUT
-        )
+    """Run a shell command; return (its exit code, the end of what it printed).
+
+    Our train command runs in a fork of a process that has done its imports.
+    """
+    with tempfile.NamedTemporaryFile() as output:
+        if command.startswith(f"{TRAIN} ") and warm.AVAILABLE:
+            words = shlex.split(command[len(TRAIN) :])
+            job = warm.start(TRAIN_MODULE, words, variables, output.name, preload=PRELOAD)
+            job.join()
+            code = job.exitcode
+        else:
+            code = subprocess.call(
+                command, shell=True, env=variables, stdout=output, stderr=subprocess.STDOUT
+            )
         output.seek(max(0, output.seek(0, os.SEEK_END) - TAIL))
         return code, output.read().decode(errors="replace")
 

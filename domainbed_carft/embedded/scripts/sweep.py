@@ -9,14 +9,13 @@ import shlex
 import shutil
 import sys
 
+from domainbed_carft.base import launchers
 from domainbed_carft.base.messages import program, unknown
 from domainbed_carft.contract import host_flags
 from domainbed_carft.contract.jobs import digest, note_launch, test_env_choices, train_args
 from domainbed_carft.contract.run_files import DONE, is_held
 
 from .. import algorithms, command_launchers, datasets
-
-TRAIN = f"{shlex.quote(sys.executable)} -m domainbed_carft.train"
 
 
 class Job:
@@ -40,7 +39,7 @@ class Job:
     @property
     def command(self):
         """Return the shell command that runs it."""
-        words = [TRAIN]
+        words = [launchers.TRAIN]
         for name, value in sorted(self.train_args.items()):
             values = value if isinstance(value, list) else [value]
             words += [f"--{name}", *(shlex.quote(str(v)) for v in values)]

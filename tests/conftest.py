@@ -172,7 +172,7 @@ def real_host():
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def install(tmp_path_factory):
     """A virtual environment with this package installed."""
     from host_install import Environment
@@ -180,7 +180,7 @@ def install(tmp_path_factory):
     return Environment(tmp_path_factory.mktemp("install"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def files(tmp_path_factory):
     """A folder with data/PACS, a tiny CLIP, contexts and knobs."""
     from host_install import make_files

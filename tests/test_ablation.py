@@ -1,10 +1,9 @@
 """sweeps/ablation.py: rows and differences by hand, and the committed ablations made anew."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pandas as pd
 import pytest
 
@@ -36,8 +35,7 @@ def write(folder, targets, algorithm="CARFT", kl=None):
 
 
 def compare(*arguments):
-    command = [sys.executable, str(ROOT / "sweeps" / "ablation.py"), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True)
+    return forked.run([ROOT / "sweeps" / "ablation.py", *arguments])
 
 
 def test_by_hand(tmp_path):

@@ -3,11 +3,11 @@
 import itertools
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import DOMAINS, make_image_folder
 
@@ -20,14 +20,8 @@ pytestmark = pytest.mark.slow
 def command(module, *words, cwd, **environment):
     base = {k: v for k, v in os.environ.items() if k != "DOMAINBED_CARFT_AUTOLOAD"}
     source = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return subprocess.run(
-        [sys.executable, "-m", f"domainbed_carft.{module}", *map(str, words)],
-        cwd=cwd,
-        env={**base, "PYTHONPATH": source, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words = ["-m", f"domainbed_carft.{module}", *words]
+    return forked.run(words, cwd, {**base, "PYTHONPATH": source, **environment})
 
 
 def records(folder):

@@ -2,9 +2,8 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
+import forked
 import pytest
 from conftest import domainbed_root
 from domainbed import model_selection
@@ -175,13 +174,8 @@ def test_domainbeds_own_sweep(tmp_path, capsys):
 def test_domainbed_prints_the_same_tables(real_host, tmp_path, capsys, latex):
     small_sweep(tmp_path / "sweep")
     flags = ["--input_dir", str(tmp_path / "sweep"), *latex]
-    theirs = subprocess.run(
-        [sys.executable, "-m", "domainbed.scripts.collect_results", *flags],
-        cwd=real_host,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    words = ["-m", "domainbed.scripts.collect_results", *flags]
+    theirs = forked.run(words, real_host, check=True).stdout
     collect_results.main(flags)
     # DomainBed lists the algorithms that it does not know by folder order
     assert sorted(capsys.readouterr().out.splitlines()) == sorted(theirs.splitlines())

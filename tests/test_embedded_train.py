@@ -6,13 +6,11 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import embedded_toy
+import forked
 import numpy as np
 import pytest
 import torch
@@ -199,25 +197,19 @@ def test_killed_ten_times_the_records_are_those_of_a_run_never_killed(tmp_path):
 
 
 @pytest.mark.slow
-def test_kill_and_resume_of_the_program(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    program = [sys.executable, embedded_toy.__file__, "train"]
-    data = {"dataset": "Debug28"}
+def test_kill_and_resume_of_the_program(tmp_path):
+    program, data = [embedded_toy.__file__, "train"], {"dataset": "Debug28"}
     train.main(flags(tmp_path / "whole", **data))
     folder = tmp_path / "killed"
-    process = subprocess.Popen(
-        [*program, *flags(folder, **data)],
-        env={**os.environ, "DELAY": "0.1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    slow = {**os.environ, "DELAY": "0.1"}
+    process = forked.start([*program, *flags(folder, **data)], None, slow, os.devnull)
     try:
         wait_for((folder / "results.jsonl").exists)
     finally:
         process.kill()
-        process.wait()
+        process.join()
     assert not (folder / "done").exists()
-    done = subprocess.run([*program, *flags(folder, **data)], capture_output=True, text=True)
+    done = forked.run([*program, *flags(folder, **data)])
     assert "Resuming at step" in done.stdout
     assert lasting(folder) == lasting(tmp_path / "whole")
 

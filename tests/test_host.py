@@ -15,8 +15,9 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module", params=["regular", "editable"])
 def any_install(request, tmp_path_factory):
-    flags = ["--editable"] if request.param == "editable" else []
-    return Environment(tmp_path_factory.mktemp(request.param), *flags)
+    if request.param == "regular":
+        return request.getfixturevalue("install")
+    return Environment(tmp_path_factory.mktemp("editable"), "--editable")
 
 
 @pytest.mark.parametrize("module", ["domainbed.scripts.train", "domainbed_carft.train"])

@@ -2,10 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import miniatures
 import pytest
 from conftest import make_image_folder
@@ -43,14 +42,7 @@ def python(words, cwd, **environment):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_CARFT_")}
     kept["DOMAINBED_CARFT_CACHE"] = os.environ["DOMAINBED_CARFT_CACHE"]
     path = os.pathsep.join([str(cwd), str(HERE.parent), str(HERE)])
-    done = subprocess.run(
-        [sys.executable, *map(str, words)],
-        cwd=cwd,
-        env={**kept, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = forked.run(words, cwd, {**kept, "PYTHONPATH": path, **environment}, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -2,12 +2,12 @@
 
 import json
 import os
+import shlex
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
+import forked
 import pytest
 import test_register
 import torch
@@ -186,13 +186,8 @@ def test_several_files_each_once(monkeypatch, tmp_path):
 def python(code, cwd, **environment):
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_CARFT_")}
     paths = os.pathsep.join([str(cwd), str(SOURCE)])
-    return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        cwd=cwd,
-        env={**kept, "DOMAINBED_CARFT_HOST": "embedded", "PYTHONPATH": paths, **environment},
-        capture_output=True,
-        text=True,
-    )
+    settings = {"DOMAINBED_CARFT_HOST": "embedded", "PYTHONPATH": paths, **environment}
+    return forked.run(["-c", textwrap.dedent(code)], cwd, {**kept, **settings})
 
 
 def test_a_wrong_variable_ends_a_command_with_one_line(tmp_path):
@@ -231,9 +226,7 @@ def test_a_file_that_is_run_is_not_imported_besides(tmp_path):
     text = EXAMPLE.read_text(encoding="utf-8")
     file.write_text(f'print("read")\n{text}\nprint(CosineCARFT.__module__)\n')
     settings = {**os.environ, "PYTHONPATH": str(SOURCE), environment.METHODS: str(file)}
-    done = subprocess.run(
-        [sys.executable, file], env=settings, capture_output=True, text=True, cwd=tmp_path
-    )
+    done = forked.run([file], tmp_path, settings)
     assert done.stdout.split() == ["read", "__main__"], done.stderr
 
 
@@ -280,33 +273,30 @@ def test_above_the_host_s_algorithm_python_allows_none(tmp_path):
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """A folder with data/PACS, a tiny CLIP, and knobs."""
+    """A folder with data/PACS and a tiny CLIP, and --hparams that name it."""
     root = tmp_path_factory.mktemp("own")
     make_image_folder(root / "data" / "PACS", n=6)
     (root / "contexts.txt").write_text("a photo of a {}\na sketch of a {}\n")
     knobs = {"clip_backbone": save_clip(root / "tiny.pt"), "batch_size": 2}
     knobs["clip_contexts"] = str(root / "contexts.txt")
-    (root / "hparams.json").write_text(json.dumps({**knobs, "cosine_gamma": 2.0}))
-    return root
+    return root, shlex.quote(json.dumps({**knobs, "cosine_gamma": 2.0}))
 
 
 SWEEP = (
     "launch --algorithms CosineCARFT --datasets PACS --n_trials 1 --n_hparams 1 --steps 2 "
     "--single_test_envs --skip_confirmation --command_launcher local --data_dir {small}/data "
-    '--output_dir {out} --hparams "$(cat {small}/hparams.json)"'
+    "--output_dir {out} --hparams {hparams}"
 )
+
+
+def sweep_flags(small, out):
+    return SWEEP.format(small=small[0], out=out, hparams=small[1])
 
 
 def shell(command, cwd, **environment):
     kept = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     settings = {"PYTHONPATH": str(SOURCE), "DOMAINBED_CARFT_N_WORKERS": "0", **environment}
-    done = subprocess.run(
-        ["bash", "-c", command.replace("python ", f"{sys.executable} ", 1)],
-        cwd=cwd,
-        env={**kept, **settings},
-        capture_output=True,
-        text=True,
-    )
+    done = forked.run(shlex.split(command)[1:], cwd, {**kept, **settings})
     assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout
 
@@ -315,7 +305,7 @@ def shell(command, cwd, **environment):
 def test_the_example_in_a_sweep_of_the_embedded_host_and_its_tables(small, tmp_path):
     out = tmp_path / "out"
     own = {environment.METHODS: str(EXAMPLE), "DOMAINBED_CARFT_HOST": "embedded"}
-    shell(f"python -m domainbed_carft.sweep {SWEEP.format(small=small, out=out)}", tmp_path, **own)
+    shell(f"python -m domainbed_carft.sweep {sweep_flags(small, out)}", tmp_path, **own)
     found = [records(path.parent)[-1] for path in sorted(out.glob("*/done"))]
     assert len(found) == 4
     for record in found:
@@ -337,7 +327,7 @@ def test_the_example_in_domainbed_s_own_sweep_and_tables_as_typed(
 ):
     before = status(real_host)
     settings = {environment.METHODS: str(EXAMPLE), "DOMAINBED_CARFT_N_WORKERS": "0"}
-    flags = SWEEP.format(small=small, out=tmp_path / "out")
+    flags = sweep_flags(small, tmp_path / "out")
     flags = flags.replace("PACS", "DigitStyles")
     install.run(f"python -m domainbed.scripts.sweep {flags}", real_host, **settings)
     assert len(jobs(tmp_path / "out")) == 4

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 from domainbed_carft.algorithms import methods
@@ -40,7 +41,6 @@ def run(words, cwd, **flags):
     """Run a command of the README with some flags replaced."""
     if words[0] == "carft":
         words = ["python", "-m", f"domainbed_carft.{words[1]}", *words[2:]]
-    words = [sys.executable, *words[1:]]
     for flag, value in flags.items():
         for i, word in enumerate(words):
             if word == f"--{flag}":
@@ -48,7 +48,7 @@ def run(words, cwd, **flags):
             elif word.startswith(f"--{flag}="):
                 words[i : i + 1] = []
         words += [f"--{flag}", *value.split(" ")] if value else [f"--{flag}"]
-    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=600)
+    done = forked.run(words[1:], cwd, timeout=600)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

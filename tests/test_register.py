@@ -6,6 +6,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import forked
 import pytest
 
 import domainbed_carft
@@ -76,10 +77,13 @@ def python(code, cwd, armed=True, flags=(), **environment):
     """Run code in a fresh Python in cwd, armed as the start-up file does."""
     start = "import domainbed_carft.register as r; r.arm(); r.arm()\n" if armed else ""
     base = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_")}
+    environment = {**base, "PYTHONPATH": SOURCE, **environment}
+    if not flags:
+        return forked.run(["-c", start + textwrap.dedent(code)], cwd, environment)
     return subprocess.run(
         [sys.executable, *flags, "-c", start + textwrap.dedent(code)],
         cwd=cwd,
-        env={**base, "PYTHONPATH": SOURCE, **environment},
+        env=environment,
         capture_output=True,
         text=True,
     )
@@ -237,9 +241,7 @@ def test_a_bare_start_takes_at_most_2_ms_more(tmp_path):
 def test_after_register_our_modules_can_be_imported_in_any_order(module):
     code = f"import domainbed_carft.register as r; r.register(); import domainbed_carft.{module}"
     environment = {**os.environ, "PYTHONPATH": SOURCE, "DOMAINBED_CARFT_HOST": "embedded"}
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
-    )
+    done = forked.run(["-c", code], env=environment)
     assert done.returncode == 0, done.stderr
 
 

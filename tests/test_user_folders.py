@@ -2,9 +2,8 @@
 
 import json
 import os
-import subprocess
-import sys
 
+import forked
 import pytest
 from conftest import make_image_folder
 from domainbed import datasets as host_datasets
@@ -52,14 +51,8 @@ def test_what_is_wrong_is_told(monkeypatch, birds, tmp_path):
 
 
 def run(module, words, cwd, **environment):
-    return subprocess.run(
-        [sys.executable, "-m", f"domainbed_carft.{module}", *map(str, words)],
-        cwd=cwd,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    words = ["-m", f"domainbed_carft.{module}", *words]
+    return forked.run(words, cwd, {**os.environ, **environment})
 
 
 @pytest.mark.slow

@@ -99,10 +99,11 @@ warm._become("program", ["print('torch' in sys.modules)"], dict(os.environ), "o"
 def test_a_sweep_s_jobs_are_forked(tmp_path, monkeypatch):
     """Imports are there, and CUDA was not touched: else each job would start a new Python."""
     (tmp_path / "look.py").write_text(
-        "import sys, torch\nprint('open_clip' in sys.modules, 'domainbed.algorithms' in sys.modules,"
-        " torch.cuda._is_in_bad_fork())\n"
+        "import sys, torch\n"
+        "names = 'open_clip', 'domainbed.algorithms'\n"
+        "print(*(name in sys.modules for name in names), torch.cuda._is_in_bad_fork())\n"
     )
-    code = f"""
+    code = """
 import os
 from domainbed_carft.base import launchers, warm
 job = warm.start("look", [], dict(os.environ), "out", preload=launchers.PRELOAD)

@@ -1,0 +1,73 @@
+"""Python programs for tests, run in forks of a process that has the large imports done.
+
+A program that looks at what is imported, or at Python's own start, needs a new Python instead.
+"""
+
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from domainbed_carft import register
+from domainbed_carft.base import warm
+
+PRELOAD = ["torch", "torchvision", "open_clip", "pandas", "matplotlib.pyplot", "tqdm", "jinja2"]
+
+
+def start(words, cwd, env, output, errors=None):
+    """Start a Python with these words; return the process (see warm.start)."""
+    words = [*map(str, words)]
+    return warm.start("forked", words, env, output, errors, cwd, preload=PRELOAD)
+
+
+def run(words, cwd=None, env=None, timeout=300, check=False):
+    """Run a Python with these words ("-m MODULE", "-c CODE" or "FILE", and arguments).
+
+    Returns:
+        A subprocess.CompletedProcess of text.
+    """
+    env = {**(os.environ if env is None else env)}
+    if not warm.AVAILABLE:
+        words = [sys.executable, *map(str, words)]
+        return subprocess.run(
+            words, cwd=cwd, env=env, timeout=timeout, check=check, capture_output=True, text=True
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        files = Path(folder, "out"), Path(folder, "err")
+        process = start(words, cwd, env, *files)
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(words, timeout)
+        texts = [file.read_text(encoding="utf-8", errors="replace") for file in files]
+    done = subprocess.CompletedProcess(words, process.exitcode, *texts)
+    if check:
+        done.check_returncode()
+    return done
+
+
+def main():
+    """Do in a fork what Python does with its command line and PYTHONPATH."""
+    paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    sys.path[1:] = [*paths, *(path for path in sys.path[1:] if path not in paths)]
+    if os.environ.get("DOMAINBED_CARFT_AUTOLOAD") == "0":  # armed when the server started
+        sys.meta_path[:] = [f for f in sys.meta_path if f is not register.PostImportHooks]
+    kind, *rest = sys.argv[1:]
+    if kind == "-m":
+        sys.argv[:] = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    elif kind == "-c":
+        sys.argv[:] = ["-c", *rest[1:]]
+        names = vars(sys.modules["__main__"])
+        names["__spec__"] = None
+        exec(compile(rest[0], "<string>", "exec"), names)
+    else:
+        sys.argv[:] = [kind, *rest]
+        sys.path[0] = os.path.dirname(os.path.abspath(kind))
+        runpy.run_path(kind, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

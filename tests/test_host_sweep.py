@@ -30,7 +30,8 @@ def swept(install, real_host, files, tmp_path_factory):
         real_host,
     )
     assert status(real_host) == before
-    return folder, arguments
+    yield folder, arguments
+    install.settings = {}
 
 
 def test_a_sweep_as_typed_finishes_all_jobs(swept):

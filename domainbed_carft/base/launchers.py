@@ -19,6 +19,7 @@ from . import environment, warm
 
 TAIL = 20_000  # bytes of a job's output that are looked at for the reason why it failed
 HOST_TRAIN = "python -m domainbed.scripts.train"
+STOPPED = 130  # exit code of a job that Ctrl-C ended
 TRAIN_MODULE = "domainbed_carft.train"
 TRAIN = f"{shlex.quote(sys.executable)} -m {TRAIN_MODULE}"
 PRELOAD = ["domainbed_carft.commands.preload"]  # what every job of a sweep imports
@@ -72,7 +73,9 @@ def _run(commands, slots):
         finally:
             free.put(slot)
         took = f"{(time.monotonic() - start) / 60:.1f} min"
-        state = f"FAILED, {reason(output)}" if code else "done"
+        state = "done" if not code else f"FAILED, {reason(output)}"
+        if code == STOPPED:
+            state = "stopped by Ctrl-C"
         with bar.get_lock():
             bar.update()
             bar.write(f"{bar.n}/{bar.total} {about(command)} ({took}): {state}")

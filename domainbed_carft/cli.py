@@ -20,6 +20,7 @@ COMMANDS = (  # name, group, what it does
     ("evaluate", 2, "one model, or CLIP itself, on suites, data sets, folders"),
     ("probe", 2, "what a sweep's models see: contexts before and after fine-tuning"),
     ("wise_ft", 2, "WiSE-FT for the runs of a sweep: weights between CLIP's and theirs"),
+    ("predict", 2, "what a finished run says of images: labels, probabilities, a page"),
     ("doctor", 3, "the state of an installation, a sweep, a data folder"),
 )
 

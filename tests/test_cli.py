@@ -38,14 +38,15 @@ def start(*words, module="domainbed_carft", watch=False, **variables):
     )
 
 
-def test_the_list_has_every_command_and_every_command_its_old_start():
+def test_the_list_has_every_command_and_older_ones_their_old_start():
     text = cli.overview()
     assert all(f"\n{group}:\n" in text for group in cli.GROUPS)
     lines = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]
     assert sorted(lines) == sorted(NAMES) and len(set(NAMES)) == len(NAMES)
     package = ROOT / "domainbed_carft"
     runnable = {f.stem for f in package.glob("*.py") if f'    run("{f.stem}")\n' in f.read_text()}
-    assert runnable == set(NAMES)
+    # `predict` is the name of a public function of the package, too
+    assert runnable == set(NAMES) - {"predict", "export"}
     assert all((package / "commands" / f"{name}.py").is_file() for name in NAMES)
 
 

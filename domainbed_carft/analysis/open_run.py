@@ -1,27 +1,27 @@
 """A finished run as a classifier of images, without the data it was trained on."""
 
 import os
+import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from domainbed import algorithms as host_algorithms
-from domainbed import hparams_registry
-from PIL import Image, ImageOps
+from tqdm import tqdm
 
+from ..base import environment, workers
 from ..contract import provenance
-from ..data import images as image_files
-from ..data.transforms import of_knobs, parse, transforms
+from ..data import describe, given_images
+from ..data.given_images import OneImage
+from ..method import averaging, calibration
 from ..method.prompts import class_prompt_names
 from ..models import backbones
-from . import saved_run
+from . import same_data, saved_run, zero_shot
 
 BATCH = 64  # as both hosts evaluate
-OneImage = Image.Image | str | os.PathLike | torch.Tensor
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,10 @@ class Run:
         args: of its train command.
         hparams: its knobs.
         class_names: its K classes as in its prompts, in the order of the model's outputs.
-        algorithm: its model, in eval mode, on the device it predicts on.
+        algorithm: its model, in eval mode, on the device it predicts on. Where the run averaged its
+            weights (knob clip_average), they are the average.
+        alpha: α of its weights, (1 − α)·zero-shot + α·run.
+        temperature: T of its probabilities, softmax(logits / T).
     """
 
     path: str
@@ -56,7 +59,9 @@ class Run:
     hparams: dict[str, Any]
     class_names: tuple[str, ...]
     algorithm: Any
-    _prepare: Any  # PIL image, RGB -> the tensor that the host's data set would give
+    prepare: Any  # PIL image, RGB -> the tensor that the host's data set would give
+    alpha: float = 1.0
+    temperature: float = 1.0
 
     def predict(
         self, images: OneImage | Iterable[OneImage], batch_size: int = BATCH
@@ -78,9 +83,13 @@ class Run:
                 no images at all.
         """
         logits = self._in_batches(images, batch_size, self.algorithm.predict)
-        probabilities = logits.float().softmax(1)
+        probabilities = self.probabilities(logits)
         labels = [self.class_names[i] for i in probabilities.argmax(1)]
         return Predictions(labels, probabilities, self.class_names)
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return softmax(logits / T) (N, K), float32, of logits (N, K)."""
+        return (logits.float() / self.temperature).softmax(1)
 
     def encode_image(
         self, images: OneImage | Iterable[OneImage], batch_size: int = BATCH
@@ -93,12 +102,68 @@ class Run:
         model = self.algorithm
         return self._in_batches(images, batch_size, lambda x: model.encoder(model.input(x)))
 
+    def calibrated(self, data_dir: str | os.PathLike | None = None) -> "Run":
+        """Return the same run with the temperature that fits its own held-out images.
+
+        Those are the `out` splits of its training domains, which it was not trained on, without
+        augmentation. Labels and accuracies stay the same, probabilities change. See
+        method.calibration.temperature.
+
+        Args:
+            data_dir: where the run's data set lies now; as the run had it by default.
+
+        Raises:
+            FileNotFoundError, ValueError: the data are gone, or are others today.
+        """
+        try:
+            parts = self._source_splits(data_dir)
+        except (OSError, ValueError) as error:
+            kind = FileNotFoundError if isinstance(error, OSError) else ValueError
+            raise kind(
+                f"A temperature is calibrated on the images that the run {self.path} held out of "
+                f"training: {error}"
+            ) from error
+        part = torch.utils.data.ConcatDataset(parts)
+        few = len(part) < workers.FEW_IMAGES
+        n_workers = 0 if few else environment.n_workers(min(4, os.cpu_count() or 1))
+        loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
+        device = next(self.algorithm.parameters()).device
+        logits, labels = [], []
+        with torch.no_grad():
+            for x, y in tqdm(loader, desc="calibrating", unit="batch", leave=False, delay=2):
+                logits.append(self.algorithm.predict(x.to(device)).float().cpu())
+                labels.append(y)
+        found = calibration.temperature(torch.cat(logits), torch.cat(labels))
+        if found < 1.01 * calibration.RANGE[0]:
+            print(
+                f"NOTE: all {len(part)} held-out images are right, so that no temperature is the "
+                f"best: {found:.3g} is the lowest that is tried",
+                file=sys.stderr,
+            )
+        return replace(self, temperature=found)
+
+    def _source_splits(self, data_dir):
+        data = saved_run.open_data(self.path, saved_run.read(self.path), data_dir)
+        recorded = provenance.read(os.path.dirname(self.path) or ".")
+        names = describe.describe(data.knobs).class_names
+        if names and not data.knobs["clip_class_names"]:
+            names = class_prompt_names(names)
+            same_data.check_names(self.path, recorded, data.dataset, names)
+            if list(class_prompt_names(self.class_names)) != list(names):
+                raise ValueError(f"{data.args['dataset']} has other classes today, {names[:5]}")
+        splits = saved_run.splits(data)
+        sources = [i for i in range(len(data.dataset)) if i not in self.args["test_envs"]]
+        held = [splits[f"env{i}_out"] for i in sources]
+        if not any(map(len, held)):
+            raise ValueError("it held out none (--holdout_fraction)")
+        return [part for part in held if len(part)]
+
     @torch.no_grad()
     def _in_batches(self, images, batch_size, function):
         device = next(self.algorithm.parameters()).device
         found, batch = [], []
-        for image in _each(images):
-            batch.append(self._prepare(_to_rgb(image, self.hparams["clip_exif"])))
+        for image in given_images.each(images):
+            batch.append(self.prepare(given_images.to_rgb(image, self.hparams["clip_exif"])))
             if len(batch) == batch_size:
                 found.append(function(torch.stack(batch).to(device)).cpu())
                 batch = []
@@ -113,6 +178,7 @@ def open_run(
     folder: str | os.PathLike,
     class_names: Sequence[str] | None = None,
     device: str | torch.device | None = None,
+    alpha: float = 1.0,
 ) -> Run:
     """Open a finished run, to classify images with it.
 
@@ -124,27 +190,31 @@ def open_run(
         class_names: the K classes in their order (image folders: sorted); needed for runs whose
             provenance.json does not list them, as of version 0.1.
         device: where to predict; a GPU where there is one by default.
+        alpha: α in [0, 1]: the weights (1 − α)·zero-shot + α·run (WiSE-FT, arXiv 2109.01903), of
+            encoder and head, as `evaluate` has them.
 
     Raises:
         FileNotFoundError: no such folder or model, or a CLIP that cannot be found.
-        ValueError: a file that is no model of DomainBed, a model of another package's algorithm,
-            class names that are not known or not those of the run, or images that are no pictures.
+        ValueError: alpha out of range; a file that is no model of DomainBed; a model of another
+            package's algorithm; class names, or prompts of the zero-shot end, that are not known;
+            images that are no pictures.
 
     Example:
         >>> run = open_run("train_output")                                # doctest: +SKIP
         >>> run.predict(["a.jpg", "b.jpg"]).labels                        # doctest: +SKIP
         ['dog', 'giraffe']
     """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must be in [0, 1], got {alpha}")
     path = _model_file(folder)
     saved = saved_run.read(path)
     args = saved["args"]
     saved_run.check_algorithm(path, args["algorithm"])
     origin = provenance.read(os.path.dirname(path))
     names = _class_names(path, origin, class_names, saved["model_num_classes"])
-    # Knobs that came after the model was saved have their defaults, which are what it had.
-    hparams = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
-    hparams.update(backbones.knobs_before(saved["model_hparams"]))
-    prepare = _preparation(path, hparams, saved["model_input_shape"])
+    hparams = saved_run.all_knobs(saved)
+    texts = zero_shot.templates(path, args, hparams) if alpha < 1 else None
+    prepare = given_images.preparation(path, hparams, saved["model_input_shape"])
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # The head is in the model file: no prompts are made, and no file of class names is read.
     knobs = {**hparams, "clip_class_names": ""}
@@ -153,9 +223,14 @@ def open_run(
         knobs["clip_precision"] = "fp32"
     shape = [saved[f"model_{name}"] for name in ("input_shape", "num_classes", "num_domains")]
     algorithm = getattr(host_algorithms, args["algorithm"])(*shape, knobs)
-    algorithm.load_state_dict(saved["model_dict"])
+    weights = saved["model_dict"]
+    if alpha < 1:
+        backbone = backbones.load(*backbones.of_knobs(hparams))
+        start = {**algorithm.state_dict(), "head.weight": zero_shot.head(backbone, texts, names)}
+        weights = averaging.interpolate(start, weights, alpha)
+    algorithm.load_state_dict(weights)
     algorithm.eval().requires_grad_(False).to(device)
-    return Run(path, args, hparams, names, algorithm, prepare)
+    return Run(path, args, hparams, names, algorithm, prepare, alpha)
 
 
 def predict(
@@ -189,7 +264,8 @@ def _class_names(path, origin, given, n):
         raise ValueError(
             f"{os.path.join(os.path.dirname(path), provenance.FILE)} does not list the classes of "
             f"this run, which is of an earlier version: give its {n} names in their order, as "
-            "class_names=[...]. For an image folder they are the names of the class folders, sorted"
+            "class_names=[...], or of a command as --class_names FILE. For an image folder they "
+            "are the names of the class folders, sorted"
         )
     names = tuple(noted if given is None else given)
     if isinstance(given, str) or len(names) != n or not all(isinstance(x, str) for x in names):
@@ -203,51 +279,3 @@ def _class_names(path, origin, given, n):
                 f"given are others: {', '.join(names[:5])}{' ...' if n > 5 else ''}"
             )
     return names
-
-
-def _preparation(path, hparams, input_shape):
-    """Return PIL image -> tensor (C, H, W), as the run's data set made it without augmentation."""
-    from torchvision import transforms as t
-
-    channels, *size = input_shape
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{path} was trained on images with {channels} channels, which no picture has"
-        )
-    square, _, finish = transforms(*of_knobs(hparams))
-    if parse(hparams["clip_transform"])[0] == "host":
-        square = t.Resize(tuple(size))  # not all data sets are of 224 pixels
-    if hparams["clip_input"] == "none":
-        finish = t.ToTensor()
-    mode = "RGB" if channels == 3 else "L"
-    return lambda image: finish(square(image.convert(mode)))
-
-
-def _each(images) -> Iterator:
-    one = isinstance(images, (str, os.PathLike, Image.Image))
-    if one or (isinstance(images, torch.Tensor) and images.dim() == 3):
-        return iter([images])
-    if isinstance(images, Iterable) and not isinstance(images, np.ndarray):
-        return iter(images)
-    raise TypeError(f"images must be PIL images, paths or tensors, got {type(images).__name__}")
-
-
-def _to_rgb(image, exif):
-    """Return an image as a PIL image, RGB, turned by its EXIF orientation where the run's were."""
-    if isinstance(image, Image.Image):
-        return image_files.to_rgb(ImageOps.exif_transpose(image) if exif else image)
-    if isinstance(image, (str, os.PathLike)):
-        return image_files.read(os.fspath(image), exif)
-    if not isinstance(image, torch.Tensor):
-        raise TypeError(f"An image must be a PIL image, a path or a tensor, got {image!r:.80}")
-    if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
-        raise ValueError(f"A tensor must be an RGB image (3, H, W), got {tuple(image.shape)}")
-    image = image.detach().cpu()
-    if image.dtype != torch.uint8:
-        if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
-            raise ValueError(
-                "A tensor must hold bytes, or floats in [0, 1] before any normalisation; got "
-                f"{image.dtype} from {image.min().item():.4g} to {image.max().item():.4g}"
-            )
-        image = (image.float() * 255).round().to(torch.uint8)
-    return Image.fromarray(image.permute(1, 2, 0).numpy())

@@ -82,18 +82,10 @@ def load(path, data_dir=None):
     saved = read(path)
     args = saved["args"]
     check_algorithm(path, args["algorithm"])
-    if not hasattr(host_datasets, args["dataset"]):
-        raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
-    # Knobs that came after the model was saved have their defaults, which are what it had.
-    hparams = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
-    own = backbones.knobs_before(saved["model_hparams"])
-    hparams.update(own, data_augmentation=False)
-    cls = getattr(host_algorithms, args["algorithm"])
+    data = open_data(path, saved, data_dir)
+    dataset, hparams = data.dataset, data.knobs
     recorded = provenance.read(os.path.dirname(path) or ".")
-    cls_data = host_datasets.get_dataset_class(args["dataset"])
-    cls_data = same_data.data_class(path, recorded, cls_data)
-    dataset = cls_data(data_dir or args["data_dir"], args["test_envs"], hparams)
-    same_data.check(path, recorded, dataset)
+    cls = getattr(host_algorithms, args["algorithm"])
     shape = [saved[f"model_{name}"] for name in ("input_shape", "num_classes", "num_domains")]
     zero_shot, algorithm = (cls(*shape, hparams).eval() for _ in range(2))
     same_data.check_names(path, recorded, dataset, zero_shot.class_names)
@@ -101,12 +93,55 @@ def load(path, data_dir=None):
     return Run(
         path=path,
         args=args,
-        hparams=own,
+        hparams=backbones.knobs_before(saved["model_hparams"]),
         dataset=dataset,
         description=describe.describe(hparams),
         algorithm=algorithm,
         zero_shot=zero_shot,
     )
+
+
+@dataclass
+class Data:
+    """The data set that a run was trained on, not augmented."""
+
+    args: dict  # of the train command
+    knobs: dict  # those of the run over today's defaults
+    dataset: Any
+
+
+def open_data(path, saved, data_dir=None):
+    """Return the Data of a model file that :func:`read` has read.
+
+    Args:
+        path: of the file.
+        saved: its content.
+        data_dir: where the data set lies now; as the run had it by default.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load`.
+    """
+    args = saved["args"]
+    if not hasattr(host_datasets, args["dataset"]):
+        raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
+    knobs = all_knobs(saved)
+    knobs["data_augmentation"] = False
+    recorded = provenance.read(os.path.dirname(path) or ".")
+    cls = same_data.data_class(path, recorded, host_datasets.get_dataset_class(args["dataset"]))
+    dataset = cls(data_dir or args["data_dir"], args["test_envs"], knobs)
+    same_data.check(path, recorded, dataset)
+    return Data(args, knobs, dataset)
+
+
+def all_knobs(saved):
+    """Return a run's knobs, over the defaults of those that came after its model was saved.
+
+    The defaults are what it had.
+    """
+    args = saved["args"]
+    knobs = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
+    knobs.update(backbones.knobs_before(saved["model_hparams"]))
+    return knobs
 
 
 def check_algorithm(path, algorithm):
@@ -174,6 +209,9 @@ def models(folder):
 
 def splits(run):
     """Return {"env{i}_in" and "env{i}_out": split} of the run's environments, as it had them.
+
+    Args:
+        run: a Run, or the Data of one.
 
     Each split is the host's, with `underlying_dataset` and `keys`.
     """

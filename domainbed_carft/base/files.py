@@ -17,12 +17,24 @@ def write(path, content):
     Raises:
         OSError: the folder is missing or cannot be written. No partial file is left behind.
     """
-    content = content.encode("utf-8") if isinstance(content, str) else content
+    text = isinstance(content, str)
+    with writing(path, "wb") as file:
+        file.write(content.encode("utf-8") if text else content)
+
+
+@contextlib.contextmanager
+def writing(path, mode="w", newline=None):
+    """Open a file that takes its name when all of it is written: as :func:`write`, in parts.
+
+    Raises:
+        OSError: as :func:`write`.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     part = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    encoding = None if "b" in mode else "utf-8"
     try:
-        with open(part, "wb") as file:
-            file.write(content)
+        with open(part, mode, encoding=encoding, newline=newline) as file:
+            yield file
         os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):  # gone already, unless something failed

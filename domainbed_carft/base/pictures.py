@@ -21,7 +21,7 @@ def endings():
     return (*ENDINGS, *(ending for ending in MORE if known.get(ending) in Image.OPEN))
 
 
-def read(path, exif=False):
+def read(path, exif=False, whole=False):
     """Return an image file as a PIL image, RGB; of several frames the first.
 
     A file that is cut short is filled up with grey, as DomainBed does; `doctor --data --decode`
@@ -30,13 +30,14 @@ def read(path, exif=False):
     Args:
         path: of the file.
         exif: whether to turn the image as its EXIF orientation says; DomainBed does not.
+        whole: whether to refuse a file that is cut short.
 
     Raises:
-        Unreadable: no image, an empty file, one with more pixels than Pillow takes for safe, or
-            greys outside the ranges of :func:`to_rgb`.
+        Unreadable: no image, an empty file, one with more pixels than Pillow takes for safe, one
+            that is not `whole`, or greys outside the ranges of :func:`to_rgb`.
     """
     # as DomainBed does for the whole process: some downloads are cut short
-    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    ImageFile.LOAD_TRUNCATED_IMAGES = not whole
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -53,6 +54,8 @@ def read(path, exif=False):
         raise Unreadable(
             f"{path} ({size} bytes) is no image that can be read: {error}. Restore or remove it."
         ) from error
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = True
 
 
 def to_rgb(image):

@@ -1,0 +1,144 @@
+"""`carft predict` on small images against the bare encoder with a plain DataLoader.
+
+    python benchmarks/predict.py [--images 10000] [--workers 1]
+
+Prints images per second of both, taken in turns in one process, and their ratio; then the peak
+memory of `carft predict`, each in a process of its own, on a tenth of the images and on all.
+The run is CLIP_ERM on DigitStyles with the small CLIP, not trained; the images are PNG files.
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from domainbed_carft.register import register
+
+register()
+from domainbed import algorithms, datasets, hparams_registry  # noqa: E402
+
+from domainbed_carft.analysis import prediction  # noqa: E402
+from domainbed_carft.analysis.open_run import open_run  # noqa: E402
+from domainbed_carft.base import workers  # noqa: E402
+from domainbed_carft.commands import predict  # noqa: E402
+from domainbed_carft.models import backbones  # noqa: E402
+
+ROUNDS = 5
+
+
+def make_run(folder):
+    """Write a run's folder, as train leaves it."""
+    hparams = hparams_registry.default_hparams("CLIP_ERM", "DigitStyles")
+    dataset = datasets.DigitStyles(None, [0], hparams)
+    algorithm = algorithms.CLIP_ERM(dataset.input_shape, dataset.num_classes, 3, hparams)
+    content = {
+        "args": {"algorithm": "CLIP_ERM", "dataset": "DigitStyles", "test_envs": [0]},
+        "model_input_shape": dataset.input_shape,
+        "model_num_classes": dataset.num_classes,
+        "model_num_domains": 3,
+        "model_hparams": dict(hparams),
+        "model_dict": algorithm.state_dict(),
+    }
+    torch.save(content, folder / "model.pkl")
+    (folder / "provenance.json").write_text(json.dumps({"class_names": dataset.CLASSES}))
+
+
+class Plain(torch.utils.data.Dataset):
+    """Image files, read and normalised in the usual way."""
+
+    def __init__(self, paths, backbone):
+        self.paths = paths
+        size = (backbone.resolution,) * 2
+        self.transform = transforms.Compose(
+            [
+                transforms.Resize(size),
+                transforms.ToTensor(),
+                transforms.Normalize(backbone.mean, backbone.std),
+            ]
+        )
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, i):
+        with Image.open(self.paths[i]) as image:
+            return self.transform(image.convert("RGB"))
+
+
+@torch.no_grad()
+def bare(paths, n_workers):
+    """Encode all images; return images per second."""
+    backbone = backbones.load("embedded")
+    loader = torch.utils.data.DataLoader(Plain(paths, backbone), 64, **workers.forked(n_workers))
+    start = time.perf_counter()
+    for x in loader:
+        backbone.visual(x)
+    return len(paths) / (time.perf_counter() - start)
+
+
+def ours(run, paths, n_workers):
+    """Predict all images; return images per second."""
+    start = time.perf_counter()
+    for _ in prediction.classify(run, paths, 64, n_workers):
+        pass
+    return len(paths) / (time.perf_counter() - start)
+
+
+def peak(run, images):
+    """Return the peak memory of `carft predict` in a process of its own, in MB."""
+    command = [sys.executable, __file__, "--peak", run, images]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--peak", nargs=2, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.peak:
+        run, images = args.peak
+        predict.main(["--run", run, images, "--output_file", f"{images}.csv", "--workers", "1"])
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        make_run(folder)
+        draw = np.random.RandomState(0)
+        few, every = folder / "few", folder / "every"
+        for place, n in ((few, args.images // 10), (every, args.images)):
+            place.mkdir()
+            for i in range(n):
+                pixels = draw.randint(0, 256, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(place / f"{i:06}.png")
+        paths = prediction.find([str(every)])
+        run = open_run(folder, device="cpu")
+        rounds = [
+            (bare(paths, args.workers), ours(run, paths, args.workers)) for _ in range(ROUNDS)
+        ]
+        ratio = statistics.median(b / a for a, b in rounds)
+        for a, b in rounds:
+            print(f"bare encoder {a:,.0f} images/s, carft predict {b:,.0f} images/s: {b / a:.2f}")
+        print(f"{len(paths):,} images of 32 x 32, {n} workers: median ratio {ratio:.2f}")
+        small, large = (peak(str(folder), str(place)) for place in (few, every))
+        print(
+            f"peak memory: {small:.0f} MB at {len(paths) // 10:,}, {large:.0f} MB at {len(paths):,}"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The zero-shot end of a run: what its model was before the first step, without its data."""
+
+import os
+from types import SimpleNamespace
+
+from domainbed import datasets as host_datasets
+
+from ..algorithms.base import context_templates
+from ..contract import provenance
+from ..method.prompts import class_prompt_names
+from ..models import prompt_cache
+
+
+def templates(path, args, hparams):
+    """Return the M templates of a run's prompts, in which ``{}`` stands for the class.
+
+    Args:
+        path: of its model.
+        args: of its train command.
+        hparams: its knobs.
+
+    Raises:
+        ValueError: they cannot be known: a file of contexts that is gone or has changed, a run
+            without provenance.json of a data set that this process does not know.
+    """
+    recorded = provenance.read(os.path.dirname(path) or ".")
+    wanted = recorded.get("templates_sha256")
+    dataset = getattr(host_datasets, args["dataset"], None)
+    names = recorded.get("domains") or list(getattr(dataset, "ENVIRONMENTS", ()))
+    found = context_templates(
+        hparams,
+        SimpleNamespace(
+            prompt=getattr(dataset, "PROMPT", "{}"),
+            train_domains=[name for i, name in enumerate(names) if i not in args["test_envs"]],
+        ),
+    )
+    if wanted is None and dataset is None:
+        raise ValueError(
+            f"Nothing says which prompts {path} was trained with: it has no {provenance.FILE} "
+            f"beside it, and the data set {args['dataset']} is not known here"
+        )
+    if wanted is not None and wanted != provenance.sha256_of(*found):
+        raise ValueError(
+            f"The prompts of {path} cannot be made again: {len(found)} templates of clip_contexts "
+            f"{hparams['clip_contexts']!r} are other ones than the {recorded.get('templates')} "
+            "that it was trained with"
+        )
+    return found
+
+
+def head(backbone, texts, class_names):
+    """Return the zero-shot head τ·W_cls (K, D).
+
+    Args:
+        backbone: the CLIP as loaded.
+        texts: of :func:`templates`.
+        class_names: as in the prompts.
+    """
+    names = class_prompt_names(class_names)
+    _, W_cls = prompt_cache.cached_prompt_weights(backbone, texts, names)
+    return backbone.logit_scale * W_cls

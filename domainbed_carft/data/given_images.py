@@ -1,0 +1,66 @@
+"""Images that a caller gives to a finished run: PIL images, paths, tensors."""
+
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+
+from . import images as image_files
+from .transforms import of_knobs, parse, transforms
+
+OneImage = Image.Image | str | os.PathLike | torch.Tensor
+
+
+def preparation(path, hparams, input_shape):
+    """Return PIL image -> tensor (C, H, W), as the run's data set made it without augmentation."""
+    from torchvision import transforms as t
+
+    channels, *size = input_shape
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{path} was trained on images with {channels} channels, which no picture has"
+        )
+    square, _, finish = transforms(*of_knobs(hparams))
+    if parse(hparams["clip_transform"])[0] == "host":
+        square = t.Resize(tuple(size))  # not all data sets are of 224 pixels
+    if hparams["clip_input"] == "none":
+        finish = t.ToTensor()
+    mode = "RGB" if channels == 3 else "L"
+    return lambda image: finish(square(image.convert(mode)))
+
+
+def each(images) -> Iterator:
+    """Return an iterator over one image or several.
+
+    Raises:
+        TypeError: neither.
+    """
+    one = isinstance(images, (str, os.PathLike, Image.Image))
+    if one or (isinstance(images, torch.Tensor) and images.dim() == 3):
+        return iter([images])
+    if isinstance(images, Iterable) and not isinstance(images, np.ndarray):
+        return iter(images)
+    raise TypeError(f"images must be PIL images, paths or tensors, got {type(images).__name__}")
+
+
+def to_rgb(image, exif):
+    """Return an image as a PIL image, RGB, turned by its EXIF orientation where the run's were."""
+    if isinstance(image, Image.Image):
+        return image_files.to_rgb(ImageOps.exif_transpose(image) if exif else image)
+    if isinstance(image, (str, os.PathLike)):
+        return image_files.read(os.fspath(image), exif)
+    if not isinstance(image, torch.Tensor):
+        raise TypeError(f"An image must be a PIL image, a path or a tensor, got {image!r:.80}")
+    if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:
+        raise ValueError(f"A tensor must be an RGB image (3, H, W), got {tuple(image.shape)}")
+    image = image.detach().cpu()
+    if image.dtype != torch.uint8:
+        if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
+            raise ValueError(
+                "A tensor must hold bytes, or floats in [0, 1] before any normalisation; got "
+                f"{image.dtype} from {image.min().item():.4g} to {image.max().item():.4g}"
+            )
+        image = (image.float() * 255).round().to(torch.uint8)
+    return Image.fromarray(image.permute(1, 2, 0).numpy())

@@ -195,14 +195,14 @@ def copied_run_with_other_numbers(runs):
     copy = shutil.copytree(runs[7][1], runs[7][1].parent / "copy")
     for which in range(3):
         changed(copy, lambda record: record.update(env3_out_acc=0.5), which)
-    return "with different numbers: none of them counts", {runs[7][1]}
+    return "with different results: none of them counts", {runs[7][1]}
 
 
 def another_data_set(runs):
     folder = shutil.copytree(runs[8][1], runs[8][1].parent / "other")
     for which in range(3):
         changed(folder, lambda record: record["args"].update(dataset="Elsewhere"), which)
-    return "Elsewhere: a data set that the host does not know", set()
+    return "Elsewhere: the host does not know this data set", set()
 
 
 def two_versions(runs):
@@ -221,7 +221,7 @@ def environment_that_is_none(runs):
 
 def environment_too_many(runs):
     changed(runs[0][1], lambda record: record.update(env9_out_acc=0.99))
-    return "records of other environments: env9_out_acc", {runs[0][1]}
+    return "records with unknown environments: env9_out_acc", {runs[0][1]}
 
 
 CORRUPTIONS = {

@@ -102,7 +102,7 @@ def test_a_run_that_waits_for_its_turn_is_left_alone(tmp_path):
     for file in waiting.iterdir():
         file.unlink()
     (remark,) = gaps.commands(*read(tmp_path))
-    assert remark.startswith("# runs that are not started may be waiting")
+    assert remark.startswith("# runs that have not started may be queued")
 
 
 def test_runs_started_by_hand_get_train_commands(tmp_path):
@@ -130,7 +130,7 @@ def test_an_unsound_run_that_is_done_must_be_moved_away(tmp_path):
     folder = make_sweep(tmp_path, trials=1)[0][1]
     (folder / "results.jsonl").write_text("")
     remark, _ = gaps.commands(*read(tmp_path))
-    assert remark.startswith("# move out of the sweep first") and folder.name in remark
+    assert remark.startswith("# marked done; move them out") and folder.name in remark
 
 
 def retagged(made, algorithm):

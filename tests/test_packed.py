@@ -148,17 +148,17 @@ FIRST = json.dumps({"format": packed.FORMAT, "provenance": [], "asked": None})
         (["{}"], "line 1: no {"),
         (['{"step": 0, "args": {}}'], "line 1: no {"),
         ([FIRST, "{"], "line 2: not JSON"),
-        ([FIRST, "3"], "line 2: not JSON object"),
+        ([FIRST, "3"], "line 2: not a JSON object"),
         ([FIRST, '{"step": 0}'], "line 2: a record before the first run"),
-        ([FIRST, '{"run": "a"}'], "line 2: no run"),
-        ([FIRST, '{"run": "a", "done": true, "provenance": 0}'], "line 2: no run"),
-        ([FIRST, '{"run": "../a", "done": true, "provenance": null}'], "is no name of a folder"),
-        ([FIRST, '{"run": "", "done": true, "provenance": null}'], "is no name of a folder"),
+        ([FIRST, '{"run": "a"}'], "line 2: not a run"),
+        ([FIRST, '{"run": "a", "done": true, "provenance": 0}'], "line 2: not a run"),
+        ([FIRST, '{"run": "../a", "done": true, "provenance": null}'], "is not the name of a folder"),
+        ([FIRST, '{"run": "", "done": true, "provenance": null}'], "is not the name of a folder"),
     ],
 )
 def test_files_of_something_else_are_named(lines, message, tmp_path):
     (tmp_path / "x.jsonl").write_text("".join(f"{line}\n" for line in lines))
-    with pytest.raises(ValueError, match=f"x.jsonl is no file of packed records: .*{message}"):
+    with pytest.raises(ValueError, match=f"x.jsonl is not a file of packed records: .*{message}"):
         soundness.read(tmp_path / "x.jsonl")
 
 
@@ -170,8 +170,8 @@ def test_the_command(tmp_path, capsys):
     assert capsys.readouterr().out == f"Written: 4 runs, {file}\nWritten: 4 runs, {again}\n"
     assert contents(again) == contents(tmp_path / "s")
     for words, message in (
-        (["unpack", file, again], f"{again} has a run {sorted(os.listdir(again))[0]} already"),
-        (["unpack", again, file], "is no file of packed records"),
+        (["unpack", file, again], f"{again} already has a run {sorted(os.listdir(again))[0]}"),
+        (["unpack", again, file], "is not a file of packed records"),
         (["pack", str(tmp_path), file], f"no records in {tmp_path}/*/results.jsonl"),
     ):
         with pytest.raises(SystemExit) as stop:

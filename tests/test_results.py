@@ -15,7 +15,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import results  # noqa: E402
 from domainbed_carft.records import accuracies, packed  # noqa: E402
 from domainbed_carft.records.rows import row_of  # noqa: E402
-from domainbed_carft.records.scan import Job, Sweep  # noqa: E402
+from domainbed_carft.records.sweep import Job, Sweep  # noqa: E402
 
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/provenance.json"))
 PARTS = [part for folder in FOLDERS for part in sorted(folder.iterdir()) if part.is_dir()]

@@ -8,6 +8,7 @@ import tracemalloc
 import pytest
 
 from domainbed_carft.records import accuracies, scan
+from domainbed_carft.records.sweep import Problem, grouped
 
 
 def record(step, accuracies, test_envs=(0,), trial_seed=0, hparams_seed=0, algorithm="CARFT"):
@@ -96,8 +97,8 @@ def test_memory_is_bounded_by_the_line(tmp_path):
 
 @pytest.mark.parametrize("n, expected", [(5, 5), (6, 1)])
 def test_the_same_said_often_is_said_once(n, expected):
-    problems = [scan.Problem(str(i), "is odd") for i in range(n)]
-    sentences = scan.grouped(problems)
+    problems = [Problem(str(i), "is odd") for i in range(n)]
+    sentences = grouped(problems)
     assert len(sentences) == expected and all("is odd; left out" in s for s in sentences)
     assert expected > 1 or sentences[0].startswith("0, 1, 2 and 3 more: ")
 

@@ -25,7 +25,7 @@ def main(argv=None):
     import pandas as pd
 
     from ..records import soundness
-    from ..records.scan import grouped
+    from ..records.sweep import grouped
     from ..reports import plots
     from ..reports.leaderboard import board, compact, draw, own_rows, published
 

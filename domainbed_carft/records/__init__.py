@@ -1,1 +1,1 @@
-"""The records of a sweep: read, judged, and what is missing."""
+"""Reading the records of a sweep, checking its runs, and listing the runs that are missing."""

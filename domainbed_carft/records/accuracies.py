@@ -1,4 +1,4 @@
-"""The accuracy that a selection rule gives each cell of a sweep's tables."""
+"""Accuracy of each cell of a sweep's tables under a model-selection rule."""
 
 import pandas as pd
 
@@ -13,12 +13,15 @@ RULES = {
 
 
 def by_trial(cells, environments, column="accuracy"):
-    """Return the mean over test environments per trial, in per cent, as a Series.
+    """Return the mean accuracy over test environments of each trial, in per cent.
 
     Args:
         cells: rows of :func:`accuracies` for one data set and algorithm.
-        environments: numbers of the test environments; a trial that lacks one is left out.
+        environments: indices of the test environments. A trial that lacks one is left out.
         column: "accuracy" or "validation".
+
+    Returns:
+        A Series indexed by trial seed.
     """
     pivot = 100 * cells.pivot(index="trial_seed", columns="test_env", values=column)
     return pivot.reindex(columns=list(environments)).dropna().mean(axis=1)
@@ -28,16 +31,16 @@ def accuracies(records, rule="training"):
     """Return the accuracy that a selection rule gives each cell.
 
     Args:
-        records: of soundness.load, or a Sweep's.
+        records: the `records` of a :class:`~.sweep.Sweep`.
         rule: a key of RULES.
 
     Returns:
         A DataFrame with the columns dataset, algorithm, test_env, trial_seed, accuracy (in [0, 1]),
-        validation (what the rule chose by), hparams_seed and step (the chosen ones) and n_hparams
-        (how many there were to choose from); a cell with nothing to select has no row.
+        validation (the accuracy that the rule maximizes), hparams_seed and step (the selected ones)
+        and n_hparams (the number of candidates). A cell without candidates has no row.
 
     Raises:
-        ValueError: another rule.
+        ValueError: `rule` is not a key of RULES.
     """
     if rule not in RULES:
         raise ValueError(unknown("selection rule", rule, RULES))
@@ -61,7 +64,7 @@ def accuracies(records, rule="training"):
 
 
 def _chosen_step(rule, records):
-    """Return the step that a rule chose among the records of one hparams seed."""
+    """Return the step that a rule selects among the records of one hparams seed."""
     steps = sorted({record["step"] for record in selection.get_test_records(records)})
     if rule is selection.OracleSelectionMethod:
         return steps[-1]

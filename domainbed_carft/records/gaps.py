@@ -1,4 +1,4 @@
-"""What a sweep lacks of its full grid, and the commands that would fill it."""
+"""Missing runs of a sweep, and the commands that would run them."""
 
 import contextlib
 import itertools
@@ -10,42 +10,45 @@ from dataclasses import dataclass
 from ..contract.jobs import OPTIONAL, digest, train_args
 from ..contract.record_line import ACCURACY
 from .rows import Row, rows_of
-from .scan import Job
 from .state import State, Status, status
+from .sweep import Job
 
-# Flags of sweep that its runs' arguments tell, and their defaults.
+# Flags of the sweep command that can be recovered from its runs' arguments, with their defaults.
 FLAGS = {
     **{"data_dir": None, "holdout_fraction": 0.2, "task": "domain_generalization"},
     **{"steps": None, "hparams": None, "eval_splits": None},
 }
-# Those that change what a run computes.
+# The flags that change the result of a run.
 SETTINGS = ("holdout_fraction", "task", "steps", "hparams")
 
 
 @dataclass(frozen=True)
 class Lack:
-    """A run that the sweep's grid has a place for, but that does not count."""
+    """A run of the sweep's grid that is missing or does not count."""
 
     row: Row
-    args: dict  # of its train command, as sweep gives them
+    args: dict  # arguments of its train command
     status: Status
-    job: Job | None  # None: there is no folder
+    job: Job | None  # None if it has no folder
 
 
 def lacks(sweep, known=None):
-    """Return a Lack for each run that a full grid has and this sweep has not.
+    """Return a Lack for each run of the full grid that is missing or does not count.
 
-    The grid is what was asked (sweep.asked). Where no file says, or rows have runs that it does not
-    name, as those of WiSE-FT, it is inferred: all algorithms x all data sets that have records
-    (with rows for different arguments, only those rows that the data set has), all trial and
-    hparams seeds of the data set, the test environments that any run of the data set has; each
-    environment if one is left out alone, and each pair if one is, unless there are only two
-    (training and test split).
+    The grid is the list of runs that were requested (sweep.asked). Where that list is missing, or
+    a row has runs that are not in it (those of WiSE-FT, for example), the grid is inferred:
+
+    * all algorithms on all data sets that have records. If a sweep has rows for different
+      arguments, each data set keeps its own rows.
+    * all trial seeds and all hparams seeds of the data set.
+    * all test environments of any run of the data set. If one environment is left out alone, every
+      environment is; if a pair is, every pair is. Data sets with two environments (a training and
+      a test split) are not extended.
     """
     read = [job for job in sweep.jobs if job.args]
     if sweep.asked is None:
         return _inferred(sweep, read, known)
-    # Of several runs of a cell the last wins: one that counts.
+    # Later entries win, so sort the runs that count last.
     by_run = {_run(job.args): job for job in sorted(read, key=lambda job: not job.unsound)}
     by_kind = {_kind(job.args): job.row for job in read}
     by_folder = {job.folder: job for job in sweep.jobs}
@@ -89,26 +92,26 @@ def _inferred(sweep, read, known):
 
 
 def _kind(args):
-    """Return what tells the settings of a run: those of its sweep command, not its seeds."""
+    """Return a key for the settings of a run, without its seeds and test environments."""
     settings = {name: args.get(name, FLAGS[name]) for name in SETTINGS}
-    with contextlib.suppress(TypeError, ValueError):  # of somebody's own trainer: compared as it is
+    with contextlib.suppress(TypeError, ValueError):  # not JSON: compare the raw value
         settings["hparams"] = json.loads(settings["hparams"] or "{}")
     return args["dataset"], args["algorithm"], json.dumps(settings, sort_keys=True)
 
 
 def _run(args):
-    """Return what tells a run from all others of its sweep."""
+    """Return a key that identifies a run within its sweep."""
     return *_kind(args), tuple(args["test_envs"]), args["trial_seed"], args["hparams_seed"]
 
 
 def unknown(sweep, lacking):
-    """Return the jobs that left no records, and of which nothing says what they were to be."""
+    """Return the jobs without records whose arguments cannot be determined."""
     named = {lack.job.folder for lack in lacking if lack.job}
     return [job for job in sweep.jobs if not job.args and job.folder not in named]
 
 
 def environments(sweep, dataset, known=None):
-    """Return the names of a data set's environments: the host's, or numbers as the records have."""
+    """Return the names of a data set's environments, or env0, env1, ... if they are unknown."""
     if known and dataset in known:
         return list(known[dataset][0])
     indices = [
@@ -126,7 +129,7 @@ def environments(sweep, dataset, known=None):
 
 
 def sweep_args(template, dataset, test_envs, trial_seed, hparams_seed):
-    """Return the arguments that DomainBed's sweep gives a run like another one."""
+    """Return the arguments of a run with the settings of `template` in another cell."""
     return train_args(
         dataset,
         template["algorithm"],
@@ -141,15 +144,15 @@ def sweep_args(template, dataset, test_envs, trial_seed, hparams_seed):
 
 
 def commands(sweep, lacking):
-    """Return shell lines that fill what is lacking, and remarks (`# ...`) where more is needed."""
+    """Return shell lines that run what is missing, with remarks (`# ...`) on manual steps."""
     idle = [lack for lack in lacking if not lack.status.state.is_alive]
     if idle and os.path.isfile(sweep.path):
-        return ["# packed records: unpack them (tools/records.py unpack) to run what is missing"]
+        return ["# packed records: unpack them (tools/records.py unpack) to run the missing runs"]
     lines = []
     waiting = any(lack.status.state is State.NOT_STARTED for lack in idle)
     if len(idle) < len(lacking) and waiting:
-        # sweep makes all folders first
-        lines.append("# runs that are not started may be waiting for the others: ask again later")
+        # sweep creates all folders before it starts the first run
+        lines.append("# runs that have not started may be queued behind others: check again later")
         idle = [lack for lack in idle if lack.status.state is not State.NOT_STARTED]
     if not idle:
         return lines
@@ -160,7 +163,7 @@ def commands(sweep, lacking):
         idle = [lack for lack in idle if not lack.row.wise]
     done = sorted({lack.job.folder for lack in idle if lack.job and lack.job.done})
     if done:
-        lines.append(f"# move out of the sweep first, as they are marked done: {' '.join(done)}")
+        lines.append(f"# marked done; move them out of the sweep first: {' '.join(done)}")
     by_sweep = sweep.asked is not None or any(
         digest(sweep_args(a, a["dataset"], a["test_envs"], a["trial_seed"], a["hparams_seed"]))
         == job.folder
@@ -170,18 +173,18 @@ def commands(sweep, lacking):
     )
     if not by_sweep:
         return lines + [_train_command(sweep, lack) for lack in idle]
-    # The embedded host has locks, and resumes or starts again what has a folder.
+    # The embedded host leaves locks. It resumes or restarts runs that already have a folder.
     resumes = any(os.path.exists(os.path.join(job.path, "lock")) for job in sweep.jobs)
     stuck = {lack.job.path for lack in idle if lack.job and not lack.job.done}
-    if stuck and not resumes:  # not sweep delete_incomplete: it would delete running jobs' folders
-        lines.append("# DomainBed starts no run that has a folder: delete these to start them anew")
+    if stuck and not resumes:  # sweep delete_incomplete would also delete running jobs' folders
+        lines.append("# DomainBed skips runs that have a folder: delete these to restart them")
         lines.append(shlex.join(["rm", "-r", *sorted(stuck)]))
     launch = "python -m domainbed_carft.sweep launch"
     return lines + [f"{launch} {flags}" for flags in _sweep_flags(sweep, idle)]
 
 
 def _sweep_flags(sweep, lacking):
-    """Yield the flags of one sweep command per kind of run that is lacking."""
+    """Yield the flags of one sweep command for each group of missing runs with equal settings."""
     kinds, asked = {}, {}
     for args in sweep.asked or ():
         asked.setdefault(_kind(args), []).append(args)
@@ -209,8 +212,10 @@ def _sweep_flags(sweep, lacking):
 
 
 def _span(runs):
-    """Return (only single test environments, number of trials, first hparams seed, one past the
-    last) of some runs' arguments, None of none."""
+    """Return (single test environments only, number of trials, first hparams seed, last + 1).
+
+    Return None if there are no runs.
+    """
     if not runs:
         return None
     seeds = [args["hparams_seed"] for args in runs]
@@ -219,6 +224,7 @@ def _span(runs):
 
 
 def _train_command(sweep, lack):
+    """Return the train command of one missing run."""
     words = ["python", "-m", "domainbed_carft.train"]
     for name, value in sorted(lack.args.items()):
         if value is not None:

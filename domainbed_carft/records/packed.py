@@ -1,16 +1,18 @@
-"""A sweep's records in one file, from which the folders of its runs can be made again.
+"""Packing a sweep's records into one file, and unpacking them into run folders.
 
-The file has one JSON object a line. The first has what the runs share:
+The file has one JSON object per line. The first line is a header:
 
     {"format": FORMAT, "provenance": [...], "asked": [...]}
 
-`provenance` lists the different provenances of the runs, `asked` the arguments of the runs that
-were launched (contract.jobs.asked; null where that is not known). Each run follows: its own line,
+`provenance` lists the distinct provenances of the runs. `asked` lists the arguments of the runs
+that were launched (see contract.jobs.asked), or is null if they are unknown. Each run follows. It
+starts with a line of its own,
 
     {"run": FOLDER, "done": true, "provenance": 0, "args": {...}, "hparams": {...}}
 
-with the place of its provenance (or null), then its records without `args` and `hparams`. Where the
-bytes of a results.jsonl would not come back from this, its own line has them as `raw` instead.
+where `provenance` is an index into the header's list, or null. Its records follow without `args`
+and `hparams`. If this would not restore results.jsonl byte for byte, the run's line has the whole
+file as `raw` instead.
 """
 
 import json
@@ -23,24 +25,24 @@ from ..contract import jobs, provenance
 from ..contract.run_files import DONE, RECORDS
 
 FORMAT, SUFFIX = "domainbed_carft records 1", ".jsonl"
-SHARED = ("args", "hparams")  # the same in every record of a run
+SHARED = ("args", "hparams")  # equal in every record of a run
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: the name of its folder, and what is in it."""
+    """One run: the name of its folder and the contents of its files."""
 
     folder: str
     done: bool
-    content: bytes | None  # of its results.jsonl; None: it has none
-    origin: dict  # as contract.provenance.read returns it; {}: not known
+    content: bytes | None  # contents of results.jsonl; None if it has none
+    origin: dict  # as contract.provenance.read returns it; {} if unknown
 
 
 def dumps(runs, asked=None):
     """Return the text of a packed file.
 
     Args:
-        runs: of :class:`Run`.
+        runs: instances of :class:`Run`.
         asked: arguments of the runs that were launched, or None.
     """
     origins, lines = [], []
@@ -60,7 +62,7 @@ def loads(text):
     """Return ([Run], asked) of the text of a packed file.
 
     Raises:
-        ValueError: it is none; the message names the line.
+        ValueError: the text is not a packed file. The message names the line.
     """
     lines = []
     for number, line in enumerate(text.rstrip("\n").split("\n"), 1):
@@ -69,7 +71,7 @@ def loads(text):
         except (ValueError, RecursionError):
             raise ValueError(f"line {number}: not JSON") from None
         if not isinstance(lines[-1], dict):
-            raise ValueError(f"line {number}: not JSON object")
+            raise ValueError(f"line {number}: not a JSON object")
     if not lines or lines[0].get("format") != FORMAT:
         raise ValueError(f'line 1: no {{"format": "{FORMAT}"}}')
     blocks = []
@@ -85,11 +87,11 @@ def loads(text):
         try:
             place, name = about["provenance"], about["run"]
             if not name or name != os.path.basename(name) or name in (".", ".."):
-                raise ValueError(f"{name!r} is no name of a folder")
+                raise ValueError(f"{name!r} is not the name of a folder")
             origin = {} if place is None else lines[0]["provenance"][place]
             runs.append(Run(name, bool(about["done"]), _content(about, records), origin))
         except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(f"line {number}: no run ({error!r})") from None
+            raise ValueError(f"line {number}: not a run ({error!r})") from None
     return runs, lines[0].get("asked")
 
 
@@ -102,13 +104,13 @@ def read(file):
     try:
         return loads(Path(file).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file} is no file of packed records: {error}") from None
+        raise ValueError(f"{file} is not a file of packed records: {error}") from None
 
 
 def pack(sweep, file):
-    """Write the records of a sweep's folder into one file; return how many runs it has.
+    """Write the records of a sweep's folder into one file; return the number of runs.
 
-    Models, checkpoints, out.txt and err.txt are not in it.
+    Models, checkpoints, out.txt and err.txt are not included.
 
     Raises:
         ValueError: the folder has no records.
@@ -130,16 +132,16 @@ def pack(sweep, file):
 
 
 def unpack(file, sweep):
-    """Write the folders of a packed file's runs, as DomainBed has them; return how many.
+    """Write the runs of a packed file as DomainBed's run folders; return the number of runs.
 
     Raises:
-        ValueError: no packed file, or a folder of that name is there.
+        ValueError: the file is not packed records, or one of its folders already exists.
         OSError: a folder cannot be written.
     """
     runs, asked = read(file)
     there = [run.folder for run in runs if os.path.lexists(os.path.join(sweep, run.folder))]
     if there:
-        raise ValueError(f"{sweep} has a run {there[0]} already: take another folder")
+        raise ValueError(f"{sweep} already has a run {there[0]}: choose another folder")
     os.makedirs(sweep, exist_ok=True)
     for run in runs:
         folder = Path(sweep, run.folder)
@@ -156,7 +158,7 @@ def unpack(file, sweep):
 
 
 def _factored(content):
-    """Return (what a run's line says of its records, the records without it)."""
+    """Return (what all records share, for the run's own line; the records without it)."""
     if content is None:
         return {}, []
     try:
@@ -166,7 +168,7 @@ def _factored(content):
         if _content(shared, rest) == content and not any("run" in record for record in rest):
             return shared, rest
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        pass  # no records as DomainBed writes them
+        pass  # not as DomainBed writes records
     return {"raw": content.decode("utf-8", errors="surrogateescape")}, []
 
 

@@ -1,22 +1,23 @@
-"""Where the numbers of a sweep come from: the provenance of its runs, compared."""
+"""Comparing the provenance of a sweep's runs."""
 
 from ..contract.data_facts import KEYS
 from ..contract.provenance import SHARED, read
 
 
 def origin(job):
-    """Return the provenance of a records.Job, {} where it is not known."""
+    """Return the provenance of a Job, or {} if it is unknown."""
     return read(job.path) if job.origin is None else job.origin
 
 
 def as_recorded(jobs, known):
-    """Return (known with the names that the runs recorded, [sentence per data set that differs]).
+    """Return `known` with the environment names that the runs recorded, and a list of warnings.
 
-    A data set of a user's folder is named by the folders of today; its records are not.
+    The environments of a user's data set are named after its folders, which may have changed since
+    the runs were recorded. There is one warning for each data set whose names differ.
 
     Args:
-        jobs: scan.Job, those without args do not count.
-        known: {data set: (names of its environments, steps)} of today, as the host knows it.
+        jobs: instances of sweep.Job. Those without args are ignored.
+        known: {data set: (names of its environments, steps)}, as the host has them now.
     """
     recorded = {}
     for job in jobs:
@@ -32,20 +33,20 @@ def as_recorded(jobs, known):
         for then in sorted(found):
             sentences.append(
                 f"the domains of {name} differ from those of its runs: {', '.join(then)} in the "
-                f"records, {', '.join(today)} today (renamed, added or removed since)"
+                f"records, {', '.join(today)} now (renamed, added or removed since)"
             )
         if len(found) == 1:
             known[name] = next(iter(found)), steps
-            sentences[-1] += "; the tables have the names of the records"
+            sentences[-1] += "; the tables use the names in the records"
     return known, sentences
 
 
 def mixed(jobs):
-    """Return a sentence for each fact in which runs differ that must be the same.
+    """Return a warning for each fact that should be equal across runs but is not.
 
     Args:
-        jobs: records.Job, with args. A fact that some runs do not have counts as a difference only
-            among those that have it.
+        jobs: instances of sweep.Job with args. Runs that did not record a fact are ignored when it
+            is compared.
     """
     groups = {}
     for job in jobs:
@@ -62,21 +63,21 @@ def mixed(jobs):
     sentences = []
     for (name, group), values in groups.items():
         if len(values) > 1:
-            of = f" of {', '.join(map(str, group))}" if group else ""
+            which = f" of {', '.join(map(str, group))}" if group else ""
             shown = ", ".join(f"{v[:40]} ({len(f)} runs)" for v, f in sorted(values.items()))
-            sentences.append(f"the runs{of} differ in {name}: {shown}")
+            sentences.append(f"the runs{which} differ in {name}: {shown}")
     return sentences
 
 
 def table(jobs):
-    """Return [(fact, value, how many runs have it)], without facts that no run has."""
+    """Return [(fact, value, number of runs)] for all facts that any run recorded."""
     found = [origin(job) for job in jobs]
     left_out = {"resumed_from", "class_names", *KEYS} - {"domains"}  # long lists
     names = dict.fromkeys(name for one in found for name in one if name not in left_out)
     rows = []
     for name in names:
         values = {}
-        # most runs are not made by wise_ft; of all else each run should tell
+        # Only runs of wise_ft record that fact; every run should record the others.
         for one in (one for one in found if name != "wise_ft" or name in one):
             shown = str(one.get(name, "not recorded"))
             values[shown] = values.get(shown, 0) + 1

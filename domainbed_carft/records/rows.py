@@ -1,4 +1,4 @@
-"""The rows of a sweep's tables: an algorithm, the knobs that set it apart, and WiSE-FT."""
+"""Rows of a sweep's tables: an algorithm, the knobs that distinguish it, and WiSE-FT."""
 
 import collections
 import json
@@ -8,20 +8,20 @@ from dataclasses import dataclass, replace
 from ..algorithms.methods import METHODS
 
 WISE = "+WiSE"  # wise_ft appends it to the algorithm in its records
-# Arguments that may differ between runs of one cell: where things lie, what else is evaluated.
+# Arguments that may differ between runs of one cell: paths, and what is evaluated or saved.
 FREE = ("output_dir", "data_dir", "eval_splits", "skip_model_save", "save_model_every_checkpoint")
 CELL = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of a table; its text is what the tables call it: "CARFT+WiSE [carft_lambda=0.1]".
+    """One row of a table. Its str() is its label, for example "CARFT+WiSE [carft_lambda=0.1]".
 
     Attributes:
-        algorithm: as DomainBed's --algorithm takes it.
-        changed: (name, value) of each argument or knob that sets it apart from other rows of the
-            same data set and algorithm, by name. All values can be hashed.
-        wise: whether wise_ft made its runs.
+        algorithm: its name for DomainBed's --algorithm.
+        changed: (name, value) of each argument or knob that distinguishes it from other rows of
+            the same data set and algorithm, sorted by name. All values are hashable.
+        wise: whether its runs were written by wise_ft.
     """
 
     algorithm: str
@@ -30,12 +30,12 @@ class Row:
 
     @property
     def in_records(self):
-        """The algorithm in the records of its runs."""
+        """Name of the algorithm in the records of its runs."""
         return self.algorithm + WISE * self.wise
 
     @property
     def trained(self):
-        """The row of the runs that it was made of: itself, but for a row of WiSE-FT."""
+        """The row of the trained runs: for a row of WiSE-FT, those it interpolates; else itself."""
         return replace(self, wise=False)
 
     def __str__(self):
@@ -45,16 +45,15 @@ class Row:
 
 
 def row_of(args):
-    """Return the Row of a run's arguments, by itself: of no other run is anything known."""
+    """Return the Row of a run's arguments, regardless of other runs."""
     algorithm = args["algorithm"]
     return Row(algorithm.removesuffix(WISE), wise=algorithm.endswith(WISE))
 
 
 def rows_of(runs):
-    """Return the Row of each of some runs, given by their arguments.
+    """Return the Row of each run, given the arguments of all runs.
 
-    Where runs of one data set and algorithm were started with different arguments, their rows are
-    set apart by those.
+    If runs of one data set and algorithm differ in their arguments, each setting gets its own row.
     """
     settings = [_settings(args) for args in runs]
     kinds = collections.defaultdict(list)
@@ -63,7 +62,7 @@ def rows_of(runs):
     rows = [row_of(args) for args in runs]
     for same in kinds.values():
         varied = {key for i in same for key in differing(settings[same[0]], settings[i])}
-        by_value, by_text = {}, {}  # 1 and 1.0 are one row, and so are 1 and "1"
+        by_value, by_text = {}, {}  # 1, 1.0 and "1" share one row
         for i in same if varied else ():
             changed = ((name, settings[i].get(name, "default")) for name in sorted(varied))
             row = replace(rows[i], changed=tuple((name, _hashable(v)) for name, v in changed))
@@ -73,7 +72,7 @@ def rows_of(runs):
 
 
 def ordered(rows):
-    """Return rows in the order of tables and plots: ours first, then by name and number."""
+    """Return rows in the order of tables: methods of this package first, then by name and value."""
     listed = list(METHODS)
 
     def place(row):
@@ -87,12 +86,12 @@ def ordered(rows):
 
 
 def differing(one, other):
-    """Return the keys in which two dicts differ."""
+    """Return the keys whose values differ between two dicts."""
     return [k for k in one.keys() | other.keys() if one.get(k) != other.get(k)]
 
 
 def _settings(args):
-    """Return {name: value} of what a run computes with: arguments, and knobs of --hparams."""
+    """Return {name: value} of the arguments and knobs that affect the result of a run."""
     settings = {k: v for k, v in args.items() if k not in (*FREE, *CELL, "seed")}
     given = settings.pop("hparams", None)
     try:
@@ -107,7 +106,7 @@ def _is_number(value):
 
 
 def _hashable(value):
-    """Return a value, or its text where it cannot be hashed or is not equal to itself (NaN)."""
+    """Return a value, or its str() if it is not hashable or is NaN (which is unequal to itself)."""
     if isinstance(value, (list, dict)) or (isinstance(value, float) and math.isnan(value)):
         return str(value)
     return value

@@ -1,7 +1,7 @@
-"""A sweep's records, whichever host wrote them: whole or in part, and what cannot be read.
+"""Reading a sweep's records, complete or not, and listing what cannot be read.
 
-A sweep is a folder that holds the folders of its runs, or a file of packed records.
-Nothing here asks the host or imports torch.
+A sweep is a folder of run folders, or a file of packed records. Either host may have written it.
+This module neither needs the host nor imports torch.
 """
 
 import io
@@ -9,119 +9,25 @@ import math
 import os
 import re
 import stat
-from dataclasses import dataclass, field
 
 from ..contract import jobs
 from ..contract.record_line import accuracies_of, numbered, parse
 from . import packed
-from .rows import FREE, Row, differing, row_of
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is wrong, where. With `left_out`, what is there does not count."""
-
-    where: str  # a run's folder, or "folder, line 3", within the sweep
-    what: str
-    left_out: bool = True
-
-    def __str__(self):
-        return f"{self.where}: {self.what}{'; left out' if self.left_out else ''}"
-
-
-@dataclass
-class Job:
-    """One run's folder, and its records in the order of their steps.
-
-    Attributes:
-        folder: its name within the sweep.
-        path: of the folder; None if the records are packed.
-        args: as its records have them; None if no line could be read.
-        row: where the tables put it; None if args is.
-        records: as the host wrote them.
-        done: whether the run's file `done` is there.
-        unsound: why the run does not count; "" if it does.
-        of_different_runs: whether its lines are of several runs.
-        origin: as contract.provenance.read returns it, of packed records; None of others.
-    """
-
-    folder: str
-    path: str | None
-    args: dict | None = None
-    row: Row | None = None
-    records: list = field(default_factory=list)
-    done: bool = False
-    unsound: str = ""
-    of_different_runs: bool = False
-    origin: dict | None = None
-
-    @property
-    def cell(self):
-        """(dataset, row, test_envs, trial_seed, hparams_seed)."""
-        args = self.args
-        seeds = args["trial_seed"], args["hparams_seed"]
-        return args["dataset"], self.row, tuple(args["test_envs"]), *seeds
-
-    @property
-    def labelled(self):
-        """The records, each with its row's text for the algorithm."""
-        name = str(self.row)
-        if name == self.args["algorithm"]:
-            return self.records
-        args = {**self.args, "algorithm": name}
-        return [{**record, "args": args} for record in self.records]
-
-
-@dataclass
-class Sweep:
-    """All runs of a folder or a packed file, and all that is wrong with them.
-
-    Attributes:
-        asked: arguments of the runs that were launched; None where no file says.
-    """
-
-    path: str
-    jobs: list
-    problems: list
-    asked: list | None = None
-    known: dict = field(default_factory=dict)  # as the host knows data sets, named as recorded
-    other_domains: list = field(default_factory=list)  # sentences, where today's names differ
-
-    @property
-    def name(self):
-        """What the folder or the packed file is called, without the file's suffix."""
-        name = os.path.basename(os.path.abspath(self.path))
-        return name.removesuffix(packed.SUFFIX) if os.path.isfile(self.path) else name
-
-    @property
-    def sound(self):
-        """The runs that count."""
-        return [job for job in self.jobs if not job.unsound]
-
-    @property
-    def records(self):
-        """The records of the runs that count, as DomainBed's selection rules take them.
-
-        These know rows by their texts: the algorithm in `args` is the text of a row.
-        """
-        return [record for job in self.sound for record in job.labelled]
-
-    @property
-    def rows(self):
-        """{text: Row} of all runs whose records could be read."""
-        return {str(job.row): job.row for job in self.jobs if job.row}
+from .rows import FREE, differing, row_of
+from .sweep import Job, Problem, Sweep, some
 
 
 def scan(input_dir):
-    """Return the Sweep of all that can be read in the folder that holds the folders of the runs.
+    """Return the Sweep in a folder of run folders or a packed file.
 
-    Only each run by itself is judged: see soundness.read for the whole.
+    Each run is checked by itself. soundness.read also compares runs with each other.
 
     Args:
-        input_dir: that folder, or a file of packed records.
+        input_dir: a folder of run folders, or a file of packed records.
 
     Raises:
-        ValueError: no such folder, the folder of one run, or a file of something else.
+        ValueError: the folder does not exist, it is the folder of one run, or the file is not
+            packed records.
     """
     if os.path.isfile(input_dir):
         return _scan_packed(input_dir)
@@ -152,22 +58,8 @@ def _scan_packed(file):
     return sweep
 
 
-def grouped(problems):
-    """Return a sentence per problem; one for all where more than five say the same."""
-    places = {}
-    for problem in problems:
-        places.setdefault((problem.what, problem.left_out), []).append(problem)
-    sentences = []
-    for (what, left_out), of in places.items():
-        if len(of) > 5:
-            where = f"{', '.join(problem.where for problem in of[:3])} and {len(of) - 3} more"
-            of = [Problem(where, what, left_out)]
-        sentences += map(str, of)
-    return sentences
-
-
 def _run_folders(sweep):
-    """Yield (name, path) of what may be runs: folders with files of a run, or named by an md5."""
+    """Yield (name, path) of the folders that contain files of a run or are named by an md5."""
     seen = {os.path.realpath(sweep.path): "."}
     for name in sorted(os.listdir(sweep.path)):
         path = os.path.join(sweep.path, name)
@@ -180,7 +72,7 @@ def _run_folders(sweep):
             continue
         real = os.path.realpath(path)
         if real in seen:
-            what = f"is a link to {seen[real]}, which is read already"
+            what = f"is a link to {seen[real]}, which has already been read"
             sweep.problems.append(Problem(name, what))
         elif files & {"results.jsonl", "out.txt", "err.txt", "done"} or re.fullmatch(
             "[0-9a-f]{32}", name
@@ -197,7 +89,7 @@ def _read_job(sweep, name, path):
         return job
     try:
         if not stat.S_ISREG(os.stat(file).st_mode):
-            raise OSError(0, "no regular file")
+            raise OSError(0, "not a regular file")
         with open(file, "rb") as lines:
             _judge(sweep, job, lines)
     except OSError as error:
@@ -207,10 +99,10 @@ def _read_job(sweep, name, path):
 
 
 def _judge(sweep, job, lines):
-    """Read a run's records from a binary file into the job; None: the run has no such file."""
+    """Read a run's records from a binary file (None if it has none) into the job."""
     name = job.folder
     if lines is None:
-        job.unsound = "it has no records" + (", although it is done" if job.done else "")
+        job.unsound = "it has no records" + (", although it is marked done" if job.done else "")
         if job.done:
             sweep.problems.append(Problem(name, job.unsound))
         return
@@ -222,7 +114,7 @@ def _judge(sweep, job, lines):
             bad += 1
             sweep.problems.append(Problem(f"{name}, line {number}", str(error)))
             continue
-        # All lines of a run repeat its arguments and knobs: keep one copy.
+        # Every line of a run repeats its arguments and knobs; keep one copy in memory.
         if record["args"] == job.args:
             record["args"] = job.args
         if record.get("hparams") == hparams:
@@ -237,7 +129,7 @@ def _judge(sweep, job, lines):
             job.unsound = f"lines of different runs in one file: {', '.join(sorted(keys))} differ"
             sweep.problems.append(Problem(name, job.unsound))
     if not job.records:
-        job.unsound = "no line of its records can be read" if bad else "its results.jsonl is empty"
+        job.unsound = "none of its records can be read" if bad else "its results.jsonl is empty"
         if not bad:
             sweep.problems.append(Problem(name, job.unsound))
     _drop_repeated(sweep, job)
@@ -249,7 +141,7 @@ def _judge(sweep, job, lines):
 
 
 def _drop_repeated(sweep, job):
-    """Sort by step; of steps recorded twice with the same accuracies, keep one."""
+    """Sort the records by step, and keep the first record of each step."""
     kept, twice, differ = {}, [], []
     for record in job.records:
         first = kept.setdefault(record["step"], record)
@@ -267,10 +159,3 @@ def _drop_repeated(sweep, job):
 
 def _is_not_finite(value):
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def some(numbers):
-    """Return "0, 5, 10 and 4 more"."""
-    numbers = sorted(set(numbers))
-    more = f" and {len(numbers) - 5} more" if len(numbers) > 5 else ""
-    return ", ".join(map(str, numbers[:5])) + more

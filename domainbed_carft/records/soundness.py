@@ -1,8 +1,13 @@
-"""Which runs of a sweep count, and why the others do not.
+"""Deciding which runs of a sweep count.
 
-DomainBed's tables average whatever lines they find. Here a run counts if it is *sound*: finished,
-each of its steps there once, all of its lines of the same arguments, all accuracies there that the
-rules read, and no other run of its cell says something else. What is not is named and left out.
+DomainBed's tables average all lines they find. Here only *sound* runs count. A run is sound if
+
+* it is finished, with one record for each step,
+* all of its records have the same arguments,
+* its records have all accuracies that the selection rules read,
+* no other run of its cell has different results.
+
+All other runs are reported and left out.
 """
 
 import collections
@@ -11,25 +16,25 @@ import sys
 from ..contract.record_line import ACCURACY, accuracies_of, is_count
 from . import provenance, scan
 from .rows import rows_of
-from .scan import Problem, some
+from .sweep import Problem, grouped, some
 
 
 def read(input_dir, known=None):
-    """Read a sweep of either host, finished or not, and judge its runs.
+    """Read a sweep of either host, finished or not, and check its runs.
 
-    Runs of one cell that were started with different arguments (another --hparams, say) become
-    rows of their own, whose text is "CARFT [carft_lambda=0.1]".
+    Runs of one cell with different arguments (another --hparams, for example) get rows of their
+    own, with labels like "CARFT [carft_lambda=0.1]".
 
     Args:
-        input_dir: the folder that holds the folders of the runs.
-        known: {data set: (names of its environments, steps of a run without --steps)}, what the
-            host knows (register.known_datasets); {} where it is not asked.
+        input_dir: a folder of run folders, or a file of packed records.
+        known: {data set: (names of its environments, steps of a run without --steps)} of the host
+            (see register.known_datasets), or None.
 
     Returns:
-        A records.Sweep. What cannot be read is a problem in it, not an error.
+        A :class:`~.sweep.Sweep`. Records that cannot be read become one of its problems.
 
     Raises:
-        ValueError: no such folder, or the folder of one run.
+        ValueError: as for :func:`scan.scan`.
     """
     sweep = scan.scan(input_dir)
     known, sweep.other_domains = provenance.as_recorded(sweep.jobs, known or {})
@@ -44,21 +49,20 @@ def read(input_dir, known=None):
 
 
 def load(input_dir, known):
-    """Return the Sweep, where at least one run counts.
-
-    Says on stderr what does not count, and why.
+    """Return the Sweep, and print to stderr which records do not count and why.
 
     Args:
-        input_dir, known: as for :func:`read`.
+        input_dir: as for :func:`read`.
+        known: as for :func:`read`.
 
     Raises:
-        SystemExit: no such folder, the folder of one run, or no run that counts.
+        SystemExit: the folder cannot be read as a sweep, or none of its runs counts.
     """
     try:
         sweep = read(input_dir, known)
     except ValueError as error:
         raise SystemExit(str(error)) from None
-    left_out = scan.grouped([problem for problem in sweep.problems if problem.left_out])
+    left_out = grouped([problem for problem in sweep.problems if problem.left_out])
     for sentence in left_out:
         print(sentence, file=sys.stderr)
     if not sweep.sound:
@@ -67,7 +71,7 @@ def load(input_dir, known):
 
 
 def _check_environments(sweep, known):
-    """Leave out runs that lack an accuracy that the rules read."""
+    """Exclude runs that lack an accuracy that the selection rules read."""
     n_envs = {name: len(environments) for name, (environments, _) in known.items()}
     for job in sweep.sound:
         name = job.args["dataset"]
@@ -86,15 +90,15 @@ def _check_environments(sweep, known):
         if max(envs) >= n:
             job.unsound = f"test environment {max(envs)} of {n} (from 0 on)"
         elif lacking or more:
-            what = "without" if lacking else "of other environments:"
+            what = "without" if lacking else "with unknown environments:"
             job.unsound = f"records {what} {', '.join(sorted(lacking or more))}"
         if job.unsound:
             sweep.problems.append(Problem(job.folder, job.unsound))
 
 
 def _check_ends(sweep, known):
-    """Leave out runs that are not finished: no file done, or records that end early."""
-    longest = {}  # of runs that have the data set's own length
+    """Exclude unfinished runs: no file done, or records that end early."""
+    longest = {}  # last step of the longest finished run without --steps, by data set
     for job in sweep.sound:
         if job.done and not job.args.get("steps"):
             name = job.args["dataset"]
@@ -106,20 +110,20 @@ def _check_ends(sweep, known):
         if end is None:
             end = known[name][1] - 1 if known.get(name, (0, 0))[1] else None
         if job.done and last < end:
-            job.unsound = f"done, but its records end at step {last} of {end}"
+            job.unsound = f"marked done, but its records end at step {last} of {end}"
         elif not job.done and end is not None and last >= end:
             what = "no file done, but its records are complete: it counts"
             sweep.problems.append(Problem(job.folder, what, left_out=False))
         elif not job.done:
             job.unsound = f"not finished: its records end at step {last}" + (
-                f" of {end}" if end is not None else ", and there is no file done"
+                f" of {end}" if end is not None else ", and it has no file done"
             )
         if job.unsound:
             sweep.problems.append(Problem(job.folder, job.unsound))
 
 
 def _check_steps(sweep):
-    """Leave out runs with other steps than most runs of their kind: records are missing."""
+    """Exclude runs whose recorded steps differ from those of most runs of their kind."""
     kinds = collections.defaultdict(list)
     for job in sweep.sound:
         args = job.args
@@ -132,12 +136,12 @@ def _check_steps(sweep):
             lacks, more = sorted({*expected} - {*steps}), sorted({*steps} - {*expected})
             if lacks or more:
                 job.unsound = f"no record of step {some(lacks)}" if lacks else ""
-                job.unsound = job.unsound or f"records of steps {some(more)}, which no other has"
+                job.unsound = job.unsound or f"records of steps {some(more)}, unlike other runs"
                 sweep.problems.append(Problem(job.folder, job.unsound))
 
 
 def _separate_variants(sweep):
-    """Give runs of one data set and algorithm with different arguments rows of their own."""
+    """Give each setting of one data set and algorithm its own row."""
     jobs = [job for job in sweep.jobs if job.args and not job.of_different_runs]
     found = collections.defaultdict(set)
     for job, row in zip(jobs, rows_of([job.args for job in jobs])):
@@ -145,12 +149,12 @@ def _separate_variants(sweep):
         if row.changed:
             found[job.args["dataset"], job.args["algorithm"]].add(str(row))
     for (dataset, algorithm), names in found.items():
-        what = f"runs of different arguments are rows of their own: {'; '.join(sorted(names))}"
+        what = f"runs with different arguments get rows of their own: {'; '.join(sorted(names))}"
         sweep.problems.append(Problem(f"{dataset}, {algorithm}", what, left_out=False))
 
 
 def _check_twins(sweep):
-    """Of several runs of one cell count one if their numbers are the same, else none."""
+    """Of several runs of one cell, count one if their results are equal, otherwise none."""
     cells = collections.defaultdict(list)
     for job in sweep.sound:
         cells[job.cell].append(job)
@@ -160,11 +164,11 @@ def _check_twins(sweep):
         numbers = [[(r["step"], accuracies_of(r)) for r in job.records] for job in jobs]
         same = all(other == numbers[0] for other in numbers[1:])
         seeds = sorted({str(job.args.get("seed")) for job in jobs})
-        why = f" (--seed {', '.join(seeds)}; a trial has its own --trial_seed)" if seeds[1:] else ""
+        why = f" (--seed {', '.join(seeds)}; use --trial_seed for trials)" if seeds[1:] else ""
         for job in jobs[1:] if same else jobs:
             others = ", ".join(other.folder for other in jobs if other is not job)
             job.unsound = f"the same run as {others}" + (
-                ": counted once" if same else f" with different numbers{why}: none of them counts"
+                ": counted once" if same else f" with different results{why}: none of them counts"
             )
             sweep.problems.append(Problem(job.folder, job.unsound))
 
@@ -172,5 +176,5 @@ def _check_twins(sweep):
 def _name_unknown_datasets(sweep, known):
     names = {job.args["dataset"] for job in sweep.jobs if job.args}
     for name in sorted(names - known.keys()) if known else ():
-        what = "a data set that the host does not know: its environments have numbers for names"
-        sweep.problems.append(Problem(name, f"{what}, and it is in no average", left_out=False))
+        what = "the host does not know this data set: its environments are numbered"
+        sweep.problems.append(Problem(name, f"{what}, and averages exclude it", left_out=False))

@@ -1,4 +1,4 @@
-"""How far a run is, from the files that it left: done, running, failed, ... Deletes nothing."""
+"""State of a run (done, running, failed, ...), inferred from its files. Read-only."""
 
 import contextlib
 import enum
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 
 from ..contract.run_files import is_held
 
-# A run without a lock (DomainBed has none) counts as running while its files change.
-PATIENCE = 15 * 60  # seconds; or this many times the training time between two records:
+# DomainBed has no locks, so a run without one counts as running while its files change.
+PATIENCE = 15 * 60  # seconds without a change, or if longer, this many record intervals:
 RECORDS_MISSED = 10
-EARLY = 2 * 3600  # seconds, before the second record: a large data set is evaluated meanwhile
+EARLY = 2 * 3600  # seconds before the second record: evaluating a large data set takes long
 FAILED = re.compile(r"^Traceback \(most recent call last\)|^[\w.]*: error: |^\w*Error\b", re.M)
 
 
 class State(enum.Enum):
-    """How far a run is; the value is what people read, the order that of doctor's list.
+    """State of a run. The values are shown to users, in the order of doctor's list.
 
-    HANGS: a process holds the run's lock, but no file has changed for long. DEAD: neither lock nor
-    change nor error message, as after a kill. FAILED: err.txt says why. NOT_STARTED: its folder is
-    empty. NOT_LAUNCHED: it has no folder.
+    HANGS: a process holds the run's lock, but no file has changed for a long time.
+    FAILED: err.txt ends with an error.
+    DEAD: no lock, no change and no error message, as after a kill.
+    NOT_STARTED: its folder is empty.
+    UNSOUND: it is finished but does not count.
+    NOT_LAUNCHED: it has no folder.
     """
 
     DONE = "done"
@@ -35,13 +38,13 @@ class State(enum.Enum):
 
     @property
     def is_alive(self):
-        """Whether a process may be at work on the run."""
+        """Whether a process may still be working on the run."""
         return self in (State.RUNNING, State.HANGS)
 
 
 @dataclass(frozen=True)
 class Status:
-    """A run's state, and what is to be said of it."""
+    """A run's state with an explanation."""
 
     state: State
     detail: str = ""
@@ -51,14 +54,14 @@ class Status:
 
 
 def status(job, now=None):
-    """Return the Status of a records.Job, at a time in seconds since the epoch (default: now)."""
+    """Return the Status of a Job at `now`, in seconds since the epoch (default: now)."""
     if not job.unsound:
         return Status(State.DONE)
-    if job.done or job.path is None:  # packed records have no files to tell more
+    if job.done or job.path is None:  # packed records have no other files to look at
         return Status(State.UNSOUND, job.unsound)
     changed = {}
     for entry in os.scandir(job.path):
-        with contextlib.suppress(FileNotFoundError):  # a running process renames its files
+        with contextlib.suppress(FileNotFoundError):  # a running process may rename it
             changed[entry.name] = entry.stat(follow_symlinks=False).st_mtime
     idle = (now or time.time()) - max(changed.values(), default=0)
     locked = os.path.exists(os.path.join(job.path, "lock"))
@@ -73,7 +76,7 @@ def status(job, now=None):
     if not changed:
         return Status(State.NOT_STARTED, "its folder is empty")
     error = tail(os.path.join(job.path, "err.txt"))
-    # What went on after an error, in the same folder, is another process.
+    # A file that changed after the error was written by a newer process.
     after = max(changed.get(name, 0) for name in ("out.txt", "results.jsonl"))
     if FAILED.search(error) and changed.get("err.txt", 0) >= after:
         return Status(State.FAILED, error.strip().splitlines()[-1][:300])
@@ -83,7 +86,7 @@ def status(job, now=None):
 
 
 def tail(path, size=20_000):
-    """Return the end of a text file, "" where it cannot be read."""
+    """Return the last `size` bytes of a text file, or "" if it cannot be read."""
     try:
         if not os.path.isfile(path):
             return ""

@@ -10,7 +10,7 @@ import pandas as pd
 from ..base import metrics
 from ..base.messages import unknown
 from ..base.stats import mean_text
-from ..records.scan import differing
+from ..records.rows import differing
 
 
 def label(row):

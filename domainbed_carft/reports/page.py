@@ -10,7 +10,7 @@ from .. import __version__
 from ..base import files
 from ..base.assets import ASSETS
 from ..records import gaps, provenance
-from ..records.scan import grouped
+from ..records.sweep import grouped
 from . import hparams_tables, sweep_plots
 from .results import TITLES, Table, result_tables, summarise
 

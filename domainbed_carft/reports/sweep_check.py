@@ -5,8 +5,8 @@ from collections import Counter
 
 from ..contract.jobs import ASKED, digest
 from ..records import gaps, provenance, soundness
-from ..records.scan import grouped
 from ..records.state import State, status, tail
+from ..records.sweep import grouped
 
 
 def print_check(input_dir, known=None):

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.stats import interval
-from ..records.scan import Problem
+from ..records.sweep import Problem
 from . import plots
 from .alpha_plots import draw_alphas
 from .results import trials

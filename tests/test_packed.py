@@ -152,8 +152,8 @@ FIRST = json.dumps({"format": packed.FORMAT, "provenance": [], "asked": None})
         ([FIRST, '{"step": 0}'], "line 2: a record before the first run"),
         ([FIRST, '{"run": "a"}'], "line 2: not a run"),
         ([FIRST, '{"run": "a", "done": true, "provenance": 0}'], "line 2: not a run"),
-        ([FIRST, '{"run": "../a", "done": true, "provenance": null}'], "is not the name of a folder"),
-        ([FIRST, '{"run": "", "done": true, "provenance": null}'], "is not the name of a folder"),
+        ([FIRST, '{"run": "../a", "done": true, "provenance": null}'], "not the name of a folder"),
+        ([FIRST, '{"run": "", "done": true, "provenance": null}'], "not the name of a folder"),
     ],
 )
 def test_files_of_something_else_are_named(lines, message, tmp_path):

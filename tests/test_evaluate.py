@@ -1,6 +1,7 @@
 """evaluate.py, evaluation.py, evaluation_report.py: against records, by hand, wrong input."""
 
 import json
+import shutil
 
 import miniatures
 import numpy as np
@@ -349,3 +350,26 @@ def test_an_image_that_cannot_be_read_is_named_whoever_reads_it(own, knobs, tmp_
     words = ["--zero_shot", "--folder", str(tmp_path / "Mine"), "--hparams", hparams]
     with pytest.raises(SystemExit, match=r"carft evaluate: error: .*dog/7.png"):
         evaluate.main(words)
+
+
+def test_a_sweep_is_its_runs(trained, tmp_path, capsys):
+    sweep = tmp_path / "sweep"
+    for name in ("CARFT", "CLIP_ZeroShot"):
+        shutil.copytree(trained(name), sweep / name)
+    saved = torch.load(sweep / "CARFT" / "model.pkl")
+    (sweep / "other").mkdir()
+    torch.save({**saved, "args": {**saved["args"], "algorithm": "ERM"}}, sweep / "other/model.pkl")
+    evaluate.main(["--run", str(sweep), "--workers", "0"])
+    said = capsys.readouterr()
+    assert "1 runs of other algorithms are left out" in said.err
+    table = said.out.rpartition("\n\n")[2].splitlines()
+    assert [line.split()[0] for line in table] == ["algorithm", "CARFT", "CLIP_ZeroShot"]
+    for name in ("CARFT", "CLIP_ZeroShot"):
+        evaluate.main(["--run", trained(name), "--workers", "0"])
+        alone = result(f"{trained(name)}/evaluate_own.json")["rows"]
+        assert result(sweep / name / "evaluate_own.json")["rows"] == alone
+    with pytest.raises(SystemExit, match="--plot is of one run; .* is a sweep of 3"):
+        evaluate.main(["--run", str(sweep), "--plot", "x.png"])
+    (sweep / "CARFT" / "model.pkl").write_bytes(b"none")
+    with pytest.raises(SystemExit, match="(?s)1 of 3 runs could not.*CARFT/model.pkl is not a mod"):
+        evaluate.main(["--run", str(sweep), "--workers", "0"])

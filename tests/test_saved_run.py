@@ -133,6 +133,10 @@ def test_other_algorithms_are_named(folder, tmp_path):
     torch.save(saved, tmp_path / "model.pkl")
     with pytest.raises(ValueError, match="model of ERM, .* CARFT"):
         saved_run.load(tmp_path)
+    saved["args"]["algorithm"] = "CosineCARFT"
+    torch.save(saved, tmp_path / "model.pkl")
+    with pytest.raises(ValueError, match="CosineCARFT, which is not known here.*CARFT_METHODS"):
+        saved_run.load(tmp_path)
 
 
 def test_a_model_of_another_run_is_refused(folder, tmp_path):

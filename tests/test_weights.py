@@ -16,6 +16,7 @@ import torch
 from conftest import CLASSES, save_clip
 from safetensors.torch import save_file
 
+from domainbed_carft.base import messages
 from domainbed_carft.models import backbones, hub, weights
 
 TEXTS = ["a photo of a dog", "it’s &amp; that"]
@@ -455,6 +456,22 @@ def test_a_file_of_something_else(tmp_path, content, message):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(ValueError, match=message):
         backbones.load(str(tmp_path / "w.pt"))
+
+
+def test_of_an_error_the_first_sentence_is_shown(tmp_path, monkeypatch):
+    advice = "Weights only load failed. In PyTorch 2.6, we changed it, e.g. weights_only=False\n(1)"
+    assert messages.reason(ValueError(advice)) == "Weights only load failed"
+    assert messages.reason(ValueError("No file a.b. c is one")) == "No file a.b. c is one"
+    assert messages.reason(EOFError()) == "EOFError"
+
+    def load(*_, **__):
+        raise RuntimeError(advice)
+
+    monkeypatch.setattr(torch, "load", load)
+    (tmp_path / "w.pt").write_bytes(b"")
+    with pytest.raises(ValueError, match="is not a file of weights: RuntimeError: We") as error:
+        backbones.load(str(tmp_path / "w.pt"))
+    assert "weights_only" not in str(error.value)
 
 
 def test_without_transformers_the_extra_is_named_before_any_download(monkeypatch):

@@ -194,6 +194,19 @@ def test_a_broken_model_is_named_and_the_others_count(sweep, tmp_path, capsys):
     assert not (tmp_path / "probe+WiSE").exists()
 
 
+@pytest.mark.parametrize("given", ["{}", "."])
+def test_one_run_alone(sweep, done, tmp_path, monkeypatch, given):
+    folder = tmp_path / "plain"
+    shutil.copytree(sweep / "plain", folder)
+    monkeypatch.chdir(folder)
+    wise_ft.main(["--input_dir", given.format(folder), "--alpha", *map(str, ALPHAS)])
+    found = record_line.last(folder / "plain+WiSE" / "results.jsonl")
+    expected = record_line.last(done / "plain+WiSE" / "results.jsonl")
+    assert found["alpha_curve"] == expected["alpha_curve"]
+    assert set(pd.read_csv(folder / "wise_ft.csv")["algorithm"]) == {"CARFT"}
+    assert not (tmp_path / "wise_ft.csv").exists()
+
+
 def test_what_is_no_fine_tuned_clip_is_left_out_and_said(sweep, tmp_path, capsys):
     shutil.copytree(sweep / "zero", tmp_path / "zero")
     with pytest.raises(SystemExit, match="No runs to interpolate in .*--skip_model_save"):

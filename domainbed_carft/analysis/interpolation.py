@@ -20,9 +20,14 @@ BATCH = 64  # as both hosts evaluate
 
 
 def find_runs(folder):
-    """Return the sorted folders of runs to work on: of our algorithms that train, with a model."""
+    """Return the sorted folders of runs to work on: of our algorithms that train, with a model.
+
+    Args:
+        folder: of a sweep, or of one run.
+    """
     found, left_out = [], {}
-    for model in sorted(Path(folder).glob("*/model.pkl")):
+    one = Path(folder, "model.pkl")
+    for model in [one] if one.is_file() else sorted(Path(folder).glob("*/model.pkl")):
         algorithm = (
             (record_line.last(model.parent / RECORDS) or {}).get("args", {}).get("algorithm", "?")
         )
@@ -105,7 +110,7 @@ def finished(folder, model, alphas):
 
 def work_on(folder, args):
     """Return the record of a run, written to its folder in the output, or read from there."""
-    target = Path(args.output_dir or args.input_dir) / f"{folder.name}{WISE}"
+    target = Path(args.output_dir or args.input_dir) / f"{folder.resolve().name}{WISE}"
     record = finished(target, folder / "model.pkl", args.alpha)
     if record is None:
         run = saved_run.load(folder, args.data_dir)

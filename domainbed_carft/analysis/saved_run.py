@@ -14,7 +14,8 @@ from domainbed import hparams_registry
 
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
-from ..base.messages import unknown
+from ..base import environment
+from ..base.messages import reason, unknown
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
@@ -152,6 +153,11 @@ def check_algorithm(path, algorithm):
         algorithm: its name.
     """
     cls = getattr(host_algorithms, algorithm, None)
+    if cls is None:
+        raise OtherAlgorithm(
+            f"{path} is a model of {algorithm}, which is not known here. A method of your own "
+            f"needs the variable {environment.METHODS}, as in training; known: {', '.join(METHODS)}"
+        )
     if not (isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)):
         raise OtherAlgorithm(
             f"{path} is a model of {algorithm}, which has no image encoder of this package; those "
@@ -174,8 +180,7 @@ def read(path):
         saved = torch.load(path, map_location="cpu", weights_only=True)
         lacking = [key for key in SAVED if key not in saved]
     except Exception as error:  # whatever a file that is none does to torch.load
-        reason = str(error).splitlines()[0] if str(error) else "no further reason"
-        raise ValueError(f"{path} is not a model of DomainBed's train: {reason}") from error
+        raise ValueError(f"{path} is not a model of DomainBed's train: {reason(error)}") from error
     if lacking:
         raise ValueError(f"{path} is not a model of DomainBed's train: no {', '.join(lacking)}")
     return saved

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # endings of files
@@ -61,6 +62,16 @@ def install(extra=""):
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     clone = root if os.path.isfile(os.path.join(root, "setup.py")) else "PATH/OF/YOUR/CLONE"
     return f"pip install '{clone}{f'[{extra}]' if extra else ''}'"
+
+
+def reason(error):
+    """Return the first sentence of an error's message, or the name of its type.
+
+    What follows, as torch's advice to open a file with weights_only=False, is left out.
+    """
+    lines = str(error).strip().splitlines()
+    sentence = re.split(r"(?<=[^\W\d]{2})\.\s", lines[0])[0].rstrip(".") if lines else ""
+    return sentence or type(error).__name__
 
 
 def is_weights_file(name):

@@ -4,11 +4,13 @@
     evaluate --zero_shot --dataset PACS --data_dir DATA
     evaluate --run DIR                      the run's own data set, on the host's splits
     evaluate --run DIR --folder PATH        PATH/DOMAIN/CLASS/IMAGE
+    evaluate --run SWEEP                    each run of a sweep, then one table
     evaluate --table RECORD.json ...        earlier results, side by side
 
 Prints a table per environment, and writes a record (JSON).
 """
 
+import argparse
 import json
 import os
 import sys
@@ -27,7 +29,7 @@ def parse_args(argv=None):
     """Read the flags; exit with 2 and one clear line where they cannot be right."""
     parser = flags.parser("evaluate", __doc__)
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", metavar="DIR", help="folder of a run, or its model.pkl")
+    model.add_argument("--run", metavar="DIR", help="folder of a run or of a sweep, or a model.pkl")
     model.add_argument("--zero_shot", action="store_true", help="CLIP with the data's class names")
     model.add_argument("--table", nargs="+", metavar="RECORD", help="print records as one table")
     data = parser.add_mutually_exclusive_group()
@@ -119,9 +121,67 @@ def run(args):
         return
     folder = args.folder and os.path.basename(os.path.abspath(os.path.expanduser(args.folder)))
     data = args.suite or args.dataset or folder
+    if folders := runs_of(args.run or ""):
+        run_each(args, folders, data)
+        return
     path = output_path(args, data or "own")
     register()
+    evaluate(args, data, path)
+
+
+def runs_of(path):
+    """Return the folders of a sweep's runs that have a model; [] of anything else."""
+    if os.path.isfile(os.path.join(path, "model.pkl")) or not os.path.isdir(path):
+        return []
+    return sorted(
+        entry.path
+        for entry in os.scandir(path)
+        if os.path.isfile(os.path.join(entry.path, "model.pkl"))
+    )
+
+
+def run_each(args, folders, data):
+    """Evaluate each run of a sweep; print one table of them. Other algorithms are left out."""
+    from ..reports import evaluation, tables
+
+    if args.output_file or args.plot:
+        flag = "--output_file" if args.output_file else "--plot"
+        raise ValueError(f"{flag} is of one run; {args.run} is a sweep of {len(folders)}")
+    register()
+    from ..analysis.saved_run import OtherAlgorithm
+
+    records, failed, others = [], [], 0
+    for folder in folders:
+        own = argparse.Namespace(**{**vars(args), "run": folder})
+        try:
+            path = output_path(own, data or "own")
+            evaluate(own, data, path)
+            records.append(path)
+        except OtherAlgorithm as error:
+            others, other = others + 1, error
+        except (ValueError, OSError) as error:
+            failed.append(f"{folder}: {error}")
+    if others:
+        print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
+    if records:
+        print()
+        print(tables.render(evaluation.compare(records), "txt"), end="")
+    elif not failed:
+        raise other
+    if failed:
+        failed.insert(0, f"{len(failed)} of {len(folders)} runs could not be evaluated:")
+        raise ValueError("\n".join(failed))
+
+
+def evaluate(args, data, path):
+    """Evaluate one run, or CLIP itself; print the table and write the record.
+
+    Args:
+        data: the name of what it is evaluated on, or None: the run's own data.
+        path: of the record.
+    """
     from ..analysis import subjects
+    from ..reports import evaluation, tables
 
     subject = subjects.open_run(args) if args.run else subjects.open_zero_shot(args)
     reference = args.reference or subject.parts[0].environment

@@ -8,6 +8,8 @@ from ..base.messages import no_folder, program
 
 RUNS = "the folder that holds the runs' folders (a sweep's --output_dir)"
 
+ONE_OR_MORE = f"{RUNS}, or the folder of one run"
+
 
 def parser(command, text):
     """Return the ArgumentParser of a subcommand.

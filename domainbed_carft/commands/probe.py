@@ -20,7 +20,7 @@ def main(argv=None):
         "--input_dir",
         required=True,
         type=flags.runs_folder,
-        help=f"{flags.RUNS}, or the folder of one run",
+        help=flags.ONE_OR_MORE,
     )
     parser.add_argument("--output_dir", help="for tables and plots; default: INPUT_DIR/probe")
     parser.add_argument("--data_dir", help="where the data lies now; default: as the runs had it")

@@ -1,4 +1,4 @@
-"""``carft wise_ft``: WiSE-FT for the finished runs of a sweep, after training.
+"""``carft wise_ft``: WiSE-FT for the finished runs of a sweep, or for one, after training.
 
 For each run that has a model.pkl: the weights (1 − α)·zero-shot + α·fine-tuned of encoder and head
 (Wortsman et al., CVPR 2022, arXiv 2109.01903) for every α, its accuracies on the run's own splits,
@@ -7,7 +7,7 @@ several). Images are never augmented here, whatever the run did: DomainBed augme
 in evaluation, too, so there its records' validation is another, random one. The target's images are
 augmented in neither: there α = 0 gives the records of CLIP_ZeroShot, and α = 1 the run's own.
 
-What it writes, in --output_dir (the sweep itself by default):
+What it writes, in --output_dir (--input_dir by default):
 
 ==================== ========================================================================
 JOB+WiSE/            a record with the chosen α, which collect_results of either host reads as a
@@ -34,7 +34,9 @@ ALPHAS = [round(i / 10, 1) for i in range(11)]
 def parse_args(argv=None):
     """Read the flags; exit with 2 and one clear line where they cannot be right."""
     parser = flags.parser("wise_ft", __doc__)
-    parser.add_argument("--input_dir", required=True, type=flags.runs_folder, help=flags.RUNS)
+    parser.add_argument(
+        "--input_dir", required=True, type=flags.runs_folder, help=flags.ONE_OR_MORE
+    )
     parser.add_argument("--output_dir", help="default: --input_dir")
     parser.add_argument("--data_dir", help="where the data lie now; default: as the runs had it")
     parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS, help="default: 0 0.1 … 1")
@@ -60,9 +62,9 @@ def main(argv=None):
     folders = find_runs(args.input_dir)
     if not folders:
         raise SystemExit(
-            f"No runs to interpolate in {args.input_dir}: it must hold the folders of finished "
-            "runs of this package's algorithms, with model.pkl (sweeps write it, unless "
-            "--skip_model_save is given)."
+            f"No runs to interpolate in {args.input_dir}: it must hold a finished run, or the "
+            "folders of several, of this package's algorithms, with model.pkl (sweeps write it, "
+            "unless --skip_model_save is given)."
         )
     records, failed = [], []
     for folder in tqdm(folders, desc="runs", unit="run"):

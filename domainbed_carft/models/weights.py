@@ -8,7 +8,7 @@ import zipfile
 
 import torch
 
-from ..base.messages import install
+from ..base.messages import install, reason
 
 HOLDERS = ("state_dict", "model_state_dict", "model_dict", "model")  # where checkpoints keep them
 # What wrappers put into names: torch.compile, data parallelism, activation checkpoints.
@@ -101,7 +101,8 @@ def _is_pickle(path):
 
 
 def _reason(error):
-    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason'}"
+    name, said = type(error).__name__, reason(error)
+    return said if said == name else f"{name}: {said}"
 
 
 def within(tensors, anchor, path):

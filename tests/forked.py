@@ -5,6 +5,7 @@ A program that looks at what is imported, or at Python's own start, needs a new 
 
 import os
 import runpy
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from domainbed_carft import register
 from domainbed_carft.base import warm
 
 PRELOAD = ["torch", "torchvision", "open_clip", "pandas", "matplotlib.pyplot", "tqdm", "jinja2"]
+PRELOAD += ["wilds.datasets.wilds_dataset"]  # which DomainBed imports
 
 
 def start(words, cwd, env, output, errors=None):
@@ -48,12 +50,30 @@ def run(words, cwd=None, env=None, timeout=300, check=False):
     return done
 
 
+class Here:
+    """This Python, armed as by the start-up file; used as host_install.Environment is."""
+
+    def __init__(self):
+        self.settings = {}  # environment variables of every command
+
+    def run(self, command, cwd, check=True, **environment):
+        """Run ``python ...`` of a shell command that needs no shell."""
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_CARFT_")}
+        kept["PYTHONPATH"] = str(Path(__file__).parents[1])
+        words = shlex.split(command)
+        assert words.pop(0) == "python", command
+        done = run(words, cwd, {**kept, **self.settings, **environment}, timeout=600)
+        assert not check or done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        return done
+
+
 def main():
     """Do in a fork what Python does with its command line and PYTHONPATH."""
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[1:] = [*paths, *(path for path in sys.path[1:] if path not in paths)]
-    if os.environ.get("DOMAINBED_CARFT_AUTOLOAD") == "0":  # armed when the server started
-        sys.meta_path[:] = [f for f in sys.meta_path if f is not register.PostImportHooks]
+    # The start-up file, where there is one, was read with another environment.
+    sys.meta_path[:] = [f for f in sys.meta_path if f is not register.PostImportHooks]
+    register.arm()
     kind, *rest = sys.argv[1:]
     if kind == "-m":
         sys.argv[:] = rest

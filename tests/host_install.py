@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -65,12 +66,6 @@ def status(root):
     ).stdout
 
 
-TRAIN = (
-    "--data_dir {files}/data --dataset PACS --algorithm CARFT --steps 3 --checkpoint_freq 2 "
-    '--test_envs 1 --output_dir {out} --hparams "$(cat {files}/hparams.json)"'
-)
-
-
 def make_files(root):
     """Lay out a data set like PACS, a tiny CLIP, contexts and knobs."""
     make_image_folder(root / "data" / "PACS", n=14, size=32)
@@ -83,3 +78,16 @@ def make_files(root):
     }
     (root / "hparams.json").write_text(json.dumps(knobs))
     return root
+
+
+def hparams(files):
+    """Return the knobs of make_files, as a word of a shell command."""
+    return shlex.quote((files / "hparams.json").read_text())
+
+
+def train_flags(files, out, algorithm="CARFT"):
+    """Return the flags of a short run on the folder of make_files."""
+    return (
+        f"--data_dir {files}/data --dataset PACS --algorithm {algorithm} --steps 3 "
+        f"--checkpoint_freq 2 --test_envs 1 --output_dir {out} --hparams {hparams(files)}"
+    )

@@ -8,7 +8,7 @@ import json
 import re
 
 import pytest
-from host_install import SOURCE, TRAIN, Environment, jobs, records, status
+from host_install import SOURCE, Environment, jobs, records, status, train_flags
 
 pytestmark = pytest.mark.host
 
@@ -23,7 +23,7 @@ def any_install(request, tmp_path_factory):
 @pytest.mark.parametrize("module", ["domainbed.scripts.train", "domainbed_carft.train"])
 def test_train_on_an_image_folder(any_install, real_host, files, tmp_path, module):
     before = status(real_host)
-    command = f"python -m {module} " + TRAIN.format(files=files, out=tmp_path / "out")
+    command = f"python -m {module} " + train_flags(files, tmp_path / "out")
     # only the explicit command may rely on something else than the start-up file
     autoload = "0" if module == "domainbed_carft.train" else "1"
     any_install.run(
@@ -38,8 +38,8 @@ def test_train_on_an_image_folder(any_install, real_host, files, tmp_path, modul
     assert status(real_host) == before
 
 
-def test_the_explicit_sweep_reports_a_failing_job(install, real_host, tmp_path):
-    done = install.run(
+def test_the_explicit_sweep_reports_a_failing_job(here, real_host, tmp_path):
+    done = here.run(
         "python -m domainbed_carft.sweep launch --algorithms CARFT --datasets DigitStyles "
         "--single_test_envs --n_trials 1 --n_hparams 1 --steps 1 --data_dir none "
         '--skip_confirmation --command_launcher local --hparams \'{"clip_backbone": "no/x.pt"}\' '
@@ -54,8 +54,8 @@ def test_the_explicit_sweep_reports_a_failing_job(install, real_host, tmp_path):
         assert "No weights file no/x.pt" in (job / "err.txt").read_text()
 
 
-def test_the_explicit_sweep_checks_names_first(install, real_host, tmp_path):
-    done = install.run(
+def test_the_explicit_sweep_checks_names_first(here, real_host, tmp_path):
+    done = here.run(
         "python -m domainbed_carft.sweep launch --algorithms CARFFT --datasets PACS "
         f"--data_dir none --command_launcher local --output_dir {tmp_path}/out",
         real_host,
@@ -65,7 +65,7 @@ def test_the_explicit_sweep_checks_names_first(install, real_host, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_other_algorithms_keep_their_hparams_and_default_sweeps_stay(install, real_host):
+def test_other_algorithms_keep_their_hparams_and_default_sweeps_stay(here, real_host):
     code = (
         "import json; from domainbed import algorithms as a, hparams_registry as h;"
         "from domainbed.scripts import sweep;"
@@ -73,27 +73,27 @@ def test_other_algorithms_keep_their_hparams_and_default_sweeps_stay(install, re
         " for n in a.ALGORITHMS for d in ('PACS', 'DomainNet', 'RotatedMNIST')], default=float));"
         "print(sweep.DATASETS, a.ALGORITHMS)"
     )
-    with_us = install.run(f'python -c "{code}"', real_host).stdout
-    without = install.run(f'python -c "{code}"', real_host, DOMAINBED_CARFT_AUTOLOAD="0").stdout
+    with_us = here.run(f'python -c "{code}"', real_host).stdout
+    without = here.run(f'python -c "{code}"', real_host, DOMAINBED_CARFT_AUTOLOAD="0").stdout
     assert with_us == without and len(with_us) > 1000
 
 
-def test_random_hparams_of_ours_are_plain_values(install, real_host):
+def test_random_hparams_of_ours_are_plain_values(here, real_host):
     code = (
         "import json; from domainbed import hparams_registry as h;"
         "print(json.dumps([type(v).__name__ for n in ('CARFT', 'CLIP_ERM') for s in range(9)"
         " for v in h.random_hparams(n, 'PACS', s).values()]))"
     )
-    types = json.loads(install.run(f'python -c "{code}"', real_host).stdout)
+    types = json.loads(here.run(f'python -c "{code}"', real_host).stdout)
     assert set(types) == {"bool", "float", "int", "str"}
 
 
-def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(install, real_host):
+def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(here, real_host):
     section = (SOURCE / "docs" / "datasets.md").read_text().split("## DomainBed's five")[1]
     named = sorted(set(re.findall(r"download_\w+", section.split("\n## ")[0])))
     code = f"from domainbed.scripts import download as d; {', '.join(f'd.{n}' for n in named)}"
     assert len(named) == 5
-    install.run(f'python -c "{code}"', real_host)
+    here.run(f'python -c "{code}"', real_host)
 
 
 def test_doctor_finds_the_host_well(install, real_host):
@@ -104,15 +104,15 @@ def test_doctor_finds_the_host_well(install, real_host):
     assert out.rstrip().endswith("All is well.")
 
 
-def test_splits_are_the_same_index_for_index(install, real_host, tmp_path):
+def test_splits_are_the_same_index_for_index(here, real_host, tmp_path):
     code = (
         "from domainbed.lib import misc;"
         "print([misc.split_dataset(range(n), n // 5, misc.seed_hash(t, i))[0].keys"
         " for n in (5, 97) for t in (0, 3) for i in (0, 1)])"
     )
-    theirs = install.run(f'python -c "{code}"', real_host).stdout
+    theirs = here.run(f'python -c "{code}"', real_host).stdout
     register = "from domainbed_carft.register import register; register();"
-    ours = install.run(
+    ours = here.run(
         f'python -c "{register}{code}"', tmp_path, DOMAINBED_CARFT_HOST="embedded"
     ).stdout
     assert theirs == ours

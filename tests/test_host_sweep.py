@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 from conftest import make_image_folder
-from host_install import jobs, records, status
+from host_install import hparams, jobs, records, status
 
 from domainbed_carft.contract.jobs import asked, digest
 
@@ -13,25 +13,26 @@ NAMES = ("CLIP_ZeroShot", "CARFT")
 
 
 @pytest.fixture(scope="module")
-def swept(install, real_host, files, tmp_path_factory):
+def swept(install, here, real_host, files, tmp_path_factory):
     """A sweep of two of our algorithms on a user's folder of two domains, as typed."""
     folder, data = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("own") / "Birds"
     make_image_folder(data, domains=("ink", "photo"), n=14, size=32)
-    install.settings = {"DOMAINBED_CARFT_DATASETS": str(data), "DOMAINBED_CARFT_N_WORKERS": "0"}
+    settings = {"DOMAINBED_CARFT_DATASETS": str(data), "DOMAINBED_CARFT_N_WORKERS": "0"}
+    here.settings = settings
     before = status(real_host)
     arguments = (
         f"--algorithms {' '.join(NAMES)} --datasets Birds --single_test_envs --n_trials 1 "
         "--n_hparams 1 --steps 1 --data_dir none --skip_confirmation "
-        f'--hparams "$(cat {files}/hparams.json)"'
+        f"--hparams {hparams(files)}"
     )
     install.run(
         f"python -m domainbed.scripts.sweep launch {arguments} --command_launcher local "
         f"--output_dir {folder}",
         real_host,
+        **settings,
     )
     assert status(real_host) == before
-    yield folder, arguments
-    install.settings = {}
+    return folder, arguments
 
 
 def test_a_sweep_as_typed_finishes_all_jobs(swept):
@@ -39,13 +40,13 @@ def test_a_sweep_as_typed_finishes_all_jobs(swept):
     assert all((job / "done").exists() for job in jobs(swept[0]))
 
 
-def test_our_command_writes_down_what_was_asked(install, real_host, tmp_path):
+def test_our_command_writes_down_what_was_asked(here, real_host, tmp_path):
     """Before any job starts, so that none is forgotten; the dummy launcher starts none."""
     words = (
         f"--algorithms {' '.join(NAMES)} --datasets DigitStyles --n_trials 2 --n_hparams 2 "
         "--steps 1 --data_dir none --skip_confirmation --command_launcher dummy"
     )
-    install.run(
+    here.run(
         f"python -m domainbed_carft.sweep launch {words} --output_dir {tmp_path / 'sweep'}",
         real_host,
     )
@@ -59,8 +60,8 @@ def tables(environment, root, command, folder):
     return sorted(out[out.index("Total records") :].splitlines())  # the host lists rows by folder
 
 
-def test_its_table_has_a_row_for_each(install, real_host, swept):
-    lines = tables(install, real_host, "python -m domainbed.scripts.collect_results", swept[0])
+def test_its_table_has_a_row_for_each(here, real_host, swept):
+    lines = tables(here, real_host, "python -m domainbed.scripts.collect_results", swept[0])
     for name in NAMES:
         rows = [line for line in lines if line.startswith(name + " ")]
         assert len(rows) == 6
@@ -68,11 +69,11 @@ def test_its_table_has_a_row_for_each(install, real_host, swept):
         assert sum("X" in row for row in rows) == 2
 
 
-def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(install, real_host, swept, tmp_path):
+def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(here, real_host, swept, tmp_path):
     rows = []
     for host in ({}, {"DOMAINBED_CARFT_HOST": "embedded"}):
         output = tmp_path / f"wise{len(rows)}"
-        install.run(
+        here.run(
             f"python -m domainbed_carft.wise_ft --input_dir {swept[0]} --output_dir {output} "
             "--alpha 0 0.5 1",
             real_host,
@@ -85,18 +86,18 @@ def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(install, real_host, swept
         for split in ("in", "out"):
             key = f"env{last['args']['test_envs'][0]}_{split}_acc"
             assert curve[-1][key] == last[key]
-    out = install.run(
+    out = here.run(
         f"python -m domainbed.scripts.collect_results --input_dir {output}", real_host
     ).stdout
     assert sum(line.startswith("CARFT+WiSE ") for line in out.splitlines()) == 6
 
 
-def test_half_a_line_is_named_and_not_a_crash(install, real_host, swept, tmp_path):
+def test_half_a_line_is_named_and_not_a_crash(here, real_host, swept, tmp_path):
     shutil.copytree(swept[0], tmp_path / "copy")
     job = jobs(tmp_path / "copy")[0]
     with open(job / "results.jsonl", "a") as file:
         file.write('{"args": ')
-    done = install.run(
+    done = here.run(
         f"python -m domainbed_carft.collect_results --input_dir {tmp_path}/copy",
         real_host,
         check=False,
@@ -105,24 +106,24 @@ def test_half_a_line_is_named_and_not_a_crash(install, real_host, swept, tmp_pat
     assert f"{job}/results.jsonl, line 2" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_run_again_adds_no_second_records(install, real_host, swept, tmp_path):
+def test_a_run_again_adds_no_second_records(here, real_host, swept, tmp_path):
     job = jobs(swept[0])[0]
     shutil.copytree(job, tmp_path / "done")
     again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
-    assert "finished run. Nothing to do" in install.run(again, real_host).stdout
-    other = install.run(f"{again} --algorithm ERM", real_host, check=False)
+    assert "finished run. Nothing to do" in here.run(again, real_host).stdout
+    other = here.run(f"{again} --algorithm ERM", real_host, check=False)
     assert other.returncode == 2 and "now 'ERM'. Take another --output_dir" in other.stderr
     assert records(tmp_path / "done") == records(job)
     (tmp_path / "done" / "done").unlink()
-    done = install.run(f"{again} --dataset PACS --algorithm CARFT", real_host, check=False)
+    done = here.run(f"{again} --dataset PACS --algorithm CARFT", real_host, check=False)
     assert "PACS needs --data_dir" in done.stdout  # where DomainBed sends its errors
     assert (tmp_path / "done" / "results.jsonl.old").exists()
 
 
-def test_the_embedded_host_makes_the_same_jobs_and_tables(install, real_host, swept, tmp_path):
+def test_the_embedded_host_makes_the_same_jobs_and_tables(here, real_host, swept, tmp_path):
     folder, arguments = swept
     environment = {"DOMAINBED_CARFT_HOST": "embedded"}
-    install.run(
+    here.run(
         f"python -m domainbed_carft.sweep launch {arguments} --command_launcher local "
         f"--output_dir {tmp_path}",
         tmp_path,
@@ -147,6 +148,4 @@ def test_the_embedded_host_makes_the_same_jobs_and_tables(install, real_host, sw
         ("DOMAINBED_CARFT_HOST=embedded python -m domainbed_carft.collect_results"),
     )
     for sweep in (folder, tmp_path):
-        assert tables(install, real_host, real, sweep) == tables(
-            install, real_host, embedded, sweep
-        )
+        assert tables(here, real_host, real, sweep) == tables(here, real_host, embedded, sweep)

@@ -13,7 +13,7 @@ import test_register
 import torch
 from conftest import batches, make_image_folder, save_clip
 from domainbed import algorithms, hparams_registry
-from host_install import TRAIN, jobs, records, status
+from host_install import jobs, records, status, train_flags
 
 from domainbed_carft import CARFT, Knob, add_method
 from domainbed_carft.algorithms import methods, own_methods
@@ -323,7 +323,7 @@ def test_the_example_in_a_sweep_of_the_embedded_host_and_its_tables(small, tmp_p
 
 @pytest.mark.host
 def test_the_example_in_domainbed_s_own_sweep_and_tables_as_typed(
-    install, real_host, small, tmp_path
+    install, here, real_host, small, tmp_path
 ):
     before = status(real_host)
     settings = {environment.METHODS: str(EXAMPLE), "DOMAINBED_CARFT_N_WORKERS": "0"}
@@ -334,7 +334,7 @@ def test_the_example_in_domainbed_s_own_sweep_and_tables_as_typed(
     for job in jobs(tmp_path / "out"):
         assert (job / "done").exists(), (job / "err.txt").read_text()
         assert records(job)[-1]["hparams"]["cosine_gamma"] == 2.0
-    tables = install.run(
+    tables = here.run(
         f"python -m domainbed.scripts.collect_results --input_dir {tmp_path}/out", real_host
     ).stdout
     assert "CosineCARFT" in tables and "X" not in tables.replace("Domain", "").split("Averages")[0]
@@ -343,12 +343,12 @@ def test_the_example_in_domainbed_s_own_sweep_and_tables_as_typed(
 
 @pytest.mark.host
 @pytest.mark.parametrize("command", ["domainbed.scripts.train", "domainbed_carft.train"])
-def test_a_subclass_in_a_copy_of_domainbed(install, real_host, files, tmp_path, command):
+def test_a_subclass_in_a_copy_of_domainbed(here, real_host, files, tmp_path, command):
     shutil.copytree(real_host / "domainbed", tmp_path / "domainbed")
     with open(tmp_path / "domainbed" / "algorithms.py", "a", encoding="utf-8") as file:
         file.write(FORK)
-    flags = TRAIN.format(files=files, out=tmp_path / "out").replace("CARFT", "Forked")
-    done = install.run(f"python -m {command} {flags}", tmp_path, DOMAINBED_CARFT_N_WORKERS="0")
+    flags = train_flags(files, tmp_path / "out", "Forked")
+    done = here.run(f"python -m {command} {flags}", tmp_path, DOMAINBED_CARFT_N_WORKERS="0")
     assert "not registered" not in done.stderr
     first, last = records(tmp_path / "out")
     assert first["context_kl"] == 0 and last["args"]["algorithm"] == "Forked"

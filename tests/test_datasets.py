@@ -10,6 +10,7 @@ from conftest import CLASSES, DOMAINS, make_image_folder
 from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
 from domainbed.lib.fast_data_loader import InfiniteDataLoader
+from torchvision.transforms import v2
 
 from domainbed_carft.data import describe, digitstyles
 
@@ -264,3 +265,13 @@ def test_digitstyles_is_normalised_as_the_host_does():
     mean = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)
     std = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)
     assert torch.allclose(dataset[1][5][0][:, 10, 10].double(), (pixel - mean) / std, atol=1e-6)
+
+
+def test_digitstyles_has_torchvisions_numbers_augmented_or_not():
+    dataset, _ = build(None, [1], "DigitStyles")
+    normalise = v2.Normalize(digitstyles.IMAGENET_MEAN, digitstyles.IMAGENET_STD)
+    for env in (dataset[0], dataset[1]):
+        torch.manual_seed(3)
+        image = env.images[7] if env.augment is None else env.augment(env.images[7])
+        torch.manual_seed(3)
+        assert torch.equal(env[7][0], normalise(image.float() / 255))

@@ -214,6 +214,26 @@ def test_kill_and_resume_of_the_program(tmp_path):
     assert lasting(folder) == lasting(tmp_path / "whole")
 
 
+def test_what_trains_nothing_loads_nothing_to_train_on(tmp_path, monkeypatch):
+    loaded = []
+    item = embedded_toy.NoisyItems.__getitem__
+    monkeypatch.setattr(
+        embedded_toy.NoisyItems, "__getitem__", lambda self, i: loaded.append(i) or item(self, i)
+    )
+    counts = {}
+    for needs in (True, False):
+        monkeypatch.setattr(embedded_toy.Toy, "needs_batches", needs, raising=False)
+        update = embedded_toy.Toy.update if needs else lambda self, batches, unlabeled=None: {}
+        monkeypatch.setattr(embedded_toy.Toy, "update", update)
+        loaded.clear()
+        train.main(flags(tmp_path / str(needs), steps=4, test_envs=0))
+        counts[needs] = len(loaded)
+    # two records of three domains of 24 images; four steps of two batches of 8
+    assert counts == {True: 2 * 72 + 4 * 16, False: 2 * 72}
+    ours = [algorithms.get_algorithm_class(name) for name in ("CLIP_ZeroShot", "CLIP_LP", "CARFT")]
+    assert [getattr(cls, "needs_batches", True) for cls in ours] == [False, True, True]
+
+
 def test_workers_change_nothing(tmp_path, monkeypatch):
     train.main(flags(tmp_path / "none", steps=4))
     monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", "1")

@@ -14,6 +14,7 @@ class CLIP_ZeroShot(CLIPAlgorithm):
     """Zero-shot CLIP: W_cls from the prompts, nothing trained; update does nothing."""
 
     trains = False
+    needs_batches = False  # the embedded host loads none
 
     def step(self, minibatches):
         """Do nothing and return no values."""

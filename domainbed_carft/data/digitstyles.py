@@ -10,6 +10,8 @@ from torchvision.transforms import v2
 from ..base.assets import ASSETS
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
+MEAN, STD = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
+
 
 class InMemoryImages(torch.utils.data.Dataset):
     """uint8 images (N, 3, H, W) and labels (N,), normalised like DomainBed's image folders.
@@ -21,16 +23,22 @@ class InMemoryImages(torch.utils.data.Dataset):
     def __init__(self, images, labels, classes, root, augment=None, contexts=None):
         self.images, self.labels, self.classes, self.root = images, labels, classes, root
         self.augment, self.contexts = augment, contexts
-        self.normalise = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)
+        self.ready = _normalised(images) if augment is None else None
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, index):
-        image = self.images[index]
-        if self.augment is not None:
-            image = self.augment(image)
-        return self.normalise(image.float() / 255), int(self.labels[index])
+        if self.ready is not None:
+            image = self.ready[index]
+        else:
+            image = _normalised(self.augment(self.images[index]))
+        return image, int(self.labels[index])
+
+
+def _normalised(images):
+    """Return uint8 images (..., 3, H, W) as float32 in ImageNet's normalisation."""
+    return (images.float() / 255 - MEAN) / STD
 
 
 class DigitStyles(MultipleDomainDataset):

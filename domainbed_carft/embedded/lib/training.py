@@ -1,5 +1,6 @@
 """The training loop: steps, records, evaluation, saving."""
 
+import itertools
 import sys
 import time
 from collections import defaultdict
@@ -42,7 +43,9 @@ def train(args, hparams, hparams_before, built, folder, state):
     epoch = splits.smallest / hparams["batch_size"]  # in steps
     values, table = defaultdict(list), display.Table(display.domain_names(dataset), args.test_envs)
     data = data_facts.facts(dataset)
-    batches = training_batches(start, n_steps, args, hparams, dataset, splits)
+    batches = itertools.repeat(())
+    if getattr(algorithm, "needs_batches", True):
+        batches = training_batches(start, n_steps, args, hparams, dataset, splits)
     with tqdm(total=n_steps, initial=start, desc="training", unit="step", **bar_settings()) as bar:
         for step in range(start, n_steps):
             began = time.time()

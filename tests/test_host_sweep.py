@@ -55,8 +55,8 @@ def test_our_command_writes_down_what_was_asked(here, real_host, tmp_path):
     assert len(made) == 2 * 10 * 2 * 2
 
 
-def tables(environment, root, command, folder):
-    out = environment.run(f"{command} --input_dir {folder}", root).stdout
+def tables(here, root, command, folder, **environment):
+    out = here.run(f"{command} --input_dir {folder}", root, **environment).stdout
     return sorted(out[out.index("Total records") :].splitlines())  # the host lists rows by folder
 
 
@@ -143,9 +143,11 @@ def test_the_embedded_host_makes_the_same_jobs_and_tables(here, real_host, swept
                 test_env = a["args"]["test_envs"][0]
                 scores = [f"env{test_env}_in_acc", f"env{test_env}_out_acc"]
                 assert {k: a[k] for k in scores} == {k: b[k] for k in scores}
-    real, embedded = (
+    real, ours = (
         "python -m domainbed.scripts.collect_results",
-        ("DOMAINBED_CARFT_HOST=embedded python -m domainbed_carft.collect_results"),
+        "python -m domainbed_carft.collect_results",
     )
     for sweep in (folder, tmp_path):
-        assert tables(here, real_host, real, sweep) == tables(here, real_host, embedded, sweep)
+        assert tables(here, real_host, real, sweep) == tables(
+            here, real_host, ours, sweep, **environment
+        )

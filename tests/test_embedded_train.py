@@ -248,6 +248,22 @@ def interrupted(folder, **other):
     assert (folder / "checkpoint.pt").exists()
 
 
+def test_a_killed_run_of_an_earlier_version_goes_on_with_the_defaults_of_newer_knobs(
+    tmp_path, capsys
+):
+    train.main(flags(tmp_path / "whole", steps=9))
+    interrupted(tmp_path / "old", steps=9)
+    state = torch.load(tmp_path / "old" / "checkpoint.pt", weights_only=False)
+    del state["hparams"]["lars"]
+    torch.save(state, tmp_path / "old" / "checkpoint.pt")
+    with pytest.raises(SystemExit):
+        train.main(flags(tmp_path / "old", steps=9, hparams='{"batch_size": 8, "lars": true}'))
+    assert "lars: was False, now True" in capsys.readouterr().err
+    train.main(flags(tmp_path / "old", steps=9))
+    assert "without the knobs lars. It goes on with their defaults." in capsys.readouterr().err
+    assert lasting(tmp_path / "old") == lasting(tmp_path / "whole")
+
+
 def test_ctrl_c_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     class Stopped(embedded_toy.Toy):
         at = 5

@@ -112,13 +112,22 @@ def stop(message):
 def resumable(folder, args, hparams):
     """Return the saved state of these arguments, or None; exit with 2 where it is of others."""
     state = folder.load_state()
-    changed = []
-    if state is not None:
-        changed = differences(state["args"], vars(args)) + differences(state["hparams"], hparams)
+    if state is None:
+        return None
+    defaults = hparams_registry.default_hparams(args.algorithm, args.dataset)
+    added = {k: v for k, v in defaults.items() if k not in state["hparams"]}
+    changed = differences(state["args"], vars(args))
+    changed += differences({**added, **state["hparams"]}, hparams)
     if changed:
         stop(
             f"{args.output_dir} holds an unfinished run of other arguments: {'; '.join(changed)}. "
             "Take another --output_dir, or remove this one."
+        )
+    if added:
+        print(
+            "NOTE: the killed run is of an earlier version, without the knobs "
+            f"{', '.join(sorted(added))}. It goes on with their defaults.",
+            file=sys.stderr,
         )
     return state
 

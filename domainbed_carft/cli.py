@@ -21,6 +21,7 @@ COMMANDS = (  # name, group, what it does
     ("probe", 2, "what a sweep's models see: contexts before and after fine-tuning"),
     ("wise_ft", 2, "WiSE-FT for the runs of a sweep: weights between CLIP's and theirs"),
     ("predict", 2, "what a finished run says of images: labels, probabilities, a page"),
+    ("export", 2, "a finished run as a model of transformers, open_clip, clip, ONNX, TorchScript"),
     ("doctor", 3, "the state of an installation, a sweep, a data folder"),
 )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from domainbed import algorithms as host_algorithms
+from PIL import Image
 from tqdm import tqdm
 
 from ..base import environment, workers
@@ -19,7 +20,7 @@ from ..data.given_images import OneImage
 from ..method import averaging, calibration
 from ..method.prompts import class_prompt_names
 from ..models import backbones
-from . import same_data, saved_run, zero_shot
+from . import exporting, same_data, saved_run, zero_shot
 
 BATCH = 64  # as both hosts evaluate
 
@@ -52,6 +53,7 @@ class Run:
             weights (knob clip_average), they are the average.
         alpha: α of its weights, (1 − α)·zero-shot + α·run.
         temperature: T of its probabilities, softmax(logits / T).
+        prepared_size: (H, W) of its images before they are resized to its encoder's resolution.
     """
 
     path: str
@@ -62,6 +64,7 @@ class Run:
     prepare: Any  # PIL image, RGB -> the tensor that the host's data set would give
     alpha: float = 1.0
     temperature: float = 1.0
+    prepared_size: tuple[int, int] = (224, 224)
 
     def predict(
         self, images: OneImage | Iterable[OneImage], batch_size: int = BATCH
@@ -141,6 +144,18 @@ class Run:
                 file=sys.stderr,
             )
         return replace(self, temperature=found)
+
+    def export(self, to: str, folder: str | os.PathLike) -> str:
+        """Write the model into a new folder for other programs; return its path.
+
+        Args:
+            to: "hf", "open_clip", "openai", "onnx" or "torchscript".
+            folder: to be made.
+
+        Raises:
+            ImportError, OSError, ValueError: as analysis.exporting.export.
+        """
+        return exporting.export(self, to, folder)
 
     def _source_splits(self, data_dir):
         data = saved_run.open_data(self.path, saved_run.read(self.path), data_dir)
@@ -230,7 +245,9 @@ def open_run(
         weights = averaging.interpolate(start, weights, alpha)
     algorithm.load_state_dict(weights)
     algorithm.eval().requires_grad_(False).to(device)
-    return Run(path, args, hparams, names, algorithm, prepare, alpha)
+    prepared = prepare(Image.new("RGB", (64, 64))).shape
+    size = {"alpha": alpha, "prepared_size": tuple(prepared[1:])}
+    return Run(path, args, hparams, names, algorithm, prepare, **size)
 
 
 def predict(

@@ -45,6 +45,14 @@ def runs_folder(path):
         raise argparse.ArgumentTypeError(f"{said} Give {RUNS}") from None
 
 
+def lines_of(path):
+    """Return the lines of a text file that are not empty; None of None."""
+    if path is None:
+        return None
+    with open(path, encoding="utf-8-sig") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
 def records(path):
     """Return the path of a folder of runs, or of a file that tools/records.py has packed."""
     return path if os.path.isfile(path) else runs_folder(path)

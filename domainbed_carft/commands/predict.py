@@ -75,11 +75,7 @@ def run(args):
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in given):
             raise ValueError(f"{output} is read from, and would be written over")
     check_folders(args.output_file, args.html)
-    names = None
-    if args.class_names:
-        with open(args.class_names, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file if line.strip()]
-    opened = open_run(args.run, names, alpha=args.alpha)
+    opened = open_run(args.run, flags.lines_of(args.class_names), alpha=args.alpha)
     if args.top_k > len(opened.class_names):
         raise ValueError(f"--top_k is {args.top_k}; the run has {len(opened.class_names)} classes")
     if args.calibrate:

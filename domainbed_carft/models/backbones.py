@@ -129,6 +129,24 @@ def resizing(name):
     return found.interpolation or "bicubic", found.resize_mode or "shortest"
 
 
+def model_cfg(name):
+    """Return open_clip's config of a CLIP's architecture, or None where open_clip has none.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`load`, where the name alone tells.
+    """
+    base, encoder = _split(name)
+    if encoder is not None:
+        return model_cfg(base)
+    if run := _run_of(name):
+        return model_cfg(_read_run(run)[0]["clip_backbone"])
+    if folder := _folder(name):
+        return (pretrained.read_json(folder, pretrained.CONFIG) or {}).get("model_cfg")
+    if spec := _open_clip(name):
+        return openclip.config(spec)
+    return None
+
+
 def _load(name, given):
     folder = _folder(name)
     if folder:
@@ -245,6 +263,22 @@ def _load_run(path, input_norm, activation):
         backbone = load(name, *given)
     except FileNotFoundError as e:
         raise FileNotFoundError(f"{path} was trained from the weights {name}: {e}") from e
+    take_run(backbone, tensors, path, name)
+    return backbone
+
+
+def take_run(backbone, tensors, path, name):
+    """Give a backbone the image encoder of a run's model, and its texts where it trained them.
+
+    Args:
+        backbone: as loaded; it is changed.
+        tensors: the model's state_dict.
+        path: of the model, for messages.
+        name: of the backbone, for messages.
+
+    Raises:
+        ValueError: they do not fit.
+    """
     parts = {
         part: {k.removeprefix(part): v for k, v in tensors.items() if k.startswith(part)}
         for part in ("encoder.visual.", "text.model.")
@@ -254,7 +288,6 @@ def _load_run(path, input_norm, activation):
         image = {f"visual.{k}": v for k, v in backbone.visual.state_dict().items()}
         weights.fill(backbone.text, {**image, **parts["text.model."]}, path, f"the texts of {name}")
         backbone.logit_scale = float(backbone.text.logit_scale.detach().exp())
-    return backbone
 
 
 def facts(backbone):

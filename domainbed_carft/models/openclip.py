@@ -41,6 +41,13 @@ def split(spec):
     return model, tag
 
 
+def config(spec):
+    """Return the config of the architecture of "MODEL/TAG" or "MODEL/PATH"."""
+    import open_clip
+
+    return open_clip.get_model_config(split(spec)[0])
+
+
 def training_of(spec, given):
     """Return the Training of "MODEL/TAG" or "MODEL/PATH", as far as it is known."""
     import open_clip

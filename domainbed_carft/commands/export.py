@@ -1,0 +1,61 @@
+"""``carft export``: a finished run as a model for other programs.
+
+    export --run DIR --to open_clip --output_dir MODEL
+
+hf           a folder of transformers' CLIPModel (ViTs of OpenAI's layout; needs safetensors)
+open_clip    a folder of open_clip (local-dir:)
+openai       a file for OpenAI's clip.load
+onnx         files for ONNX runtimes (needs the extra `export`)
+torchscript  files for torch.jit.load
+
+Each folder has the fine-tuned image encoder with its text tower, the head, the class names and a
+model card, README.md. The first three can be the start of another training: clip_backbone.
+"""
+
+from ..base.messages import program, unknown
+from ..register import register
+from . import flags
+
+FORMS = ("hf", "open_clip", "openai", "onnx", "torchscript")
+
+
+def parse_args(argv=None):
+    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    parser = flags.parser("export", __doc__)
+    parser.add_argument(
+        "--run", metavar="DIR", required=True, help="folder of a run, or its model.pkl"
+    )
+    parser.add_argument("--to", metavar="FORM", required=True, help=", ".join(FORMS))
+    parser.add_argument("--output_dir", metavar="DIR", required=True, help="a new folder")
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help="(1 − α)·zero-shot + α·run; default 1, the run"
+    )
+    parser.add_argument(
+        "--class_names",
+        metavar="FILE",
+        help="one name a line, in their order: for runs of version 0.1, which did not note them",
+    )
+    args = parser.parse_args(argv)
+    if args.to not in FORMS:
+        parser.error(unknown("form", args.to, FORMS))
+    if not 0 <= args.alpha <= 1:
+        parser.error(f"--alpha must be in [0, 1], got {args.alpha:g}")
+    return args
+
+
+def main(argv=None):
+    """Run the command."""
+    args = parse_args(argv)
+    register()
+    from ..analysis.open_run import open_run
+
+    try:
+        names = flags.lines_of(args.class_names)
+        run = open_run(args.run, names, device="cpu", alpha=args.alpha)
+        print(f"Written: {run.export(args.to, args.output_dir)} (README.md says how to use it)")
+    except (ValueError, OSError, ImportError) as error:
+        raise SystemExit(f"{program('export')}: error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A CLIP as TorchScript and ONNX files."""
+
+import contextlib
+import copy
+import logging
+import os
+import warnings
+
+import torch
+from torch import nn
+
+from ..base.messages import install
+from .encoders import TextEncoder
+
+
+def to_torchscript(folder, image, text, size, tokens):
+    """Write image.pt and text.pt, traced modules.
+
+    Args:
+        image: module of images (B, 3, R, R).
+        text: module of token ids (N, L).
+        size: R.
+        tokens: example ids (2, L).
+    """
+    with _plain_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module, example, name in (
+            (image, torch.rand(2, 3, size, size), "image.pt"),
+            (text, tokens, "text.pt"),
+        ):
+            torch.jit.trace(module, example).save(os.path.join(folder, name))
+
+
+def to_onnx(folder, image, text, size, tokens):
+    """Write image.onnx and text.onnx. Arguments as of :func:`to_torchscript`.
+
+    Raises:
+        ImportError: without the packages of the extra `export`.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as e:
+        raise ImportError(f"ONNX files need onnx and onnxscript: {install('export')}") from e
+    some = torch.export.Dim("n", min=1)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of its every step
+    with _plain_attention(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for module, example, name, inputs, outputs in (
+            (image, torch.rand(2, 3, size, size), "image.onnx", "images", ["logits", "features"]),
+            (text, tokens, "text.onnx", "tokens", ["features"]),
+        ):
+            torch.onnx.export(
+                module,
+                (example,),
+                os.path.join(folder, name),
+                input_names=[inputs],
+                output_names=outputs,
+                dynamic_shapes=({0: some},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+
+
+class Classifier(nn.Module):
+    """Images (B, 3, R, R) in CLIP's normalisation -> (logits (B, K), features f(x) (B, D))."""
+
+    def __init__(self, visual, head):
+        super().__init__()
+        self.visual = visual
+        self.register_buffer("head", head)
+
+    def forward(self, images):
+        features = self.visual(images)
+        unit = features / features.norm(dim=-1, keepdim=True)
+        return unit @ self.head.T, features
+
+
+def text_module(backbone):
+    """Return a module of a copy of the text tower, token ids (N, L) -> features (N, D)."""
+    own = copy.copy(backbone)
+    own.text, own.short_texts = copy.deepcopy(backbone.text), False
+    return TextEncoder(own, "fp32").eval()
+
+
+@contextlib.contextmanager
+def _plain_attention():
+    """Keep attention to operations that files know, not torch's fused ones."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)

@@ -258,7 +258,7 @@ def test_a_trial_counts_once(tmp_path):
     first = write_record(tmp_path / "a", "CARFT", 1.0, 0.5)
     again = write_record(tmp_path / "b", "CARFT", 1.0, 0.5)
     for files in ([first, again], [first, first]):
-        with pytest.raises(ValueError, match="of the same trial: leave out one"):
+        with pytest.raises(ValueError, match="of the same trial: leave one of them out"):
             evaluation.compare(files)
     half = write_record(tmp_path / "c", "CARFT", 0.5, 0.5)
     assert list(evaluation.compare([first, half]).n) == [1, 1]
@@ -311,7 +311,7 @@ WRONG = {
     "alpha alone": (["--zero_shot", "--dataset", "PACS", "--alpha", "1"], "it needs --run"),
     "hparams": (["--zero_shot", "--dataset", "PACS", "--hparams", "["], "must be a JSON object"),
     "hparams of a run": (["--run", "x", "--hparams", '{"lr": 1}'], "keeps the knobs that it had"),
-    "plot": (["--run", "x", "--plot", "x.pdf"], "--plot is written as .png"),
+    "plot": (["--run", "x", "--plot", "x.pdf"], "--plot must end in .png"),
     "run": (["--run", "{tmp}/x"], "No file {tmp}/x"),
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
     "output": (
@@ -325,7 +325,7 @@ WRONG = {
         ["--zero_shot", "--suite", "imagenet", "--environments", "Scetch"],
         "did you mean Sketch",
     ),
-    "record": (["--table", __file__], "is no record of evaluate"),
+    "record": (["--table", __file__], "is not a record of evaluate"),
 }
 
 

@@ -58,7 +58,7 @@ def test_the_table_of_a_data_set(made):
     a, b = table.frame.values.tolist()
     assert a == ["A", "70.0 ± 9.4", "70.0 ± 9.4", "70.0 ± 9.4", "70.0", "3"]
     assert b == ["B", "50.0 ± 4.7", "45.0 ± 3.5*", "50.0 ± 4.7", "48.3*", "2-3"]
-    assert "* = not all trials" in table.note
+    assert "* = some trials" in table.note
     assert table.data["0"].tolist() == pytest.approx([70, 50])
     assert table.data["1_n"].tolist() == [3, 2]
 
@@ -149,9 +149,7 @@ def test_domainbeds_own_table_to_the_digit_in_all_forms():
     for block in golden.split("-------- ")[1:]:
         title, header, *rows = block.strip().splitlines()
         rule = title.split("model selection method: ")[1]
-        about = (
-            "Averages" if title.startswith("Averages") else "VLCS: accuracy on the domain left out"
-        )
+        about = "Averages" if title.startswith("Averages") else "VLCS: accuracy on the test domain"
         table = made[f"{about}, {rule}"]
         for row in rows:
             cells = [cell.replace("+/-", "±") for cell in re.split(r" {2,}", row.strip())]
@@ -206,5 +204,5 @@ def test_wise_ft_s_rows_have_a_note(tmp_path):
     for algorithm in ("A", "A+WiSE"):
         write(tmp_path, algorithm, [run(0, 0.5, 0, algorithm)])
         found = results.summarise(soundness.read(tmp_path, KNOWN), {"Debug28": list("abc")}, [])
-        noted = ["α was chosen" in t.note for t in results.result_tables(found)]
+        noted = ["α is always selected" in t.note for t in results.result_tables(found)]
         assert noted[0] == (algorithm == "A+WiSE")

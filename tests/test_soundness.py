@@ -42,7 +42,7 @@ def test_a_spoilt_sweep(name, tmp_path, monkeypatch, capsys):
     for folder in lost:
         assert any(folder.name in line for line in warnings)
     expected = reference([(args, texts[folder]) for args, folder in made if folder not in lost])
-    table = out.split("-------- PACS: accuracy on the domain left out, training-domain")[1]
+    table = out.split("-------- PACS: accuracy on the test domain, training-domain")[1]
     rows = {line.split()[0]: line for line in table.split("--------")[0].splitlines() if line}
     for (algorithm, env), values in expected.items():
         shown = f"{np.mean(values):.1f} ± {np.std(values) / len(values) ** 0.5:.1f}"

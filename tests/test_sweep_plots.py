@@ -53,7 +53,7 @@ def test_one_trial_has_points_without_intervals_and_the_first_algorithm_is_on_to
 def test_curves(made):
     runs = sweep_plots.chosen_runs(*made, "Debug28")
     panels = sweep_plots.curves(made[1], "Debug28", runs).axes
-    assert [axes.get_title() for axes in panels[:3]] == ["0 left out", "1 left out", "2 left out"]
+    assert [axes.get_title() for axes in panels[:3]] == [f"test domain: {i}" for i in range(3)]
     (target,), (source,) = panels[0].lines, panels[3].lines
     assert target.get_xdata().tolist() == [0, 5]
     assert target.get_ydata() == pytest.approx([70, 60])
@@ -139,4 +139,4 @@ def test_nothing_is_drawn_of_nothing(tmp_path):
     sweep = soundness.read(tmp_path, KNOWN)
     found = results.summarise(sweep, {"PACS": list("ACPS")}, [])
     plots = sweep_plots.draw(sweep, found, None, tmp_path / "plots")
-    assert [plot.title for plot in plots] == ["PACS: accuracy on the domain left out"]
+    assert [plot.title for plot in plots] == ["PACS: accuracy on the test domain"]

@@ -1,11 +1,16 @@
-"""The curves of WiSE-FT over α."""
+"""Plots of WiSE-FT: accuracy as α goes from zero-shot to fine-tuned weights."""
 
 from ..records.rows import Row
 from . import plots
 
 
 def plot(frame, path):
-    """Draw a curve over α for each algorithm, an axis for each data set; means as in summary."""
+    """Save a plot with one panel per data set and one curve over α per algorithm.
+
+    Args:
+        frame: as analysis.interpolation.table returns it.
+        path: of the PNG file.
+    """
     datasets = sorted(frame["dataset"].unique())
     figure, axes = plots.new(columns=len(datasets), width=1.4 + 5 * len(datasets), squeeze=False)
     rows = list(map(Row, sorted(frame["algorithm"].unique())))
@@ -16,11 +21,12 @@ def plot(frame, path):
 
 
 def draw_alphas(axis, frame, rows):
-    """Draw the curves over α of one data set: each row's mean, a ring at its largest α.
+    """Draw each row's mean curve over α for one data set, with a ring at the largest α.
 
     Args:
-        frame: as analysis.interpolation.table returns it; its `algorithm` is the text of a row.
-        rows: of the plot or the sweep, which give the looks.
+        axis: the matplotlib Axes to draw on.
+        frame: as analysis.interpolation.table returns it. Its `algorithm` is the label of a Row.
+        rows: all rows of the sweep. They determine colours and markers.
     """
     by_text = {str(row): row for row in rows}
     for name, cells in frame.groupby("algorithm"):
@@ -33,5 +39,5 @@ def draw_alphas(axis, frame, rows):
     axis.plot([], [], color="black", label=f"α = {mean.index[-1]:g}", **end)
     place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
     axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
-    axis.set(xlabel="training-domain validation, %", ylabel="domain left out, %")
+    axis.set(xlabel="training-domain validation, %", ylabel="test domain, %")
     axis.legend(fontsize=8)

@@ -1,4 +1,4 @@
-"""The pictures of ``python -m domainbed_carft.probe``."""
+"""Plots of ``carft probe``: context recognition, context KL and context distributions."""
 
 import numpy as np
 
@@ -11,12 +11,14 @@ ROLES = {"source": "source domains (held-out images)", "target": "target domain"
 
 
 def recognition(table, rows, path):
-    """Draw how much context recognition changed by fine-tuning, per group; source, target apart.
+    """Save a bar plot of the change in context recognition, with panels for source and target.
+
+    Nothing is drawn if the table has only CLIP_ZeroShot, whose recognition does not change.
 
     Args:
-        table: of probe.summary, one data set or several (the first is drawn). Where it has nothing
-            but CLIP_ZeroShot, whose recognition does not change, nothing is drawn.
-        rows: {text: Row} of the table's `algorithm`.
+        table: as context_tables.summary returns it. Only its first data set is drawn.
+        rows: {label: Row} of the table's `algorithm`.
+        path: of the PNG file.
     """
     name = table.dataset.iloc[0]
     table = table[(table.dataset == name) & (table.algorithm != str(ZERO_SHOT))]
@@ -55,13 +57,14 @@ def recognition(table, rows, path):
 
 
 def kl_over_steps(moved, rows, path):
-    """Draw the mean context KL against the training step, source and target apart.
+    """Save a plot of the mean context KL against the step, with panels for source and target.
 
-    Of CLIP_ZeroShot alone, whose KL is 0, nothing is drawn.
+    Nothing is drawn if there is only CLIP_ZeroShot, whose KL is 0.
 
     Args:
-        moved: the KL cells of analysis.contexts.measure.
-        rows: {text: Row} of their `algorithm`.
+        moved: the KL cells of analysis.contexts.measure. Only the first data set is drawn.
+        rows: {label: Row} of their `algorithm`.
+        path: of the PNG file.
     """
     moved = moved[(moved.dataset == moved.dataset.iloc[0]) & (moved.algorithm != str(ZERO_SHOT))]
     shown = ordered(rows[text] for text in moved.algorithm.unique())
@@ -82,11 +85,13 @@ def kl_over_steps(moved, rows, path):
 
 
 def distributions(pictured, path, n_contexts=10):
-    """Draw one image and what each model sees in it: the likeliest contexts of any of them.
+    """Save a plot of one image and the context distribution of each model for it.
 
     Args:
         pictured: {"image": (3, H, W) in ImageNet's normalisation, "title", "templates": M texts,
             "zero-shot": probabilities (M,), "fine-tuned": {Row: (M,)}}.
+        path: of the PNG file.
+        n_contexts: number of contexts shown, those with the highest probability in any model.
     """
     rows = [ZERO_SHOT, *pictured["fine-tuned"]]
     names = ["zero-shot", *map(str, pictured["fine-tuned"])]

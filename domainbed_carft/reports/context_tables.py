@@ -1,4 +1,4 @@
-"""The tables of `carft probe`."""
+"""Tables of ``carft probe``."""
 
 import pandas as pd
 
@@ -8,22 +8,28 @@ RUN = ["dataset", "algorithm", "trial_seed", "hparams_seed", "test_envs"]
 
 
 def summary(cells, moved):
-    """Return the table that people read: per algorithm, role and group, over runs and domains.
+    """Return context recognition and KL by data set, algorithm, role and group of contexts.
 
-    Accuracies in per cent; `change` is fine-tuned − zero-shot in points, with the 95 % interval of
-    Student's t over trials (the mean over runs and domains of each trial is one number); KL in
-    nats. Only the last step of each run counts.
+    Only the last step of each run counts. Each trial contributes its mean over runs and domains.
+
+    Args:
+        cells: the recognition cells of analysis.contexts.measure.
+        moved: the KL cells of analysis.contexts.measure.
+
+    Returns:
+        A DataFrame. Accuracies are in per cent. `change` is fine-tuned − zero-shot in percentage
+        points, with Student's 95 % interval over trials. KL is in nats, as text.
     """
     rows = []
     for (dataset, algorithm, role), part in _last(cells).groupby(["dataset", "algorithm", "role"]):
-        of = {"dataset": dataset, "algorithm": algorithm, "role": role}
+        about = {"dataset": dataset, "algorithm": algorithm, "role": role}
         for group, found in part.groupby("group", sort=False):
             trials = found.assign(change=found.fine_tuned - found.zero_shot).groupby("trial_seed")
             by_trial = 100 * trials[["zero_shot", "fine_tuned", "change"]].mean()
             mean, low, high = interval(by_trial.change)
             rows.append(
                 {
-                    **of,
+                    **about,
                     "context": group,
                     "trials": len(by_trial),
                     "zero-shot %": by_trial.zero_shot.mean(),
@@ -42,4 +48,5 @@ def summary(cells, moved):
 
 
 def _last(cells):
+    """Return the cells of the last step of each run."""
     return cells[cells.step == cells.groupby(RUN).step.transform("max")]

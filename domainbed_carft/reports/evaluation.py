@@ -1,4 +1,4 @@
-"""What is made of the rows of `evaluate`: effective robustness, tables, a scatter plot."""
+"""Effective robustness, tables and a scatter plot from the rows of ``carft evaluate``."""
 
 import json
 import os
@@ -14,15 +14,23 @@ from ..records.rows import differing
 
 
 def label(row):
-    """Return what a row is called: its environment, and the split if it is not all of it."""
+    """Return the name of a row: its environment, and the split unless it is "all"."""
     return row["environment"] + ("" if row["split"] == "all" else f" {row['split']}")
 
 
 def read_baseline(path, reference):
-    """Return ({environment: (slope, intercept)}, DataFrame of the points or None) of a file.
+    """Read the accuracies of baseline models, for effective robustness.
+
+    Args:
+        path: a CSV file with one row per model and one column of accuracies in [0, 1] per
+            environment, or a JSON file {environment: [slope, intercept]} with fitted lines.
+        reference: name of the reference environment.
+
+    Returns:
+        ({environment: (slope, intercept)} on logit axes, DataFrame of the CSV's points or None).
 
     Raises:
-        ValueError: a file that is not as the help says.
+        ValueError: the file does not exist or has another format.
     """
     if not os.path.isfile(path):
         raise ValueError(f"No file {path} (--robustness_baseline)")
@@ -36,8 +44,8 @@ def read_baseline(path, reference):
             ) from error
     try:
         points = pd.read_csv(path)
-    except ValueError as error:  # pandas' errors on bad files are
-        raise ValueError(f"{path} is no CSV with a header: {error}") from error
+    except ValueError as error:  # pandas' parser errors are subclasses
+        raise ValueError(f"{path} is not a CSV file with a header: {error}") from error
     points = points.select_dtypes("number")
     if reference not in points:
         raise ValueError(unknown(f"reference (no such column in {path})", reference, points))
@@ -49,9 +57,10 @@ def read_baseline(path, reference):
 
 
 def add_robustness(rows, lines, reference):
-    """Add "effective_robustness" to each row whose environment has a line; see metrics.
+    """Add "effective_robustness" to each row whose environment has a line, in place.
 
-    Not where the reference's accuracy is 0 or 1, whose logit is infinite; says so on stderr.
+    Rows are skipped, with a message on stderr, if the accuracy on the reference is 0 or 1, since
+    its logit is infinite. See :func:`base.metrics.effective_robustness`.
     """
     at = {}
     for row in rows:
@@ -59,8 +68,8 @@ def add_robustness(rows, lines, reference):
             at.setdefault(row["alpha"], row["top1"])
     for alpha, accuracy in at.items():
         if lines and accuracy in (0, 1):
-            of = "" if alpha is None else f" at α = {alpha:g}"
-            what = f"accuracy on {reference}{of} is {accuracy:g}, whose logit is infinite"
+            where = "" if alpha is None else f" at α = {alpha:g}"
+            what = f"accuracy on {reference}{where} is {accuracy:g}, whose logit is infinite"
             print(f"No effective robustness: {what}", file=sys.stderr)
     for row in rows:
         line = lines.get(row["environment"])
@@ -71,7 +80,7 @@ def add_robustness(rows, lines, reference):
 
 
 def frame(record):
-    """Return a record's rows as a table in per cent."""
+    """Return a record's rows as a DataFrame, with shares in per cent."""
     shown = pd.DataFrame(record["rows"])
     for name in ("top1", "per_class", "ece", "effective_robustness"):
         if name in shown:
@@ -82,14 +91,18 @@ def frame(record):
 
 
 def compare(paths):
-    """Return the table of records: a row per algorithm and α, a column per environment.
+    """Return a table of several records, with a row per algorithm and α.
 
-    Cells are mean ± standard error, in per cent, over the records (trials) of a row; at n = 1, the
-    number alone. Records of one algorithm and data with other hparams, test environments, steps or
-    training data are no trials of each other, but rows of their own: "CARFT [carft_lambda=3.0]".
+    There is a column per environment. Cells are mean ± standard error over the trials of a row, in
+    per cent; with one trial, the mean alone. Records of one algorithm that differ in hparams, test
+    environments, steps or training data are not trials of each other. They get rows of their own,
+    for example "CARFT [carft_lambda=3.0]".
+
+    Args:
+        paths: JSON files written by ``carft evaluate``.
 
     Raises:
-        ValueError: no record of evaluate, or one run evaluated twice.
+        ValueError: a file is not a record of evaluate, or two records are of the same trial.
     """
     records = [_read_record(path) for path in paths]
     varied = _varied(records)
@@ -108,7 +121,7 @@ def compare(paths):
             first = sources.setdefault((*key, name, *trial), path)
             if first != path or paths.count(path) > 1:
                 raise ValueError(
-                    f"{first} and {path} are of the same trial: leave out one (--table)"
+                    f"{first} and {path} are of the same trial: leave one of them out (--table)"
                 )
             columns += [name] if name not in columns else []
             cells.setdefault(key, {}).setdefault(name, []).append(100 * row[record["metric"]])
@@ -129,18 +142,18 @@ def _read_record(path):
         for key in ("rows", "metric", "algorithm", "data", "args", "hparams"):
             record[key]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no record of evaluate: {error!r}") from error
+        raise ValueError(f"{path} is not a record of evaluate: {error!r}") from error
     return record
 
 
 def _settings(record):
-    """Return what must be the same in records that are trials of each other."""
+    """Return the settings that must be equal in all trials of a row."""
     args = record["args"] or {}
     return {**record["hparams"], **{k: args.get(k) for k in ("dataset", "test_envs", "steps")}}
 
 
 def _varied(records):
-    """Return {algorithm: settings that differ between its records on the same data}."""
+    """Return {algorithm: names of the settings that differ between its records on equal data}."""
     groups = {}
     for record in records:
         groups.setdefault((record["algorithm"], record["data"]), []).append(_settings(record))
@@ -152,7 +165,11 @@ def _varied(records):
 
 
 def scatter(record, lines, points, path):
-    """Draw each environment's accuracies against the reference's, on logit axes."""
+    """Save a plot of each environment's accuracy against the reference's, on logit axes.
+
+    Raises:
+        ValueError: the record has no environment other than the reference.
+    """
     from . import plots
 
     reference, found = record["reference"], {}
@@ -161,7 +178,7 @@ def scatter(record, lines, points, path):
     first = next(label(row) for row in record["rows"] if row["environment"] == reference)
     at = found.pop(first)
     if not found:
-        raise ValueError(f"--plot needs another environment than the reference, {reference}")
+        raise ValueError(f"--plot needs an environment besides the reference, {reference}")
     others = list(found)
     figure, axes = plots.new(1, len(others), width=3.2 * len(others), height=3.2, squeeze=False)
     for ax, name in zip(axes[0], others):

@@ -1,4 +1,4 @@
-"""What stands behind a sweep's tables: the hparams chosen, those shared, the runs missing."""
+"""Tables of a sweep's selected hparams, shared hparams and missing runs."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ CHOSEN = (
 
 
 def chosen_table(summary, sweep):
-    """Return the hparams and the step that each rule chose for each cell, trial by trial."""
+    """Return a Table of the hparams and step that each rule selected, by cell and trial."""
     jobs = {}
     for job in sweep.sound:
         key = (*_kind(job), job.args["hparams_seed"])
@@ -34,16 +34,16 @@ def chosen_table(summary, sweep):
             data.append({**dict(zip(CHOSEN, numbers)), "n_hparams": row.n_hparams, **hparams})
     return Table(
         "chosen",
-        "What the rules chose",
+        "Selected hparams and steps",
         frame_of(rows, [*CHOSEN, "knobs that vary"]),
         pd.DataFrame(data),
-        "hparams_seed 0 has the defaults, others are random draws; validation is what the rule "
-        "chose by. All knobs are in the CSV.",
+        "hparams_seed 0 has the default values, the others are random draws. validation is the "
+        "accuracy that the rule maximizes. The CSV file has all knobs.",
     )
 
 
 def knobs_table(sweep):
-    """Return the hparams that all runs of an algorithm on a data set share."""
+    """Return a Table of the hparams shared by all runs of an algorithm on a data set."""
     varied = _varied_hparams(sweep)
     rows = []
     for (dataset, algorithm), names in varied.items():
@@ -51,12 +51,12 @@ def knobs_table(sweep):
         hparams = next(jobs).records[0].get("hparams") or {}
         shared = {k: v for k, v in sorted(hparams.items()) if k not in names}
         rows.append([dataset, algorithm, _knobs(shared)])
-    frame = frame_of(rows, ["dataset", "algorithm", "knobs that all runs share"])
+    frame = frame_of(rows, ["dataset", "algorithm", "knobs shared by all runs"])
     return Table("knobs", "Knobs", frame, frame)
 
 
 def missing_table(lacking, datasets):
-    """Return one row per data set, algorithm and reason, for runs that do not count."""
+    """Return a Table of the runs that do not count, by data set, algorithm and reason."""
     groups = {}
     for lack in lacking:
         where = f" ({lack.job.folder})" if lack.job else ""
@@ -70,7 +70,7 @@ def missing_table(lacking, datasets):
         where = found[0][1] if len(found) == 1 else ""
         seeds = [", ".join(map(str, s)) for s in seeds]
         rows.append([dataset, algorithm, len(found), ", ".join(envs), *seeds, reason + where])
-    columns = ("dataset", "algorithm", "runs", "domains left out", "trials", "hparams seeds")
+    columns = ("dataset", "algorithm", "runs", "test domains", "trials", "hparams seeds")
     frame = frame_of(rows, [*columns, "reason"])
     return Table("missing", "Runs that are missing or do not count", frame, frame)
 

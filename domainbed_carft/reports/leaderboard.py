@@ -1,4 +1,4 @@
-"""Published results, and those of a sweep among them."""
+"""Leaderboard of published results on DomainBed's data sets, with the rows of a sweep."""
 
 import os
 import re
@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def published():
-    """Return the published rows; `avg` only where it is over all five data sets."""
+    """Return a DataFrame of published rows. `avg` is NaN unless all five data sets are there."""
     empty = dict.fromkeys((*DATASETS, "avg"), "")
     rows = pd.read_csv(PUBLISHED, keep_default_na=False, na_values=empty)
     rows["caveat"] = [_caveat(row) for row in rows.itertuples()]
@@ -40,7 +40,10 @@ def published():
 
 
 def own_rows(sweep, known):
-    """Return (rows for the board, rows on other data or of the shipped CLIP), as lists of dicts."""
+    """Return (rows for the board, other rows) of a sweep, as lists of dicts.
+
+    Other rows are those on other data sets and those of the CLIP that is shipped with the package.
+    """
     names = list(dict.fromkeys(job.args["dataset"] for job in sweep.jobs if job.args))
     datasets = {name: gaps.environments(sweep, name, known) for name in names}
     summary = summarise(sweep, datasets, names)
@@ -51,17 +54,17 @@ def own_rows(sweep, known):
         encoders = {name: encoder_of(sweep, name, own) for name in names}
         for rule in summary.chosen:
             found = {name: trials(summary, rule, name, own)["Avg"] for name in names}
-            cells = {name: list(of.values()) for name, of in found.items()}
+            cells = {name: list(by_trial.values()) for name, by_trial in found.items()}
             for backbone, pretraining in dict.fromkeys(filter(None, encoders.values())):
                 row = {"method": algorithm, "backbone": backbone, "pretraining": pretraining}
                 row.update(rule=rule, source=f"your sweep {sweep.path}", own=True)
                 row.update(protocol=own_protocol(sweep, own, known))
-                of = {
+                same = {
                     n: c for n, c in cells.items() if c and encoders[n] == (backbone, pretraining)
                 }
                 shipped = pretraining == "shipped with domainbed_carft"
-                on_board = {} if shipped else {n: c for n, c in of.items() if n in DATASETS}
-                for name, cell in of.items():
+                on_board = {} if shipped else {n: c for n, c in same.items() if n in DATASETS}
+                for name, cell in same.items():
                     if name not in on_board:
                         about = {"data set": name, "accuracy": mean_text(cell)}
                         about.update(n=len(cell), rule=rule, backbone=backbone)
@@ -81,7 +84,7 @@ def own_rows(sweep, known):
 
 
 def own_protocol(sweep, row, known):
-    """Return in what the runs of a Row are not DomainBed's own, "" where they are."""
+    """Return the flags in which a Row's runs deviate from DomainBed's defaults, "" if none."""
     found = set()
     for job in sweep.sound:
         if job.row == row:
@@ -97,7 +100,7 @@ def own_protocol(sweep, row, known):
 
 
 def encoder_of(sweep, dataset, row):
-    """Return (backbone, pre-training) of a Row's runs on a data set, or None."""
+    """Return (backbone, pre-training) of a Row's runs on a data set, or None without runs."""
     jobs = (j for j in sweep.sound if (j.args["dataset"], j.row) == (dataset, row))
     hparams = next((job.records[0].get("hparams") or {} for job in jobs), None)
     if hparams is None:
@@ -117,14 +120,14 @@ def encoder_of(sweep, dataset, row):
     if name:
         return name, PRETRAINING
     if hparams.get("vit"):
-        return "ViT of DomainBed", "DINOv2" if hparams.get("dinov2") else "as DomainBed has it"
+        return "DomainBed's ViT", "DINOv2" if hparams.get("dinov2") else "DomainBed's default"
     return "ResNet-18" if hparams.get("resnet18") else "ResNet-50", (
         "ImageNet-1k (AugMix)" if hparams.get("resnet50_augmix") else "ImageNet-1k"
     )
 
 
 def board(rows):
-    """Return the sorted Table of rows, with a letter for each group of comparable ones."""
+    """Return the Table of rows, sorted, with a letter for each group of comparable rows."""
     rows = rows.sort_values(["avg", "PACS"], ascending=False, na_position="last", kind="stable")
     rows = rows.reset_index(drop=True)
     letters, groups = {}, []
@@ -138,16 +141,16 @@ def board(rows):
     frame["method"] = [f"{m} (yours)" if own else m for m, own in zip(rows.method, rows.own)]
     legend = [f"{letter}: {', '.join(key)}" for key, letter in letters.items()]
     note = (
-        "Accuracy in per cent on the domains left out, mean of the domains; avg: over the five "
-        "data sets, X where one is missing. Rows of one group are comparable: same backbone, "
-        "pre-training and selection rule; ?: something is not stated or differs, so comparable to "
-        f"none for certain. {'; '.join(legend)}."
+        "Test-domain accuracy in per cent, averaged over the domains. avg: mean over the five data "
+        "sets, X if one is missing. Rows of one group are comparable: they have the same backbone, "
+        "pre-training and selection rule. ?: comparability unknown, since one of these is not "
+        f"stated or the protocol differs. {'; '.join(legend)}."
     )
     return Table("leaderboard", "Leaderboard", frame, rows, note)
 
 
 def compact(table):
-    """Return the board as a text of moderate width: sources as numbers, caveats as words."""
+    """Return the board as text of moderate width, with numbered sources and one-word caveats."""
     frame = table.frame.copy()
     numbers = {source: f"[{i}]" for i, source in enumerate(dict.fromkeys(frame.source), 1)}
     frame["source"] = frame.source.map(numbers)
@@ -163,17 +166,18 @@ def compact(table):
         [
             tables.render(frame, "txt"),
             table.note,
-            "Caveats: rule, the selection rule is not stated; split, the target is measured on "
-            "another split than DomainBed's; splits, perhaps other splits; sets, data sets are "
-            "missing; conflict, another source has other numbers for the same method; runs, the "
-            "sweep has gaps; flags, it had other ones than DomainBed's. In full in the CSV.",
+            "Caveats: rule = the selection rule is not stated; split = the target accuracy is "
+            "measured on a split other than DomainBed's; splits = the splits may differ; sets = "
+            "data sets are missing; conflict = another source gives other numbers for this method; "
+            "runs = runs of the sweep are missing; flags = flags of the sweep deviate from "
+            "DomainBed's defaults. The CSV file has the full text.",
             *(f"{number} {source}" for source, number in numbers.items()),
         ]
     )
 
 
 def draw(rows):
-    """Return a figure of the rows that have an average, best on top; yours stand out."""
+    """Return a figure of the rows that have an average, best on top, with the user's emphasized."""
     rows = rows[rows.avg.notna()].iloc[::-1]
     figure, axes = plots.new(width=8, height=max(3, 0.6 + 0.2 * len(rows)))
     letters = sorted(set(rows.group) - {"?"})
@@ -190,10 +194,10 @@ def draw(rows):
     axes.set_yticklabels(labels, size=7)
     for letter in letters:
         i = letters.index(letter)
-        of = rows[rows.group == letter].iloc[0]
-        label = f"{letter}: {of.backbone}, {of.pretraining}, {of['rule']}"
+        row = rows[rows.group == letter].iloc[0]
+        label = f"{letter}: {row.backbone}, {row.pretraining}, {row['rule']}"
         axes.plot([], [], plots.MARKERS[i % 8], color=plots.PALETTE[i % 7], label=label)
-    axes.plot([], [], "o", color="#999999", label="?: comparable to none for certain")
+    axes.plot([], [], "o", color="#999999", label="?: comparability unknown")
     figure.legend(loc="outside upper center", ncols=1, fontsize=8, frameon=False)
     return figure
 

@@ -1,4 +1,4 @@
-"""The report of a sweep: its tables and plots as files, and one HTML page that holds them all."""
+"""Report of a sweep: tables and plots as files, and a self-contained HTML page."""
 
 import base64
 import os
@@ -15,10 +15,18 @@ from . import hparams_tables, sweep_plots
 from .results import TITLES, Table, result_tables, summarise
 
 TEMPLATE = ASSETS / "report.html.j2"
+FILL = "To run them, enter these commands where the sweep was started:"
 
 
 def write(sweep, known, output, baseline=None):
-    """Write the report of a records.Sweep; return its text."""
+    """Write the report of a sweep, and return its text.
+
+    Args:
+        sweep: a records.sweep.Sweep.
+        known: {data set: (names of its environments, steps)} of the host.
+        output: folder for report.txt, report.html, tables/ and plots/.
+        baseline: label of the row that the others are compared with; see results.pairs.
+    """
     names = dict.fromkeys(job.args["dataset"] for job in sweep.jobs if job.args)
     names = [*(name for name in known if name in names), *(n for n in names if n not in known)]
     lacking = gaps.lacks(sweep, known)
@@ -39,7 +47,7 @@ def write(sweep, known, output, baseline=None):
     warnings = [*grouped([*sweep.problems, *wrong]), *provenance.mixed(sweep.sound)]
     warnings += sweep.other_domains
     if lacking:
-        warnings.insert(0, f"{len(lacking)} runs are missing or do not count: see the end")
+        warnings.insert(0, f"{len(lacking)} runs are missing or do not count: see the last table")
     facts = (
         f"{len(sweep.records)} records of {len(sweep.sound)} runs count, of {len(sweep.jobs)} in "
         f"{sweep.path}. domainbed_carft {__version__}."
@@ -50,7 +58,7 @@ def write(sweep, known, output, baseline=None):
         if table not in behind:
             text += ["", f"-------- {table.title}", table.render("txt").rstrip("\n")]
             text += [table.note] if table.note else []
-    text += ["", "What would fill them, run where the sweep was started:"] if commands else []
+    text += ["", FILL] if commands else []
     text = "\n".join([*text, *commands]) + "\n"
     files.write(os.path.join(output, "report.txt"), text)
 
@@ -67,21 +75,21 @@ def write(sweep, known, output, baseline=None):
             {"id": "missing", "title": "Missing", "tables": [missing], "commands": commands}
         ]
     title = f"Report on {sweep.name}"
-    page = render(title=title, facts=facts, warnings=warnings, sections=sections)
+    page = render(title=title, facts=facts, warnings=warnings, sections=sections, fill=FILL)
     files.write(os.path.join(output, "report.html"), page)
     return text
 
 
 def origin_table(sweep):
-    """Return where the runs that count come from."""
+    """Return a Table of the provenance of the runs that count."""
     rows = provenance.table(sweep.sound)
     frame = pd.DataFrame(rows, columns=["what", "value", "runs"])
     note = "" if rows else "No run has a provenance.json or an out.txt."
-    return Table("provenance", "Where the runs that count come from", frame, frame, note)
+    return Table("provenance", "Provenance of the runs that count", frame, frame, note)
 
 
 def render(**values):
-    """Return the page; every text is escaped."""
+    """Return the HTML page. All values are escaped."""
     with open(TEMPLATE, encoding="utf-8") as file:
         settings = {"autoescape": True, "undefined": jinja2.ChainableUndefined}
         return jinja2.Environment(**settings).from_string(file.read()).render(**values)
@@ -90,6 +98,6 @@ def render(**values):
 def _inline(plot):
     with open(plot.path, "rb") as file:
         content = file.read()
-    width = int.from_bytes(content[16:20], "big")  # of the PNG, in pixels at 150 to the inch
+    width = int.from_bytes(content[16:20], "big")  # PNG header: width in pixels, at 150 dpi
     encoded = base64.b64encode(content).decode("ascii")
     return {"title": plot.title, "text": plot.text, "base64": encoded, "width": width * 96 // 150}

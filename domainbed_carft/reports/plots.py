@@ -1,4 +1,4 @@
-"""How our plots look: one palette that colour-blind readers can tell apart, one way to save."""
+"""Style of all plots: a colour-blind-safe palette, markers, and reproducible PNG files."""
 
 import os
 
@@ -8,9 +8,9 @@ from ..records.rows import Row
 # Okabe and Ito's palette (Color Universal Design, 2008), in an order of falling contrast.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-# The same algorithm has the same look, (colour, marker), in every plot.
+# An algorithm has the same (colour, marker) in every plot.
 ALGORITHMS = {name: method.look for name, method in SHIPPED.items()}
-# For other rows: colours that the first three have not, with one marker each, then with the next.
+# Looks for all other rows. They avoid the two main colours and the looks above.
 OTHERS = [
     (colour, (colour + turn) % len(MARKERS))
     for turn in range(len(MARKERS))
@@ -20,7 +20,7 @@ OTHERS = [
 
 
 def new(rows=1, columns=1, width=6.4, height=4.0, **settings):
-    """Return (figure, axes) of matplotlib, drawn without a display."""
+    """Return (figure, axes) of matplotlib. No display is needed."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -31,13 +31,14 @@ def new(rows=1, columns=1, width=6.4, height=4.0, **settings):
 
 
 def look(row, rows=()):
-    """Return {"color", "marker"} of a row: its method's, or by its place among the other rows.
+    """Return matplotlib's style of a row: {"color", "marker"}, and "fillstyle" for WiSE-FT.
 
-    A row of WiSE-FT looks like that of its runs, with a hollow marker.
+    Methods of the package have fixed styles. Other rows get theirs by their position among `rows`.
+    A row of WiSE-FT has the style of the runs it interpolates, with a hollow marker.
 
     Args:
         row: a records.rows.Row, or the name of an algorithm.
-        rows: all that are in the plot.
+        rows: all rows of the plot.
     """
     row, *rows = (one if isinstance(one, Row) else Row(one) for one in (row, *rows))
     others = [o for o in dict.fromkeys(one.trained for one in rows) if _own_look(o) is None]
@@ -48,16 +49,16 @@ def look(row, rows=()):
 
 
 def _own_look(row):
-    """Return the look of a row's method, None of a row with other knobs or of another algorithm."""
+    """Return the fixed look of a row's method, or None if it has none or has changed knobs."""
     method = None if row.changed else METHODS.get(row.algorithm)
     return method.look if method else None
 
 
 def save(figure, path):
-    """Write a figure as PNG, with the same bytes for the same figure; make its folder if need be.
+    """Write a figure as PNG, and create its folder if needed. Equal figures give equal bytes.
 
     Raises:
-        ValueError: a path that does not end in .png.
+        ValueError: the path does not end in .png.
     """
     if not str(path).endswith(".png"):
         raise ValueError(f"Plots are written as .png, got {path}")

@@ -1,8 +1,8 @@
-"""A sweep's numbers as tables, as pure functions of its records.
+"""Result tables of a sweep, as pure functions of its records.
 
-Accuracies are in per cent. ± is the standard error as in DomainBed's tables: population deviation
-over the trials / √n; at n = 1 there is none, and none is shown. Per cell, hparams and step are
-chosen by the rule; a data set's average is the mean over its environments, trial by trial.
+Accuracies are in per cent. ± is DomainBed's standard error: the population standard deviation over
+the n trials, divided by √n. It is omitted at n = 1. The selection rule chooses hparams and step for
+each cell. The average of a data set is the mean over its environments, trial by trial.
 """
 
 import itertools
@@ -18,18 +18,22 @@ from . import tables
 
 TITLES = {name: rule.name for name, rule in RULES.items()}
 BASELINES = ("CLIP_ERM", "ERM")
-FEW = 4  # among which every pair is compared
-WISE_NOTE = f"{WISE}: α was chosen on the training domains, whatever the table's rule."
-STAR = "* = not all trials or hparams seeds of the cell count: see the table of missing runs."
+FEW = 4  # up to this many rows, all pairs are compared
+WISE_NOTE = f"{WISE}: α is always selected on the training domains, whatever the table's rule."
+STAR = "* = some trials or hparams seeds of the cell do not count: see the table of missing runs."
 
 
 @dataclass
 class Table:
-    """A table for people (texts), and the same in numbers, for CSV.
+    """A table with formatted cells, and the same table as numbers.
 
     Attributes:
-        name: of its files.
-        rule: the selection rule (a key of RULES) of its accuracies; "" where there is none.
+        name: name of its files.
+        title: heading in reports.
+        frame: formatted cells.
+        data: numbers, for CSV.
+        note: explanation shown below the table.
+        rule: the selection rule (a key of RULES) of its accuracies; "" if none applies.
     """
 
     name: str
@@ -40,7 +44,7 @@ class Table:
     rule: str = ""
 
     def render(self, form):
-        """Return it as a text in one of tables.FORMATS."""
+        """Return the table as text in one of tables.FORMATS."""
         return tables.render(self.data if form == "csv" else self.frame, form)
 
     def save(self, folder):
@@ -50,23 +54,33 @@ class Table:
 
 @dataclass
 class Summary:
-    """All that is tabulated of a sweep, rule by rule."""
+    """The accuracies of a sweep under each selection rule.
 
-    datasets: dict  # name: names of its environments
-    averaged: list  # names of the data sets in the averages
-    rows: list  # Row
-    of_dataset: dict  # name: the rows that have runs there
-    chosen: dict  # rule: DataFrame of records.accuracies
-    incomplete: dict = field(default_factory=dict)  # rule: {(dataset, row, environment)}
+    Attributes:
+        datasets: {data set: names of its environments}, in the order of the tables.
+        averaged: names of the data sets that the averages include.
+        rows: all Rows, ordered.
+        of_dataset: {data set: its Rows, ordered}.
+        chosen: {rule: DataFrame of records.accuracies.accuracies}.
+        incomplete: {rule: {(data set, Row, index of environment)}} of cells with missing runs.
+    """
+
+    datasets: dict
+    averaged: list
+    rows: list
+    of_dataset: dict
+    chosen: dict
+    incomplete: dict = field(default_factory=dict)
 
 
 def summarise(sweep, datasets, averaged, lacking=()):
-    """Return the Summary of a records.Sweep.
+    """Return the Summary of a records.sweep.Sweep.
 
     Args:
-        datasets: {name: names of its environments}, in the order of the tables.
-        averaged: the names that are in the averages.
-        lacking: gaps.Lack of each run that the sweep lacks.
+        sweep: the sweep.
+        datasets: {data set: names of its environments}, in the order of the tables.
+        averaged: names of the data sets that the averages include.
+        lacking: the missing runs, as gaps.lacks returns them.
     """
     records = sweep.records
     of_dataset = {name: set() for name in datasets}
@@ -89,10 +103,11 @@ def summarise(sweep, datasets, averaged, lacking=()):
 
 
 def result_tables(summary, baseline=None):
-    """Return, for each rule, the tables of its data sets, their averages and paired differences.
+    """Return the tables of all rules: accuracies and paired differences by data set, and averages.
 
     Args:
-        baseline: the text of the row that the others are compared with; see :func:`pairs`.
+        summary: as :func:`summarise` returns it.
+        baseline: label of the row that the others are compared with; see :func:`pairs`.
     """
     found = []
     for rule, title in TITLES.items():
@@ -107,9 +122,9 @@ def result_tables(summary, baseline=None):
 def pairs(rows, baseline=None):
     """Return the pairs (first, second) of rows whose differences are shown.
 
-    All others against the one whose text is `baseline`, if it is among them. Without a baseline:
-    every pair of up to FEW rows; of more, against the first of BASELINES that is there, else
-    against the first row.
+    With a baseline, every other row is compared with the row of that label. There are no pairs if
+    it is missing. Without a baseline, up to FEW rows are all compared with each other. More rows
+    are compared with the first of BASELINES among them, or else with the first row.
     """
     if baseline is None and len(rows) <= FEW:
         return list(itertools.combinations(reversed(rows), 2))
@@ -122,16 +137,16 @@ def pairs(rows, baseline=None):
 
 
 def trials(summary, rule, dataset, row):
-    """Return {environment: {trial_seed: accuracy in per cent}}, and the same for "Avg".
+    """Return {environment: {trial_seed: accuracy in per cent}}, including the key "Avg".
 
-    Avg has the trials that have all environments.
+    "Avg" is the mean over environments, for trials that have all of them.
     """
     cells = summary.chosen[rule]
     cells = cells[(cells.dataset == dataset) & (cells.algorithm == str(row))]
     found = {env: {} for env in range(len(summary.datasets[dataset]))}
     for env, trial, accuracy in zip(cells.test_env, cells.trial_seed, cells.accuracy):
         found[env][trial] = 100 * accuracy
-    whole = set.intersection(*(set(of_env) for of_env in found.values())) if found else set()
+    whole = set.intersection(*(set(by_trial) for by_trial in found.values())) if found else set()
     average = {t: float(np.mean([found[env][t] for env in found])) for t in sorted(whole)}
     return {**found, "Avg": average}
 
@@ -159,12 +174,12 @@ def _dataset_table(summary, rule, title, dataset):
     notes += [STAR] * has_star + [WISE_NOTE] * wise
     note = " ".join(notes)
     if not n_cells:
-        more = "also runs with pairs of test domains (a sweep without --single_test_envs)"
+        more = "runs with pairs of test domains, too (a sweep without --single_test_envs)"
         needed = more if rule == "leave-one-out" else "runs with one test domain"
-        note = f"X: this rule needs {needed}, and none counts."
+        note = f"X: this rule needs {needed}. None counts."
     return Table(
         f"{_file(dataset)}_{_file(rule)}",
-        f"{dataset}: accuracy on the domain left out, {title}",
+        f"{dataset}: accuracy on the test domain, {title}",
         frame_of(rows, ["algorithm", *names, "Avg", "n"]),
         pd.DataFrame(data),
         note,
@@ -193,8 +208,8 @@ def _average_table(summary, rule, title):
         f"Averages, {title}",
         frame_of(rows, ["algorithm", *summary.averaged, "Avg", "n"]),
         pd.DataFrame(data),
-        "Per cent, mean ± standard error over n trials of the mean over all environments; a trial "
-        f"without all of them does not count. {STAR if has_star else ''}".strip(),
+        "Per cent, mean over all environments, then mean ± standard error over n trials. Trials "
+        f"that lack an environment do not count. {STAR if has_star else ''}".strip(),
         rule,
     )
 
@@ -221,8 +236,8 @@ def _difference_table(summary, rule, title, dataset, baseline):
         f"{dataset}: paired differences, {title}",
         frame_of(rows, ["difference", *names, "n"]),
         pd.DataFrame(data),
-        "Points, mean [95 % interval] over the n trials that both have (Student's t, not corrected "
-        "for the number of comparisons); no interval at n = 1.",
+        "Percentage points, mean [95 % interval] over the n trials that both have (Student's t, "
+        "not corrected for multiple comparisons). No interval at n = 1.",
         rule,
     )
 

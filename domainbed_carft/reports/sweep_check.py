@@ -1,4 +1,4 @@
-"""Is a sweep sound? ``carft doctor --input_dir DIR`` prints it."""
+"""State of a sweep, as printed by ``carft doctor --input_dir DIR``."""
 
 import os
 from collections import Counter
@@ -10,14 +10,18 @@ from ..records.sweep import grouped
 
 
 def print_check(input_dir, known=None):
-    """Print the state of a sweep; return how many problems it has: 0 for a sound, whole sweep.
+    """Print the state of a sweep, and return the number of problems (0: sound and complete).
+
+    Args:
+        input_dir: a folder of run folders, or a file of packed records.
+        known: {data set: (names of its environments, steps)} of the host, or None.
 
     Raises:
-        ValueError: no such folder, one without runs, or the folder of one run.
+        ValueError: the folder does not exist, has no runs, or is the folder of one run.
     """
     sweep = soundness.read(input_dir, known)
     if not sweep.jobs and not sweep.asked:
-        raise ValueError(f"no runs in {input_dir}: give the folder that holds the runs' folders")
+        raise ValueError(f"no runs in {input_dir}: give the folder that contains the run folders")
     found = {job.folder: status(job) for job in sweep.jobs}
     known = sweep.known
     lacking = gaps.lacks(sweep, known)
@@ -32,7 +36,7 @@ def print_check(input_dir, known=None):
     print(f"The full grid lacks {len(lacking)} runs, {without} without a folder.")
     lines = gaps.commands(sweep, lacking)
     if lines:
-        print("What to run next, where the sweep was started:")
+        print("To run them, enter these commands where the sweep was started:")
         print("\n".join(f"  {line}" for line in lines[:10]))
         print(f"  # and {len(lines) - 10} more\n" if len(lines) > 10 else "", end="")
     n_unsound = sum(problem.left_out for problem in sweep.problems)
@@ -40,13 +44,13 @@ def print_check(input_dir, known=None):
     print(
         "The sweep is sound and complete."
         if not problems
-        else "The sweep is not sound, or not done."
+        else "The sweep is not sound or not complete."
     )
     return problems
 
 
 def _print_states(sweep, found):
-    """Print how many runs are in which state, and each that is not done, with the reason."""
+    """Print the number of runs in each state, and every run that is not done with the reason."""
     counted = Counter(one.state for one in found.values())
     print(f"{sweep.path}: {len(sweep.jobs)} runs")
     for state in State:
@@ -64,14 +68,14 @@ def _print_states(sweep, found):
 
 
 def _about_unknown(sweep, jobs):
-    """Return a sentence on the jobs without records of which nothing says what they were to be."""
+    """Return a sentence on the jobs without records whose arguments are unknown."""
     why = f"there is no {ASKED}" if sweep.asked is None else f"{ASKED} does not name them"
     if len(jobs) == len(sweep.jobs):
-        return f"no run has records, and {why}: what the sweep was to have is not known"
+        return f"no run has records, and {why}: the grid of the sweep is unknown"
     names = ", ".join(job.folder for job in jobs[:3]) + f" and {len(jobs) - 3} more" * (
         len(jobs) > 3
     )
-    return f"no records in {names}, and {why}: what they were to be is not known"
+    return f"no records in {names}, and {why}: their arguments are unknown"
 
 
 def _about(args):

@@ -1,4 +1,4 @@
-"""The report's plots: accuracies with intervals, training curves, context KL, λ- and α-curves."""
+"""Plots of a report: accuracies with intervals, training curves, context KL, and λ and α curves."""
 
 import os
 from dataclasses import dataclass
@@ -21,15 +21,22 @@ ALPHA_COLUMNS = (
 
 @dataclass
 class Plot:
-    """A saved plot."""
+    """A saved plot with its caption."""
 
     path: str
     title: str
-    text: str  # what is to be seen, for readers who do not see it
+    text: str  # caption, also used as the alternative text of the image
 
 
 def draw(sweep, summary, alphas, folder):
-    """Save every plot that the sweep has the records for; return them as a list of Plot."""
+    """Save all plots that the sweep has records for, and return them as a list of Plot.
+
+    Args:
+        sweep: a records.sweep.Sweep.
+        summary: its results.Summary.
+        alphas: table of :func:`read_alphas`, or None.
+        folder: for the PNG files.
+    """
     found = []
 
     def save(name, figure, title, text):
@@ -44,44 +51,44 @@ def draw(sweep, summary, alphas, folder):
         save(
             f"{name}_accuracy",
             points(summary, dataset),
-            f"{dataset}: accuracy on the domain left out",
-            "Means over the trials, training-domain validation; lines: 95 % interval of the mean "
-            "(Student's t), none at n = 1. Each panel has a scale of its own.",
+            f"{dataset}: accuracy on the test domain",
+            "Means over trials, selected by training-domain validation. Lines: 95 % interval of "
+            "the mean (Student's t); none at n = 1. The panels have different scales.",
         )
         save(
             f"{name}_curves",
             curves(summary, dataset, runs),
-            f"{dataset}: during training",
-            "Chosen runs, mean over the trials. Above: the domain left out; below: mean of the "
-            "training domains' validation splits, which training-domain validation chooses by.",
+            f"{dataset}: accuracy during training",
+            "Selected runs, mean over trials. Top: test domain. Bottom: mean over the validation "
+            "splits of the training domains, which training-domain validation selects by.",
         )
         save(
             f"{name}_context_kl",
             context_kl(summary, dataset, runs),
             f"{dataset}: context KL during training",
-            "KL(zero-shot ‖ fine-tuned) between the context distributions on training batches, "
-            "mean since the record before. Chosen runs: line, mean over domains and trials; "
-            "band, smallest to largest.",
+            "KL(zero-shot ‖ fine-tuned) of the context distributions on training batches, averaged "
+            "since the previous record. Line: mean over the selected runs of all test domains and "
+            "trials. Band: their minimum to maximum.",
         )
         save(
             f"{name}_lambda",
             lambdas(sweep, dataset),
-            f"{dataset}: over λ",
-            "Each run's best step by training-domain validation; means over all runs of a λ.",
+            f"{dataset}: accuracy against λ",
+            "Each run at its best step by training-domain validation. Means over all runs of a λ.",
         )
         if alphas is not None:
             save(
                 f"{name}_alpha",
                 alpha_curve(alphas[alphas.dataset == dataset], summary.rows),
-                f"{dataset}: between zero-shot (α = 0) and fine-tuned (α = 1) weights",
-                "WiSE-FT: source validation against the domain left out as α goes from 0 to 1, "
-                "mean over domains and trials.",
+                f"{dataset}: WiSE-FT, from zero-shot (α = 0) to fine-tuned (α = 1) weights",
+                "Accuracy on the test domain against validation accuracy on the training domains, "
+                "as α goes from 0 to 1. Means over domains and trials.",
             )
     return found
 
 
 def chosen_runs(sweep, summary, dataset, rule="training"):
-    """Return {(row, environment): [records of the run that the rule chose, per trial]}."""
+    """Return {(row, environment): [records of the selected run of each trial]}."""
     jobs = {job.cell: job for job in sweep.sound}
     cells, found = summary.chosen[rule], {}
     for chosen in cells[cells.dataset == dataset].itertuples():
@@ -92,9 +99,9 @@ def chosen_runs(sweep, summary, dataset, rule="training"):
 
 
 def points(summary, dataset, rule="training"):
-    """Return a figure of one line per row of the tables, a panel per environment and of the mean.
+    """Return a figure of mean accuracies with intervals, or None without results.
 
-    Points are means, lines their intervals; None where there is nothing.
+    It has one line per row, and one panel per environment and for the average.
     """
     names = [*summary.datasets[dataset], "Avg"]
     keys = [*range(len(names) - 1), "Avg"]
@@ -121,9 +128,10 @@ def points(summary, dataset, rule="training"):
 
 
 def curves(summary, dataset, runs):
-    """Return a figure with a column per environment left out, validation below it, or None.
+    """Return a figure of training curves with one column per test environment, or None.
 
-    Without rows whose runs have one record, such as those of WiSE-FT.
+    The upper panels show the test environment, the lower ones validation. Rows whose runs have a
+    single record, such as those of WiSE-FT, are omitted.
     """
     names = summary.datasets[dataset]
     runs = {k: found for k, found in runs.items() if any(len(records) > 1 for records in found)}
@@ -144,9 +152,9 @@ def curves(summary, dataset, runs):
                 steps = sorted(values)
                 means = [100 * np.mean(values[step]) for step in steps]
                 axes.plot(steps, means, lw=1.3, markersize=4, label=str(row), **look)
-        column[0].set(title=f"{name} left out")
+        column[0].set(title=f"test domain: {name}")
         column[1].set(xlabel="step")
-    panels[0][0].set(ylabel="domain left out, %")
+    panels[0][0].set(ylabel="test domain, %")
     panels[1][0].set(ylabel="validation, %")
     lines = {line.get_label(): line for axes in panels[0] for line in axes.lines}
     figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False)
@@ -154,7 +162,7 @@ def curves(summary, dataset, runs):
 
 
 def context_kl(summary, dataset, runs):
-    """Return a figure of the records' context_kl over steps, or None where there is none."""
+    """Return a figure of context_kl against the step, or None if no record has it."""
     figure, axes = plots.new()
     drawn = False
     for row in summary.of_dataset[dataset]:
@@ -178,10 +186,9 @@ def context_kl(summary, dataset, runs):
 
 
 def lambdas(sweep, dataset):
-    """Return a figure of CARFT's accuracy over carft_lambda, or None where all runs have the same.
+    """Return a figure of CARFT's accuracy against carft_lambda, or None if it does not vary.
 
-    Other algorithms have the knob in their records where --hparams set it, and WiSE-FT's rows have
-    their runs': they don't count.
+    Rows of WiSE-FT and of other algorithms may record the knob as well. They are ignored.
     """
     found = {}
     for job in sweep.sound:
@@ -200,7 +207,7 @@ def lambdas(sweep, dataset):
         return None
     figure, axes = plots.new()
     values = sorted(found)
-    for i, label, style in ((1, "domain left out", "o-"), (0, "source validation", "s--")):
+    for i, label, style in ((1, "test domain", "o-"), (0, "source validation", "s--")):
         means = [100 * np.mean([point[i] for point in found[value]]) for value in values]
         axes.plot(values, means, style, color=plots.PALETTE[i], label=label)
     axes.set_xscale("symlog", linthresh=min(value for value in values if value > 0))
@@ -212,9 +219,9 @@ def lambdas(sweep, dataset):
 
 
 def read_alphas(input_dir):
-    """Return (table of wise_ft.csv in a sweep's folder or None, [Problem]).
+    """Return (table of a sweep's wise_ft.csv, or None; list of Problems).
 
-    Its columns are ALPHA_COLUMNS; accuracies and alpha are in [0, 1], as in records.
+    The table has the columns ALPHA_COLUMNS. Accuracies and alpha are in [0, 1].
     """
     path = os.path.join(input_dir, ALPHAS)
     if not os.path.lexists(path):
@@ -235,11 +242,11 @@ def read_alphas(input_dir):
 
 
 def alpha_curve(frame, rows):
-    """Return WiSE-FT's figure, source validation against the domain left out, or None.
+    """Return a figure of WiSE-FT's curves over α, or None if the table is empty.
 
     Args:
-        frame: of :func:`read_alphas`.
-        rows: of the sweep.
+        frame: table of :func:`read_alphas`.
+        rows: all rows of the sweep.
     """
     if not len(frame):
         return None

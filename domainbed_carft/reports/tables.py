@@ -1,4 +1,4 @@
-"""Tables as text, Markdown, LaTeX and CSV, made by pandas."""
+"""Tables as aligned text, Markdown, LaTeX and CSV."""
 
 import os
 
@@ -9,13 +9,13 @@ FORMATS = ("txt", "md", "tex", "csv")
 
 
 def render(frame, form):
-    """Return a DataFrame as a text in one of FORMATS, without its index.
+    """Return a DataFrame as text in one of FORMATS, without its index.
 
-    Numbers get one decimal, but for CSV, which keeps them whole. Missing cells are "" in
-    CSV, else "X", as in DomainBed's tables.
+    Numbers have one decimal, and missing cells are "X" as in DomainBed's tables. CSV has full
+    precision and empty cells.
 
     Raises:
-        ValueError: another format.
+        ValueError: `form` is not in FORMATS.
     """
     if form == "csv":
         return frame.to_csv(index=False)
@@ -37,7 +37,14 @@ def render(frame, form):
 
 
 def save(frame, folder, name, csv=None):
-    """Write folder/name.txt, .md, .tex and .csv; for CSV, `csv` may be the same in numbers."""
+    """Write folder/name.txt, .md, .tex and .csv.
+
+    Args:
+        frame: the table, possibly with formatted cells.
+        folder: created if needed.
+        name: file name without its suffix.
+        csv: the same table as plain numbers, for the CSV file (default: `frame`).
+    """
     os.makedirs(folder, exist_ok=True)
     for form in FORMATS:
         source = csv if form == "csv" and csv is not None else frame
@@ -45,7 +52,7 @@ def save(frame, folder, name, csv=None):
 
 
 def _aligned(frame, cells):
-    """Lay cells out in columns: numbers to the right, texts to the left."""
+    """Return cells in aligned columns, with numbers right-aligned and texts left-aligned."""
     lines = [[str(name) for name in cells.columns], *cells.values.tolist()]
     columns = []
     for (_, values), texts in zip(frame.items(), zip(*lines)):
@@ -60,5 +67,5 @@ def _text(value):
         return "X"
     if isinstance(value, float):
         text = f"{value:.1f}"
-        return text.removeprefix("-") if float(text) == 0 else text  # no "-0.0"
+        return text.removeprefix("-") if float(text) == 0 else text  # "0.0" instead of "-0.0"
     return str(value)

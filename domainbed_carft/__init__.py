@@ -1,15 +1,15 @@
 """CAR-FT (context-aware robust fine-tuning of CLIP) as a plugin for DomainBed.
 
-The names in ``__all__`` are the public ones (docs/api.md). Each is imported when it is first asked
-for: importing this package imports neither torch nor DomainBed, since it is imported at the start
-of every Python of an environment it is installed in (see :mod:`domainbed_carft.register`).
+The names in ``__all__`` are public (docs/api.md). They are imported lazily: importing this package
+imports neither torch nor DomainBed, since it happens whenever Python starts in an environment that
+has the package installed (see :mod:`domainbed_carft.register`).
 """
 
 import sys
 
 __version__ = "0.1.0"
 
-TYPE_CHECKING = False  # typing's own would have to be imported; type checkers know the name
+TYPE_CHECKING = False  # avoids importing typing; type checkers know the name
 if TYPE_CHECKING:
     from .algorithms.car_ft import CARFT
     from .algorithms.own_methods import add as add_method
@@ -30,7 +30,7 @@ __all__ = [
     "prompt_weights",
 ]
 
-# name: (module, its name there, whether it needs a host: DomainBed, or the embedded one)
+# name: (module, attribute, whether it needs a host, DomainBed or the embedded one)
 _PLACES = {
     "CARFT": ("algorithms.car_ft", "CARFT", True),
     "Knob": ("method.knobs", "Knob", False),
@@ -56,8 +56,8 @@ def __getattr__(name):
         register()
         if not hasattr(sys.modules["domainbed.algorithms"], "Algorithm"):
             raise ImportError(
-                f"{__name__}.{name} is built on domainbed.algorithms.Algorithm, which is not there "
-                "yet: in DomainBed's algorithms.py, import it below that class (at the end, say)"
+                f"{__name__}.{name} needs domainbed.algorithms.Algorithm, which is not defined "
+                "yet: in DomainBed's algorithms.py, import it below that class"
             )
     found = getattr(import_module(f"{__name__}.{module}"), attribute)
     globals()[name] = found
@@ -69,7 +69,7 @@ def __dir__():
 
 
 class _OldPaths:
-    """Lets the import paths of version 0.1 be found, after everything else has failed to."""
+    """Finder for the import paths of version 0.1, used after all other finders."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):

@@ -1,4 +1,4 @@
-"""``python -m domainbed_carft`` is ``carft``."""
+"""``python -m domainbed_carft``, the same as ``carft``."""
 
 from .cli import main
 

@@ -1,6 +1,6 @@
-"""``carft SUBCOMMAND``: one command for everything. Nothing here imports torch.
+"""The console script ``carft SUBCOMMAND``. It does not import torch.
 
-A new subcommand is a module of commands/ with ``main(argv=None)``, and one row of COMMANDS.
+To add a subcommand, add a module with ``main(argv=None)`` to commands/ and a row to COMMANDS.
 """
 
 import importlib
@@ -11,17 +11,17 @@ from .base import environment
 from .base.messages import program, unknown
 
 GROUPS = ("Run experiments", "Read results", "Look at models", "Check")
-COMMANDS = (  # name, group, what it does
-    ("sweep", 0, "run algorithms on data sets, over seeds and domains left out"),
-    ("train", 0, "run one of them"),
-    ("collect_results", 1, "DomainBed's tables of a sweep"),
-    ("report", 1, "tables and plots of a sweep, with intervals, in one page"),
-    ("leaderboard", 1, "published results, and yours among them"),
-    ("evaluate", 2, "one model, or CLIP itself, on suites, data sets, folders"),
-    ("probe", 2, "what a sweep's models see: contexts before and after fine-tuning"),
-    ("wise_ft", 2, "WiSE-FT for the runs of a sweep: weights between CLIP's and theirs"),
-    ("predict", 2, "what a finished run says of images: labels, probabilities, a page"),
-    ("export", 2, "a finished run as a model of transformers, open_clip, clip, ONNX, TorchScript"),
+COMMANDS = (  # name, index of its group, summary
+    ("sweep", 0, "train algorithms on data sets, over seeds and test domains"),
+    ("train", 0, "train one algorithm on one data set"),
+    ("collect_results", 1, "print DomainBed's tables of a sweep"),
+    ("report", 1, "tables with confidence intervals and plots of a sweep, on one page"),
+    ("leaderboard", 1, "published results, optionally with those of a sweep"),
+    ("evaluate", 2, "accuracy of a model or zero-shot CLIP on other data"),
+    ("probe", 2, "context recognition before and after fine-tuning"),
+    ("wise_ft", 2, "interpolate zero-shot and fine-tuned weights (WiSE-FT)"),
+    ("predict", 2, "label images with a trained model"),
+    ("export", 2, "convert a model to transformers, open_clip, clip, ONNX or TorchScript"),
     ("doctor", 3, "the state of an installation, a sweep, a data folder"),
 )
 
@@ -55,10 +55,14 @@ def main(argv=None):
 
 
 def run(name, argv=None):
-    """Run a subcommand; wrong variables and Ctrl-C end with one line each.
+    """Run a subcommand. Invalid environment variables and Ctrl-C end with a one-line message.
 
     Args:
-        argv: its words; default: those of this process.
+        name: the subcommand.
+        argv: its arguments (default: those of this process).
+
+    Raises:
+        SystemExit: the subcommand failed.
     """
     try:
         environment.check()

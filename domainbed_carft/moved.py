@@ -1,6 +1,6 @@
-"""Import paths of version 0.1: they work as before, with a DeprecationWarning.
+"""Import paths of version 0.1, which still work with a DeprecationWarning.
 
-One module of then may be several now; the old name gives whatever any of them has.
+A module of 0.1 may have been split. Its old name gives access to the names in all of its parts.
 """
 
 import importlib
@@ -54,11 +54,11 @@ MOVED = {
 }
 
 
-NEED_HOST = {"algorithms", "analysis", "data"}  # rooms that import `domainbed`
+NEED_HOST = {"algorithms", "analysis", "data"}  # packages that import `domainbed`
 
 
 class _Moved(ModuleType):
-    """A module under its old name, filled when it is asked for something."""
+    """A module under its old name, which looks up attributes in the new modules."""
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -70,11 +70,11 @@ class _Moved(ModuleType):
             module = importlib.import_module(f"{__package__}.{place}")
             if hasattr(module, name):
                 return getattr(module, name)
-        raise AttributeError(f"{self.__name__} has no {name} (it is {', '.join(places)} now)")
+        raise AttributeError(f"{self.__name__} has no {name} (it is now {', '.join(places)})")
 
 
 def spec(name):
-    """Return the import system's description of an old name, None of any other."""
+    """Return the ModuleSpec of an old module name, or None for any other name."""
     old = name.rpartition(".")[2]
     return ModuleSpec(name, _Loader) if old in MOVED else None
 
@@ -83,9 +83,9 @@ class _Loader:
     @staticmethod
     def create_module(spec):
         new = " and ".join(f"{__package__}.{p}" for p in MOVED[spec.name.rpartition(".")[2]])
-        warnings.warn(f"{spec.name} is {new} now", DeprecationWarning, stacklevel=2)
+        warnings.warn(f"{spec.name} is now {new}", DeprecationWarning, stacklevel=2)
         return _Moved(spec.name)
 
     @staticmethod
     def exec_module(module):
-        """Nothing to run: the module asks the new ones."""
+        """Do nothing: attributes come from the new modules."""

@@ -112,7 +112,7 @@ def test_a_folder_that_is_not_there(name, tmp_path, capsys):
 def test_collect_results_of_a_folder_that_is_not_there():
     done = start("collect_results", "--input_dir", "nowhere", watch=True)
     assert done.returncode == 2 and done.stdout.strip() == "heavy: []"
-    assert "no folder nowhere. Give the folder that holds the runs' folders" in done.stderr
+    assert "no folder nowhere. Give the folder that contains the run folders" in done.stderr
 
 
 @pytest.mark.parametrize(

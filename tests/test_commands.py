@@ -159,7 +159,7 @@ def test_a_sweep_and_its_tables_and_nothing_done_twice(tmp_path):
     assert done.returncode == 0, done.stderr
     top = done.stdout.splitlines()[:3]
     assert top == [
-        "Host: embedded, of domainbed_carft",
+        "Host: embedded in domainbed_carft",
         "Data: DigitStyles, shipped",
         "Weights: the shipped small CLIP",
     ]
@@ -204,7 +204,7 @@ def test_a_sweep_checks_knobs_before_it_makes_folders(knobs, message, tmp_path):
 def test_a_sweep_whose_tables_would_be_x_is_refused(tmp_path):
     words = "launch --algorithms CARFT --datasets ImageNetShift --data_dir none --output_dir out"
     done = command("sweep", *words.split(), "--command_launcher", "local", cwd=tmp_path)
-    assert done.returncode == 1 and "leaves out 5 environments at once" in done.stderr
+    assert done.returncode == 1 and "has 5 test environments in one run" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -212,7 +212,7 @@ def test_doctor(tmp_path):
     done = command("doctor", cwd=tmp_path)
     assert "Host: embedded" in done.stdout
     assert done.stdout.count(": hooked") == 5
-    assert done.stdout.rstrip().endswith("All is well."), done.stdout
+    assert done.stdout.rstrip().endswith("No problems found."), done.stdout
     assert done.returncode == 0
 
 

@@ -25,9 +25,9 @@ def test_names_become_numbers(asked, numbers):
             PACS,
             "Unknown domain 'sketsh': did you mean sketch.* Known: 0 A or art_",
         ),
-        (["sketch", "S"], PACS, r"names a domain twice: sketch S, the numbers \[3, 3\]"),
-        (["sketch", 3], PACS, r"names a domain twice: sketch 3, the numbers \[3, 3\]"),
-        (["x"], [["x"], ["X"]], "x is the name of the domains 0, 1: give numbers"),
+        (["sketch", "S"], PACS, r"names a domain twice: sketch S \(numbers \[3, 3\]\)"),
+        (["sketch", 3], PACS, r"names a domain twice: sketch 3 \(numbers \[3, 3\]\)"),
+        (["x"], [["x"], ["X"]], r"x is the name of several domains \(0, 1\): give numbers"),
     ],
 )
 def test_wrong_names_are_told(asked, domains, said):

@@ -101,7 +101,7 @@ def test_doctor_finds_the_host_well(install, real_host):
     assert f"Host: domainbed at {real_host / 'domainbed'}" in out
     assert out.count(": hooked") == 5
     assert "Hooks at Python's start: on" in out
-    assert out.rstrip().endswith("All is well.")
+    assert out.rstrip().endswith("No problems found.")
 
 
 def test_splits_are_the_same_index_for_index(here, real_host, tmp_path):

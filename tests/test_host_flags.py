@@ -31,7 +31,7 @@ def test_what_is_right_or_another_s_is_passed_over(words):
 
 def test_a_file_is_no_output_folder(tmp_path):
     (tmp_path / "o").write_text("")
-    with pytest.raises(ValueError, match=r"--output_dir must be a folder, and .*o is a file"):
+    with pytest.raises(ValueError, match=r"--output_dir must be a folder, but .*o is a file"):
         host_flags.check_train({"output_dir": str(tmp_path / "o")})
     host_flags.check_train({"output_dir": str(tmp_path)})
 

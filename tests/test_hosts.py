@@ -31,7 +31,7 @@ ERM = {"erm_without": {"works": True, "numbers": [{"loss": 1.0, "hparams": {"lr"
         ("typed", done(), [], "without records"),
         ("typed", None, [], "did not end in time"),
         ("doctor", done(1, "PROBLEM: a\nPROBLEM: b\n2 problem(s)."), [], "b"),
-        ("doctor", done(0, "All is well."), [], ""),
+        ("doctor", done(0, "No problems found."), [], ""),
         ("tables", done(0, "ERM 1.0"), [], "not in the tables"),
     ],
 )

@@ -63,7 +63,7 @@ def test_whole_sets_are_whole_and_the_others_absent(root, official, monkeypatch,
     assert found["PACS"].text.startswith("art_painting 12, cartoon 12, photo 12, sketch 12 images")
     assert found["ObjectNet"].text.startswith("ObjectNet 113 images, 113 classes")
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
-    assert code == 0 and out.rstrip().endswith("All is well.")
+    assert code == 0 and out.rstrip().endswith("No problems found.")
     assert "Not there: VLCS (VLCS/)" in out
 
 

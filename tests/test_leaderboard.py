@@ -96,7 +96,7 @@ def test_own_rows_are_placed_by_their_average(tmp_path, capsys):
     same = table[(table.group == own.group) & ~table.own]
     assert {"ViT-B/16"} == set(same.backbone) and {"training"} == set(same["rule"])
     out = capsys.readouterr().out
-    assert "CARFT (yours)" in out and "in no ranking" not in out
+    assert "CARFT (yours)" in out and "not ranked" not in out
 
 
 def test_a_shorter_run_is_in_no_group(tmp_path, capsys):
@@ -126,7 +126,7 @@ def test_the_embedded_benchmark_is_never_among_them(dataset, backbone, tmp_path,
     five_data_sets(tmp_path / "s", backbone, [dataset])
     main(["--input_dir", str(tmp_path / "s"), "--output_dir", str(tmp_path / "out")])
     assert not pd.read_csv(tmp_path / "out" / "leaderboard.csv").own.any()
-    board, others = capsys.readouterr().out.split("Your rows that are in no ranking")
+    board, others = capsys.readouterr().out.split("Your rows that are not ranked")
     assert "yours" not in board and re.search(rf"CARFT +{dataset} +\d", others)
 
 

@@ -154,7 +154,7 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
     torch.save(other, tmp_path / "erm" / "model.pkl")
     (tmp_path / "broken" / "model.pkl").write_text("none")
     with pytest.raises(
-        SystemExit, match="Not in them, as they cannot be opened:\n.*broken/model.pkl"
+        SystemExit, match="Left out, since they cannot be opened:\n.*broken/model.pkl"
     ):
         probe.main(["--input_dir", str(tmp_path)])
     assert "1 runs of other algorithms are left out" in capsys.readouterr().err

@@ -314,7 +314,7 @@ def test_a_hook_that_raises_is_taken_out_with_one_line_and_the_host_goes_on(fake
 @pytest.mark.parametrize(
     "datasets, sentence",
     [
-        ("import a_package_of_nobody", "it imports a_package_of_nobody, which is not there"),
+        ("import a_package_of_nobody", "it imports a_package_of_nobody, which is not installed"),
         ("from torch import a_name_of_nobody", "its import fails with ImportError: cannot import"),
         ("1 / 0", "its import fails with ZeroDivisionError: division by zero"),
     ],

@@ -144,7 +144,7 @@ def test_wrong_folders(folder, runs, tmp_path, monkeypatch, capsys):
 
 def test_a_folder_without_runs_is_no_sound_sweep(tmp_path):
     (tmp_path / "something").mkdir()
-    with pytest.raises(ValueError, match="no runs in .*give the folder that holds"):
+    with pytest.raises(ValueError, match="no runs in .*give the folder that contains"):
         sweep_check.print_check(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""``carft collect_results``: DomainBed's tables, with our data sets in them."""
+"""``carft collect_results``: DomainBed's tables, including data sets of this package."""
 
 import argparse
 import runpy
@@ -12,13 +12,13 @@ from .flags import runs_folder
 
 
 def main(argv=None):
-    """Run the host's own script, whose flags these are."""
+    """Run the host's collect_results script."""
     if argv is not None:
         sys.argv[1:] = argv
     parser = host_flags.collect_results_parser(program("collect_results"))
     kind = find_host()[0]
     if kind == "embedded":
-        parser.parse_args()  # help and wrong flags, before anything long is imported
+        parser.parse_args()  # answer --help and wrong flags before slow imports
     folder = input_dir()
     if folder:
         try:
@@ -29,36 +29,36 @@ def main(argv=None):
             check_records(folder)
     register()
     if folder:
-        say_other_domains(folder)
+        warn_other_domains(folder)
     runpy.run_module("domainbed.scripts.collect_results", run_name="__main__", alter_sys=True)
 
 
 def input_dir():
-    """Return the value of --input_dir, or None: the host's script says that it is needed."""
+    """Return the value of --input_dir, or None. The host's script reports a missing flag."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--input_dir", nargs="?")
     return parser.parse_known_args()[0].input_dir
 
 
-def say_other_domains(folder):
-    """Say on stderr where a table's columns have other names than its records' domains."""
-    from ..records.provenance import as_recorded  # numpy, which --help does without
+def warn_other_domains(folder):
+    """Warn on stderr if the columns of a table have other names than the recorded domains."""
+    from ..records.provenance import as_recorded  # imports numpy, which --help should not
     from ..records.scan import scan
 
     for sentence in as_recorded(scan(folder).jobs, known_datasets())[1]:
-        what = sentence.partition("; the tables have")[0]
-        print(f"WARNING: {what}; the columns below have today's", file=sys.stderr)
+        what = sentence.partition("; the tables use")[0]
+        print(f"WARNING: {what}; the columns below use the current names", file=sys.stderr)
 
 
 def check_records(folder):
-    """Exit with the place of each half-written line: DomainBed would stop at the first."""
+    """Exit with a list of all half-written lines, at which DomainBed's script would crash."""
     broken = []
     for file in sorted(Path(folder).glob("*/results.jsonl")):
         _, faults = record_line.read(file)
         broken += [f"{file}, line {number}: {what}" for number, what in faults]
     if broken:
         raise SystemExit(
-            "These lines are no records (a killed run leaves half a line); remove them, or "
+            "These lines are not records (a killed run may leave half a line). Remove them, or "
             "delete their runs with `sweep delete_incomplete`:\n  " + "\n  ".join(broken)
         )
 

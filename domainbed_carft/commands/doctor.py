@@ -1,7 +1,7 @@
-"""``carft doctor``: the state of an installation, of a sweep, or of a data folder.
+"""``carft doctor``: check the installation, a sweep, or a data folder.
 
-Without flags: which host is used, what is hooked, what is missing. Exits with 1 where there is a
-problem.
+Without flags, it shows which host is used, what is hooked and what is missing. The exit code is 1
+if there is a problem.
 """
 
 import importlib
@@ -20,7 +20,7 @@ PACKAGES = ("torch", "torchvision", "clip-anytorch", "open-clip-torch", "numpy",
 
 
 def main(argv=None):
-    """Run the check that is asked for; exit with 1 where it finds a problem."""
+    """Run a check. Exit with 1 if it finds a problem."""
     parser = flags.parser("doctor", __doc__)
     instead = parser.add_mutually_exclusive_group()
     instead.add_argument(
@@ -43,7 +43,7 @@ def main(argv=None):
 
 
 def check_sweep(folder, parser):
-    """Print the state of a sweep; return the number of problems."""
+    """Print the state of a sweep, and return the number of problems."""
     from ..reports import sweep_check
 
     try:
@@ -53,7 +53,7 @@ def check_sweep(folder, parser):
 
 
 def check_data(folder, decode, parser):
-    """Print which data sets lie in a folder, and what is wrong with them; return the problems."""
+    """Print the data sets in a folder and their problems, and return the problems."""
     from ..data import inventory
 
     register.register()
@@ -61,12 +61,12 @@ def check_data(folder, decode, parser):
         problems = inventory.report(folder, decode)
     except ValueError as error:
         parser.error(str(error))
-    print("All is well." if not problems else f"{len(problems)} problem(s).")
+    print(_verdict(problems))
     return problems
 
 
 def check_installation():
-    """Print the report; exit with 1 where a sweep could not run as typed."""
+    """Print the state of the installation. Exit with 1 if sweeps would not run."""
     problems = []
     print(f"domainbed_carft {__version__} in {os.path.dirname(register.__file__)}")
     print(f"Python {sys.version.split()[0]}: {sys.executable}")
@@ -86,7 +86,7 @@ def check_installation():
     how = f"by {environment.AUTOLOAD}=0" if off else "no start-up file: not installed with pip?"
     print(f"Hooks at Python's start: {'on' if armed else f'off ({how})'}")
     if not armed:
-        print("  domainbed.scripts.* as typed know nothing of us; domainbed_carft.* commands do.")
+        print("  Use the carft commands: domainbed.scripts.* will not know these algorithms.")
 
     if kind == "domainbed" and not armed and not off:
         problems.append("no start-up file: " + install())
@@ -95,7 +95,7 @@ def check_installation():
     try:
         register.register()
         for name in register.SHAPE:
-            if importlib.util.find_spec(name) is None:  # a descendant of DomainBed may lack it
+            if importlib.util.find_spec(name) is None:  # a fork of DomainBed may lack it
                 print(f"  {name}: not there")
                 continue
             module = importlib.import_module(name)
@@ -103,25 +103,29 @@ def check_installation():
             print(f"  {name}: {'hooked' if hooked else 'NOT hooked'}")
             if not hooked:
                 problems.append(f"{name} is not hooked")
-    except Exception as error:  # a host's own files may raise anything
+    except Exception as error:  # the host's modules may raise anything
         problems.append(f"the host cannot be used: {_in_one_line(error)}")
     problems += weights_and_device()
     for problem in problems:
         print(f"PROBLEM: {problem}")
-    print("All is well." if not problems else f"{len(problems)} problem(s).")
+    print(_verdict(problems))
     raise SystemExit(1 if problems else 0)
 
 
+def _verdict(problems):
+    return f"{len(problems)} problem(s)." if problems else "No problems found."
+
+
 def _in_one_line(error):
-    """Say why a host cannot be imported, and what would help."""
+    """Return a sentence on why the host cannot be imported and how to fix it."""
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
         if package == "domainbed":
             return f"it has no module {error.name}"
-        hint = f"install the package that has it ({package}, most often) in this environment"
+        hint = f"install the package that provides it (usually {package}) in this environment"
         if package in ("wilds", "timm", "gdown"):
             hint = install("domainbed")
-        return f"it imports {error.name}, which is not there: {hint}"
+        return f"it imports {error.name}, which is not installed: {hint}"
     if isinstance(error, RuntimeError):
         return str(error)
     reason = next(iter(str(error).splitlines()), "")
@@ -129,13 +133,13 @@ def _in_one_line(error):
 
 
 def weights_and_device():
-    """Print weights and device; return a list of problems."""
+    """Print the device and available weights, and return a list of problems."""
     try:
         import torch
 
         from ..models import backbones, prompt_cache
 
-        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, CPU is used"
+        gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none, using the CPU"
         print(f"GPU: {gpu}")
         print(f"Prompt cache: {prompt_cache.cache_folder()}")
         folder = os.path.expanduser("~/.cache/clip")

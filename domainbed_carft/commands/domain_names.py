@@ -1,4 +1,4 @@
-"""Domains by name on the command line, where DomainBed counts them."""
+"""Names of domains in --test_envs, converted to DomainBed's indices."""
 
 import os
 
@@ -6,14 +6,14 @@ from ..base.messages import unknown
 
 
 def numbered(asked, domains):
-    """Return the numbers of domains.
+    """Return the indices of domains.
 
     Args:
-        asked: numbers, or names in upper or lower case.
-        domains: for each domain the names that it goes by.
+        asked: indices, or names in any case.
+        domains: for each domain, a list of its names.
 
     Raises:
-        ValueError: an unknown name, one of several domains, or a domain twice.
+        ValueError: a name is unknown or ambiguous, or a domain is named twice.
 
     Example:
         >>> numbered(["sketch", 0], [["A", "art"], ["S", "sketch"]])
@@ -34,17 +34,17 @@ def numbered(asked, domains):
         if len(named) > 1:
             which = ", ".join(map(str, named))
             raise ValueError(
-                f"--test_envs: {word} is the name of the domains {which}: give numbers"
+                f"--test_envs: {word} is the name of several domains ({which}): give numbers"
             )
         found += named
     if len(set(found)) < len(found):
         words = " ".join(map(str, asked))
-        raise ValueError(f"--test_envs names a domain twice: {words}, the numbers {found}")
+        raise ValueError(f"--test_envs names a domain twice: {words} (numbers {found})")
     return found
 
 
 def replaced(words, numbers):
-    """Return a command line whose --test_envs are these numbers.
+    """Return a command line with the values of --test_envs replaced by `numbers`.
 
     Example:
         >>> replaced(["--test_envs", "sketch", "--seed", "1"], [3])
@@ -65,15 +65,15 @@ def replaced(words, numbers):
 
 
 def domains_of(given):
-    """Return, for each domain of a train command's data set, the names that it goes by.
+    """Return a list of names for each domain of a train command's data set.
 
-    Those in the class of the data set, and those of its folders.
+    The names come from the class of the data set and from its folders. The host must be registered.
 
     Args:
-        given: {flag: value} of the command; the host must be registered.
+        given: {flag: value} of the command.
 
     Raises:
-        ValueError: no such data set, or one whose domains have no names.
+        ValueError: the data set is unknown, or its domains have no names.
     """
     from domainbed import datasets
 
@@ -90,7 +90,11 @@ def domains_of(given):
 
 
 def folder_names(cls, given):
-    """Return the sorted names of a data set's domain folders; [] where it has none to be read."""
+    """Return the sorted names of a data set's domain folders, or [] if it has no such folders.
+
+    Raises:
+        FileNotFoundError: the data set's folder does not exist.
+    """
     from domainbed import datasets, hparams_registry
 
     base = datasets.MultipleEnvironmentImageFolder
@@ -103,7 +107,7 @@ def folder_names(cls, given):
     def stop(self, root, *args, **kwargs):
         raise Asked(root)
 
-    # The host's classes know their folder only while they are built: build one up to there.
+    # The host's classes compute their folder in __init__: run it until it passes the folder on.
     knobs = hparams_registry.default_hparams(
         given.get("algorithm", "ERM"), given.get("dataset", "RotatedMNIST")
     )

@@ -1,13 +1,13 @@
-"""``carft evaluate``: a model, or zero-shot CLIP, on a suite or a folder.
+"""``carft evaluate``: evaluate a model or zero-shot CLIP on a suite, a data set or a folder.
 
-    evaluate --run DIR --alpha 0 0.5 1 --suite imagenet --data_dir DATA
-    evaluate --zero_shot --dataset PACS --data_dir DATA
-    evaluate --run DIR                      the run's own data set, on the host's splits
-    evaluate --run DIR --folder PATH        PATH/DOMAIN/CLASS/IMAGE
-    evaluate --run SWEEP                    each run of a sweep, then one table
-    evaluate --table RECORD.json ...        earlier results, side by side
+    carft evaluate --run DIR --alpha 0 0.5 1 --suite imagenet --data_dir DATA
+    carft evaluate --zero_shot --dataset PACS --data_dir DATA
+    carft evaluate --run DIR                      the run's own data set and splits
+    carft evaluate --run DIR --folder PATH        PATH/DOMAIN/CLASS/IMAGE
+    carft evaluate --run SWEEP                    all runs of a sweep, and their table
+    carft evaluate --table RECORD.json ...        compare earlier results
 
-Prints a table per environment, and writes a record (JSON).
+It prints the accuracy on each environment, and writes a record (JSON).
 """
 
 import argparse
@@ -26,65 +26,73 @@ SUITES = ("imagenet",)
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("evaluate", __doc__)
     model = parser.add_mutually_exclusive_group(required=True)
     model.add_argument("--run", metavar="DIR", help="folder of a run or of a sweep, or a model.pkl")
     model.add_argument("--zero_shot", action="store_true", help="CLIP with the data's class names")
     model.add_argument("--table", nargs="+", metavar="RECORD", help="print records as one table")
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--suite", help="imagenet: ImageNet's validation images and its five shifts")
-    data.add_argument("--dataset", help="any data set that train knows; all its images")
+    data.add_argument("--suite", help="imagenet: ImageNet's validation set and five shifted sets")
+    data.add_argument("--dataset", help="all images of a data set that train accepts")
     data.add_argument("--folder", metavar="PATH", help="PATH/DOMAIN/CLASS/IMAGE")
-    parser.add_argument("--data_dir", help="default: as the run had it")
-    parser.add_argument("--environments", nargs="+", help="only these, by name")
+    parser.add_argument("--data_dir", help="folder of the data (default: as recorded by the run)")
+    parser.add_argument("--environments", nargs="+", help="evaluate only these environments")
     parser.add_argument(
-        "--alpha", nargs="+", type=float, help="(1 − α)·zero-shot + α·run; default 1, the run"
+        "--alpha", nargs="+", type=float, help="(1 − α)·zero-shot + α·run (default: 1, the run)"
     )
-    parser.add_argument("--hparams", default="{}", help="JSON of knobs, over the defaults")
-    parser.add_argument("--reference", help="environment that robustness refers to; the first")
+    parser.add_argument("--hparams", default="{}", help="JSON of knobs that differ from defaults")
+    parser.add_argument(
+        "--reference", help="reference environment of effective robustness (default: the first)"
+    )
     parser.add_argument(
         "--robustness_baseline",
         metavar="FILE",
-        help="of effective robustness: a CSV of models' accuracies (shares; one column per "
-        'environment), or JSON {"ENVIRONMENT": [slope, intercept]} in logits',
+        help="baseline models for effective robustness: a CSV file of accuracies in [0, 1] with a "
+        'column per environment, or JSON {"ENVIRONMENT": [slope, intercept]} on logit axes',
     )
-    parser.add_argument("--plot", metavar="FILE.png", help="accuracies against the reference's")
     parser.add_argument(
-        "--output_file", metavar="FILE", help="of the record (.json), or the table (.csv, .md, ...)"
+        "--plot", metavar="FILE.png", help="plot accuracies against those on the reference"
+    )
+    parser.add_argument(
+        "--output_file", metavar="FILE", help="write the record (.json), or table (.csv, .md, ...)"
     )
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--workers", type=int, help="processes that read images")
+    parser.add_argument("--workers", type=int, help="number of processes that read images")
     flags.old_name(parser, "--baseline", "--robustness_baseline")
     flags.old_name(parser, "--output", "--output_file")
     args = parser.parse_args(argv)
     data = args.suite or args.dataset or args.folder
     if args.table and (data or args.robustness_baseline or args.plot):
-        parser.error("--table takes records and --output_file, nothing else")
+        parser.error("--table can only be combined with --output_file")
     if args.zero_shot and not data:
         parser.error("--zero_shot needs --suite, --dataset or --folder")
     if args.suite and args.suite not in SUITES:
         parser.error(unknown("suite", args.suite, SUITES))
     if args.alpha is not None and not args.run:
-        parser.error("--alpha is between zero-shot weights and a run's: it needs --run")
+        parser.error("--alpha interpolates between zero-shot CLIP and a run: it needs --run")
     if any(not 0 <= alpha <= 1 for alpha in args.alpha or ()):
         parser.error(f"--alpha must be in [0, 1], got {args.alpha}")
     if args.batch_size < 1 or (args.workers or 0) < 0:
-        parser.error("--batch_size must be at least 1, --workers at least 0")
+        parser.error("--batch_size must be at least 1, and --workers at least 0")
     if args.plot and not args.plot.endswith(".png"):
-        parser.error(f"--plot is written as .png, got {args.plot}")
+        parser.error(f"--plot must end in .png, got {args.plot}")
     try:
         host_flags.check_hparams(vars(args))
     except ValueError as error:
         parser.error(str(error))
     args.hparams = json.loads(args.hparams)
     if args.run and args.hparams:
-        parser.error("--hparams are for --zero_shot: a run keeps the knobs that it had")
+        parser.error("--hparams needs --zero_shot: a run keeps the knobs it was trained with")
     return args
 
 
 def output_path(args, data):
-    """Return where the record goes; raise before any work where it cannot be written."""
+    """Return the path of the record.
+
+    Raises:
+        ValueError: it cannot be written.
+    """
     if args.output_file:
         path = args.output_file
     elif args.run:
@@ -97,17 +105,17 @@ def output_path(args, data):
 
 
 def check_folders(*files):
-    """Raise a ValueError where the folder of a file to write is missing or cannot be written."""
+    """Raise a ValueError if the folder of an output file is missing or not writable."""
     for file in filter(None, files):
         folder = os.path.dirname(os.path.abspath(file))
         if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
             raise ValueError(
-                f"The folder {folder} is not there or cannot be written (--output_file)"
+                f"The folder {folder} does not exist or cannot be written (--output_file)"
             )
 
 
 def run(args):
-    """Evaluate, print and write."""
+    """Evaluate, print the table, and write the record."""
     from ..reports import evaluation, tables
 
     if args.table:
@@ -223,7 +231,7 @@ def main(argv=None):
     try:
         run(args)
     except (ValueError, OSError) as error:
-        lines = str(error).strip().splitlines()  # a worker's error comes with its traceback
+        lines = str(error).strip().splitlines()  # errors of workers include their traceback
         message = lines[-1] if lines and "DataLoader worker" in lines[0] else str(error)
         raise SystemExit(f"{program('evaluate')}: error: {message}") from None
 

@@ -1,4 +1,4 @@
-"""What the subcommands' flags have in common."""
+"""Parsers and argument types shared by the subcommands."""
 
 import argparse
 import os
@@ -6,7 +6,7 @@ import sys
 
 from ..base.messages import no_folder, program
 
-RUNS = "the folder that holds the runs' folders (a sweep's --output_dir)"
+RUNS = "the folder that contains the run folders (a sweep's --output_dir)"
 
 ONE_OR_MORE = f"{RUNS}, or the folder of one run"
 
@@ -15,7 +15,8 @@ def parser(command, text):
     """Return the ArgumentParser of a subcommand.
 
     Args:
-        text: the docstring of its module, "``carft X``: what it does."
+        command: name of the subcommand.
+        text: docstring of its module, "``carft X``: description."
     """
     about = text.partition(": ")[2]
     return argparse.ArgumentParser(
@@ -26,10 +27,10 @@ def parser(command, text):
 
 
 def folder(path):
-    """Return the path of a folder that is there: a type for arguments.
+    """Return the path of an existing folder. To be used as the type of an argument.
 
     Raises:
-        argparse.ArgumentTypeError: there is none.
+        argparse.ArgumentTypeError: the folder does not exist.
     """
     if not os.path.isdir(path):
         raise argparse.ArgumentTypeError(no_folder(path))
@@ -37,12 +38,16 @@ def folder(path):
 
 
 def runs_folder(path):
-    """Return the path of a folder of runs: as `folder`, and the message says what it should be."""
+    """Return the path of an existing sweep folder. To be used as the type of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: the folder does not exist. The message describes what to give.
+    """
     try:
         return folder(path)
     except argparse.ArgumentTypeError as error:
-        said = f"{error}" if str(error).endswith("?") else f"{error}."
-        raise argparse.ArgumentTypeError(f"{said} Give {RUNS}") from None
+        message = f"{error}" if str(error).endswith("?") else f"{error}."
+        raise argparse.ArgumentTypeError(f"{message} Give {RUNS}") from None
 
 
 def lines_of(path):
@@ -54,12 +59,12 @@ def lines_of(path):
 
 
 def records(path):
-    """Return the path of a folder of runs, or of a file that tools/records.py has packed."""
+    """Return the path of a sweep folder or of a file packed by tools/records.py."""
     return path if os.path.isfile(path) else runs_folder(path)
 
 
 def old_name(parser, old, new, **options):
-    """Let a flag of version 0.1 work as `new`, unlisted, with a line on stderr."""
+    """Accept a flag of version 0.1 under its old name, unlisted, with a message on stderr."""
 
     class Old(argparse.Action):
         def __call__(self, parser, namespace, values, option_string=None):

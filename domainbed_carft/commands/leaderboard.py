@@ -1,9 +1,9 @@
-"""``carft leaderboard``: published DomainBed results, and yours among them.
+"""``carft leaderboard``: show published DomainBed results, optionally with those of a sweep.
 
-Published rows are those of results/published.csv, each with its source. Rows are sorted by their
-average over the five data sets; those of one group are comparable: same backbone, pre-training and
-selection rule, all five data sets, DomainBed's own protocol. Runs on other data, or of the shipped
-small CLIP, stand in a table of their own.
+Published rows come from results/published.csv, with their sources. Rows are sorted by their average
+over the five data sets. Rows of one group are comparable: they have the same backbone, pre-training
+and selection rule, all five data sets, and DomainBed's protocol. Runs on other data sets or of the
+small CLIP that comes with this package are listed in a separate table.
 """
 
 import os
@@ -19,8 +19,8 @@ def main(argv=None):
     parser.add_argument(
         "--input_dir", type=flags.records, help=f"add the rows of a sweep: {flags.RUNS}"
     )
-    parser.add_argument("--backbone", help="only rows of this one, e.g. ViT-B/16")
-    parser.add_argument("--output_dir", help="write leaderboard.txt, .md, .tex, .csv, .png there")
+    parser.add_argument("--backbone", help="show only rows of this backbone, e.g. ViT-B/16")
+    parser.add_argument("--output_dir", help="write leaderboard.txt, .md, .tex, .csv, .png here")
     args = parser.parse_args(argv)
     import pandas as pd
 
@@ -53,7 +53,7 @@ def main(argv=None):
     text = compact(table)
     print(text)
     if others:
-        print("\nYour rows that are in no ranking, other data or the shipped small CLIP:")
+        print("\nYour rows that are not ranked (other data sets, or the small shipped CLIP):")
         print(pd.DataFrame(others).to_string(index=False))
     if args.output_dir:
         try:

@@ -1,9 +1,9 @@
-"""``carft probe``: what contexts do CLIP and the fine-tuned models see?
+"""``carft probe``: measure context recognition before and after fine-tuning.
 
-For every model of a sweep, or of one run: the accuracy of zero-shot context recognition before and
-after fine-tuning, per group of contexts and per domain, and the KL divergence between the context
-distributions of the two. Source domains are measured on their `out` splits, which were not trained
-on, and target domains on all their images.
+For every model of a sweep, or of one run, it measures the accuracy of zero-shot context recognition
+by group of contexts and domain, and the KL divergence between the context distributions before and
+after fine-tuning. Source domains are measured on their `out` splits, which are not trained on, and
+target domains on all their images.
 """
 
 import os
@@ -22,8 +22,10 @@ def main(argv=None):
         type=flags.runs_folder,
         help=flags.ONE_OR_MORE,
     )
-    parser.add_argument("--output_dir", help="for tables and plots; default: INPUT_DIR/probe")
-    parser.add_argument("--data_dir", help="where the data lies now; default: as the runs had it")
+    parser.add_argument("--output_dir", help="for tables and plots (default: INPUT_DIR/probe)")
+    parser.add_argument(
+        "--data_dir", help="where the data is now (default: as recorded by the runs)"
+    )
     args = parser.parse_args(argv)
     register()
     from ..analysis.contexts import find, judged, measure
@@ -49,7 +51,7 @@ def main(argv=None):
         context_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
     print(f"Tables and plots are in {output}", file=sys.stderr)
     if failed:
-        left_out += ["Not in them, as they cannot be opened:", *failed]
+        left_out += ["Left out, since they cannot be opened:", *failed]
     if left_out:
         raise SystemExit("\n".join(left_out))
 

@@ -1,8 +1,8 @@
-"""``carft report``: a sweep's tables and plots, for people.
+"""``carft report``: write tables and plots of a sweep.
 
-Reads sweeps of either host, finished or not; what does not count is named, with the command that
-would fill the gap. Prints text, and writes below --output_dir: report.html, one file that needs no
-other; report.txt; tables/ as text, Markdown, LaTeX and CSV; plots/.
+It reads sweeps of either host, finished or not. Runs that do not count are listed, with the
+commands that would run them. The report is printed and written to --output_dir: report.html (self-
+contained), report.txt, tables/ (text, Markdown, LaTeX and CSV) and plots/.
 """
 
 import os
@@ -16,12 +16,12 @@ def main(argv=None):
     """Run the command."""
     parser = flags.parser("report", __doc__)
     parser.add_argument("--input_dir", required=True, type=flags.records, help=flags.RUNS)
-    parser.add_argument("--output_dir", help="default: report/ in --input_dir")
+    parser.add_argument("--output_dir", help="default: INPUT_DIR/report")
     parser.add_argument(
         "--baseline",
         metavar="ALGORITHM",
-        help="the algorithm that the others are compared with; default: of few algorithms every "
-        "pair, of more CLIP_ERM or the like",
+        help="the algorithm that the others are compared with (default: up to four algorithms are "
+        "all compared with each other, more with CLIP_ERM or ERM)",
     )
     args = parser.parse_args(argv)
     from ..records import soundness
@@ -43,11 +43,11 @@ def main(argv=None):
         os.makedirs(output, exist_ok=True)
         text = write(sweep, sweep.known, output, args.baseline)
     except OSError as error:
-        parser.error(f"{output} cannot be written ({error}); take another --output_dir")
+        parser.error(f"{output} cannot be written ({error}); choose another --output_dir")
     print(text)
     print(
         f"Written: {os.path.join(output, 'report.html')}, report.txt, tables/ (in text, "
-        "Markdown, LaTeX, CSV; chosen hparams in chosen.*), plots/"
+        "Markdown, LaTeX, CSV; selected hparams in chosen.*), plots/"
     )
 
 

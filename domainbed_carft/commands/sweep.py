@@ -1,7 +1,7 @@
-"""``carft sweep``: DomainBed's sweep, with our algorithms and data sets.
+"""``carft sweep``: DomainBed's sweep, with the algorithms and data sets of this package.
 
-Children run under this interpreter, registered explicitly, and their exit codes count: the
-launchers `local` and `multi_gpu` are ours here.
+The launchers `local` and `multi_gpu` are replaced by our own. They run jobs with the current
+interpreter and report failed jobs.
 """
 
 import argparse
@@ -18,20 +18,20 @@ from ..register import find_host, register
 
 
 def main(argv=None):
-    """Check the names in the arguments, then run the host's own script, whose flags these are."""
+    """Check the arguments, then run the host's sweep script."""
     if argv is not None:
         sys.argv[1:] = argv
-    if find_host()[0] == "embedded":  # help and wrong flags, before anything long is imported
+    if find_host()[0] == "embedded":  # answer --help and wrong flags before slow imports
         host_flags.sweep_parser(program("sweep"), data_dir_needed=False).parse_args()
     args = parse_names()
     try:
         register()
-    except RuntimeError as error:  # a host that is not DomainBed's
+    except RuntimeError as error:  # the host is not a DomainBed
         raise SystemExit(f"{program('sweep')}: error: {error}") from None
     check_names(args)
     check_knobs(args)
     if args.data_dir is None and args.datasets and all(map(has_own_place, args.datasets)):
-        sys.argv += ["--data_dir", "none"]  # DomainBed's sweep asks for one
+        sys.argv += ["--data_dir", "none"]  # DomainBed's sweep requires the flag
     print_sources(args)
     from domainbed import command_launchers
 
@@ -45,25 +45,25 @@ def main(argv=None):
     try:
         runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
-        print(f"\n{program('sweep')}: stopped by Ctrl-C. {how_to_go_on()}", file=sys.stderr)
+        print(f"\n{program('sweep')}: stopped by Ctrl-C. {how_to_continue()}", file=sys.stderr)
         raise SystemExit(130) from None
-    except EOFError:  # of the question whether to go on
+    except EOFError:  # raised by the confirmation prompt
         print(f"\n{program('sweep')}: error: {host_flags.NO_TERMINAL}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
-def how_to_go_on():
-    """Say what to type after a sweep was cut short."""
+def how_to_continue():
+    """Return a hint on how to continue an interrupted sweep."""
     if find_host()[0] == "embedded":
-        return "Runs and records are kept: the same command again goes on."
+        return "Runs and records are kept: enter the same command to continue."
     return (
-        "Finished runs are kept. DomainBed starts no unfinished run again: first the same command "
-        "with delete_incomplete for launch, then the same command."
+        "Finished runs are kept. DomainBed does not restart unfinished runs: enter the same "
+        "command with delete_incomplete in place of launch, then the same command again."
     )
 
 
 def parse_names():
-    """Read what is checked or shown before the host's script reads all of it."""
+    """Read the flags that are checked or shown before the host's script runs."""
     parser = argparse.ArgumentParser(prog=program("sweep"), add_help=False)
     for flag in ("--datasets", "--algorithms"):
         parser.add_argument(flag, nargs="+", default=[])
@@ -82,7 +82,7 @@ def parse_names():
 
 
 def check_knobs(args):
-    """Exit with the near names for a misspelt knob of ours, which would fail job by job."""
+    """Exit with near matches for misspelt knobs, which would fail in every job."""
     from domainbed import hparams_registry
 
     from ..algorithms import methods
@@ -101,7 +101,7 @@ def check_knobs(args):
 
 
 def check_names(args):
-    """Exit with near matches for unknown names: the host would make jobs that fail one by one."""
+    """Exit with near matches for unknown names, which would fail in every job."""
     from domainbed import algorithms, command_launchers, datasets
 
     from ..algorithms import methods
@@ -118,14 +118,14 @@ def check_names(args):
         left_out = getattr(getattr(datasets, name), "TEST_ENVS", (0,))
         if len(left_out) > 1:
             raise SystemExit(
-                f"{name} leaves out {len(left_out)} environments at once, which no selection rule "
-                "of DomainBed reads: every cell would be X. Run `python -m domainbed_carft.train` "
-                "and `.evaluate` instead, as sweeps/imagenet_vitb16.sh does"
+                f"{name} has {len(left_out)} test environments in one run, which DomainBed's "
+                "selection rules do not support: every cell would be X. Use `carft train` and "
+                "`carft evaluate` instead, as in sweeps/imagenet_vitb16.sh"
             )
         if hasattr(getattr(datasets, name), "TEST_ENVS") and find_host()[0] == "domainbed":
             raise SystemExit(
-                f"{name} has a training and a test part, and DomainBed's sweep would leave out "
-                "either: run it on the embedded host, with DOMAINBED_CARFT_HOST=embedded"
+                f"{name} has a training and a test part, and DomainBed's sweep would use each as "
+                "the test domain: use the embedded host (DOMAINBED_CARFT_HOST=embedded)"
             )
     if args.command_launcher not in command_launchers.REGISTRY:
         known = list(command_launchers.REGISTRY)
@@ -133,30 +133,30 @@ def check_names(args):
 
 
 def shipped():
-    """Return the names of the data sets that need no files."""
+    """Return the names of the data sets that are shipped with the package."""
     from ..data.digitstyles import DATASETS
 
     return [cls.__name__ for cls in DATASETS]
 
 
 def has_own_place(name):
-    """Say whether a data set needs no --data_dir: shipped, or a user's own folder."""
+    """Return whether a data set needs no --data_dir: it is shipped, or a user's own folder."""
     from domainbed import datasets
 
     return name in shipped() or getattr(getattr(datasets, name), "HAS_OWN_PLACE", False)
 
 
 def print_sources(args):
-    """Say which host, data and weights the sweep uses."""
+    """Print which host, data and weights the sweep uses."""
     from domainbed import datasets, hparams_registry
 
     from ..algorithms import methods
 
     kind, where = find_host()
-    print(f"Host: {'embedded, of domainbed_carft' if kind == 'embedded' else where}")
+    print(f"Host: {'embedded in domainbed_carft' if kind == 'embedded' else where}")
     for dataset in args.datasets:
         own = getattr(getattr(datasets, dataset), "FOLDER", None) or ""
-        place = own if os.path.isabs(own) else args.data_dir  # absolute: a user's own folder
+        place = own if os.path.isabs(own) else args.data_dir  # a user's own folder is absolute
         print(f"Data: {dataset}, {'shipped' if dataset in shipped() else f'in {place}'}")
         weights = {
             {**hparams_registry.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
@@ -167,9 +167,9 @@ def print_sources(args):
 
 
 def _noting(launcher):
-    """Return the launcher, which first writes what was asked into the sweep's folder.
+    """Return a launcher that first writes the list of requested runs into the sweep's folder.
 
-    DomainBed's script has that list; the embedded host's writes it by itself.
+    It is for DomainBed's script. The embedded host's script writes the list by itself.
     """
 
     def launch(commands):
@@ -182,6 +182,7 @@ def _noting(launcher):
 
 
 def _rewriting(launcher):
+    """Return a launcher that replaces `python` in commands by the current interpreter."""
     return lambda commands: launcher([launchers.with_this_python(c) for c in commands])
 
 

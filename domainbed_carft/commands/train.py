@@ -1,6 +1,6 @@
-"""``carft train``: DomainBed's train, with our algorithms and data sets.
+"""``carft train``: DomainBed's train, with the algorithms and data sets of this package.
 
---test_envs takes names of domains, too: ``carft train --dataset PACS --test_envs sketch``.
+--test_envs also accepts names of domains: ``carft train --dataset PACS --test_envs sketch``.
 """
 
 import os
@@ -15,15 +15,15 @@ from .domain_names import domains_of, numbered, replaced
 
 
 def main(argv=None):
-    """Run the host's own script, whose flags these are."""
+    """Check the arguments, then run the host's train script."""
     if argv is not None:
         sys.argv[1:] = argv
     kind = find_host()[0]
-    if kind == "embedded":  # help and wrong flags, before anything long is imported
+    if kind == "embedded":  # answer --help and wrong flags before slow imports
         host_flags.train_parser(environment=str, prog=program("train")).parse_args()
     try:
         given = trainer.given(sys.argv[1:])
-    except ValueError:  # the host's script says what is wrong, as it knows more flags
+    except ValueError:  # the host's script, which may have more flags, reports what is wrong
         given = {}
     try:
         host_flags.check_train(given)
@@ -40,14 +40,16 @@ def main(argv=None):
 
 
 def protect_records(given):
-    """Keep DomainBed from appending a second run to the records of a first.
+    """Prevent DomainBed from appending records to those of an earlier run in the same folder.
 
-    Duplicate steps make its tables wrong. A finished run is left alone (exit code 0, or 2 where
-    other arguments are given than it had); records of an unfinished one, which DomainBed cannot
-    resume, are moved to results.jsonl.old.
+    Duplicate steps would make its tables wrong. The records of an unfinished run, which DomainBed
+    cannot resume, are moved to results.jsonl.old.
 
     Args:
         given: {flag: value} of the command line.
+
+    Raises:
+        SystemExit: the run is finished. The code is 0, or 2 if its arguments were different.
     """
     folder = given.get("output_dir", "train_output")
     records = os.path.join(folder, "results.jsonl")
@@ -61,16 +63,16 @@ def protect_records(given):
         ]
         if changed:
             print(
-                f"{program('train')}: error: {folder} holds a finished run of other arguments: "
-                f"{'; '.join(changed)}. Take another --output_dir.",
+                f"{program('train')}: error: {folder} has a finished run with other arguments: "
+                f"{'; '.join(changed)}. Choose another --output_dir.",
                 file=sys.stderr,
             )
             raise SystemExit(2)
-        print(f"{folder} holds a finished run. Nothing to do; take another --output_dir.")
+        print(f"{folder} has a finished run: nothing to do. Choose another --output_dir.")
         raise SystemExit(0)
     if os.path.exists(records):
         old = files.set_aside(records)
-        print(f"{folder} holds an unfinished run: its records are now in {old}")
+        print(f"{folder} has an unfinished run: its records were moved to {old}")
 
 
 if __name__ == "__main__":

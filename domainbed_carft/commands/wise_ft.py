@@ -1,23 +1,25 @@
-"""``carft wise_ft``: WiSE-FT for the finished runs of a sweep, or for one, after training.
+"""``carft wise_ft``: apply WiSE-FT to the finished runs of a sweep, or to one run.
 
-For each run that has a model.pkl: the weights (1 − α)·zero-shot + α·fine-tuned of encoder and head
-(Wortsman et al., CVPR 2022, arXiv 2109.01903) for every α, its accuracies on the run's own splits,
-and the α with the highest mean accuracy on the training domains' `out` splits (the smallest of
-several). Images are never augmented here, whatever the run did: DomainBed augments training domains
-in evaluation, too, so there its records' validation is another, random one. The target's images are
-augmented in neither: there α = 0 gives the records of CLIP_ZeroShot, and α = 1 the run's own.
+For each run that has a model.pkl, the weights of encoder and head are interpolated as
+(1 − α)·zero-shot + α·fine-tuned (Wortsman et al., CVPR 2022, arXiv 2109.01903). Each α is evaluated
+on the run's own splits. The selected α has the highest mean accuracy on the training domains' `out`
+splits; of several, it is the smallest.
 
-What it writes, in --output_dir (--input_dir by default):
+Images are not augmented here. DomainBed, in contrast, augments the images of training domains in
+evaluation, too, so the validation accuracies differ from the run's records. Images of the test
+domain are never augmented: there α = 0 matches the records of CLIP_ZeroShot and α = 1 the run's.
+
+Output in --output_dir:
 
 ==================== ========================================================================
-JOB+WiSE/            a record with the chosen α, which collect_results of either host reads as a
-                     run of the algorithm "NAME+WiSE", ``done``, and the run's provenance.json
-                     with the package that interpolated; a second call keeps what is there of the
-                     same model and α
-wise_ft.csv          for each run with one test environment and each α: dataset, algorithm,
-                     test_env, trial_seed, alpha, source_validation, target_accuracy,
-                     hparams_seed, chosen (1 at the α that was chosen)
-wise_ft.png          the curves over α: source validation across, target accuracy up
+JOB+WiSE/            a record with the selected α, which collect_results of either host reads as
+                     a run of the algorithm "NAME+WiSE", the file done, and the run's
+                     provenance.json with the version of this package. Results of the same
+                     model and α are kept when the command is repeated.
+wise_ft.csv          one row for each run with one test environment and each α: dataset,
+                     algorithm, test_env, trial_seed, alpha, source_validation,
+                     target_accuracy, hparams_seed, chosen (1 for the selected α)
+wise_ft.png          target accuracy against source validation, as α varies
 ==================== ========================================================================
 """
 
@@ -32,13 +34,15 @@ ALPHAS = [round(i / 10, 1) for i in range(11)]
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("wise_ft", __doc__)
     parser.add_argument(
         "--input_dir", required=True, type=flags.runs_folder, help=flags.ONE_OR_MORE
     )
-    parser.add_argument("--output_dir", help="default: --input_dir")
-    parser.add_argument("--data_dir", help="where the data lie now; default: as the runs had it")
+    parser.add_argument("--output_dir", help="default: INPUT_DIR")
+    parser.add_argument(
+        "--data_dir", help="where the data is now (default: as recorded by the runs)"
+    )
     parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS, help="default: 0 0.1 … 1")
     flags.old_name(parser, "--alphas", "--alpha", type=float, nargs="+")
     args = parser.parse_args(argv)
@@ -62,15 +66,15 @@ def main(argv=None):
     folders = find_runs(args.input_dir)
     if not folders:
         raise SystemExit(
-            f"No runs to interpolate in {args.input_dir}: it must hold a finished run, or the "
-            "folders of several, of this package's algorithms, with model.pkl (sweeps write it, "
-            "unless --skip_model_save is given)."
+            f"No runs to interpolate in {args.input_dir}: it must be a finished run of this "
+            "package's algorithms with a model.pkl, or contain the folders of such runs. (Sweeps "
+            "write model.pkl unless --skip_model_save is given.)"
         )
     records, failed = [], []
     for folder in tqdm(folders, desc="runs", unit="run"):
         try:
             records.append(work_on(folder, args))
-        except (ValueError, OSError, RuntimeError) as error:  # said below; the others count
+        except (ValueError, OSError, RuntimeError) as error:  # reported below
             failed.append(f"{folder}: {error}")
     frame = table(records)
     if len(frame):

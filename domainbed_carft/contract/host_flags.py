@@ -1,4 +1,4 @@
-"""The flags of DomainBed's commands, with their defaults. Nothing here imports torch."""
+"""Flags of DomainBed's commands, with their defaults. This module does not import torch."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import os
 
 TASK = "domain_generalization"
 NO_TERMINAL = (
-    "there is no terminal to answer on whether to go on: add --skip_confirmation to start at once"
+    "cannot ask for confirmation without a terminal: add --skip_confirmation to start at once"
 )
 
 
@@ -14,33 +14,33 @@ def train_parser(environment=int, **options):
     """Return the parser of train's flags.
 
     Args:
-        environment: reads one word of --test_envs.
-        options: of ArgumentParser.
+        environment: type of the values of --test_envs.
+        options: keyword arguments of ArgumentParser.
     """
     parser = argparse.ArgumentParser(
-        description="Train one algorithm on one data set, leaving out the test environments.",
+        description="Train one algorithm on all domains of a data set but the test domains.",
         **options,
     )
     add = parser.add_argument
-    add("--data_dir", type=str, help="the folder that holds the data set's folder")
+    add("--data_dir", type=str, help="the folder that contains the data set's folder")
     add("--dataset", type=str, default="RotatedMNIST")
     add("--algorithm", type=str, default="ERM")
     add("--task", type=str, default=TASK)
-    add("--hparams", type=str, help="JSON of knobs, over the defaults")
-    add("--hparams_seed", type=int, default=0, help="0: default knobs, else random")
-    add("--trial_seed", type=int, default=0, help="of splits and random knobs")
-    add("--seed", type=int, default=0, help="of everything else")
-    add("--steps", type=int, help="default: the data set's")
-    add("--checkpoint_freq", type=int, help="steps from record to record")
+    add("--hparams", type=str, help="JSON of knobs that differ from defaults")
+    add("--hparams_seed", type=int, default=0, help="0: default knobs; others: random knobs")
+    add("--trial_seed", type=int, default=0, help="seed of splits and random knobs")
+    add("--seed", type=int, default=0, help="seed of everything else")
+    add("--steps", type=int, help="number of training steps (default: the data set's)")
+    add("--checkpoint_freq", type=int, help="steps between records (default: the data set's)")
     add(
         "--test_envs",
         type=environment,
         nargs="+",
         default=[0],
-        help="the domains to leave out: numbers from 0, or names",
+        help="test domains, not trained on: numbers from 0, or names",
     )
     add("--output_dir", type=str, default="train_output")
-    add("--holdout_fraction", type=float, default=0.2, help="of each domain, to validate on")
+    add("--holdout_fraction", type=float, default=0.2, help="validation share of each domain")
     add("--uda_holdout_fraction", type=float, default=0)
     add("--skip_model_save", action="store_true")
     add("--save_model_every_checkpoint", action="store_true")
@@ -48,20 +48,19 @@ def train_parser(environment=int, **options):
         "--eval_splits",
         choices=("all", "needed"),
         default="all",
-        help="needed: leave out the training environments' `in` splits, which no selection "
-        "method reads",
+        help="needed: skip the training environments' `in` splits, which no selection rule reads",
     )
     return parser
 
 
 def check_train(given):
-    """Check values of train's flags that are wrong whatever the data set.
+    """Check the values of train's flags, as far as they do not depend on the data set.
 
     Args:
-        given: {flag: value}, as train_parser reads them; flags may be missing.
+        given: {flag: value}, as train_parser reads them. Flags may be missing.
 
     Raises:
-        ValueError: names the flag, what it may be, and what came.
+        ValueError: a value is invalid. The message names the flag, the value and valid ones.
     """
     check_whole(given, steps=1, checkpoint_freq=1)
     envs = given.get("test_envs") or []
@@ -71,23 +70,23 @@ def check_train(given):
     share = given.get("holdout_fraction")
     if isinstance(share, (int, float)) and not 0 < share < 1:
         raise ValueError(
-            f"--holdout_fraction must be > 0 and < 1, got {share:g}: it is the share of each "
-            "domain that is held out for validation, and every selection rule reads it"
+            f"--holdout_fraction must be > 0 and < 1, got {share:g}: it is the validation share "
+            "of each domain, which every selection rule needs"
         )
     share = given.get("uda_holdout_fraction")
     if isinstance(share, (int, float)) and not 0 <= share < 1:
         raise ValueError(f"--uda_holdout_fraction must be >= 0 and < 1, got {share:g}")
     folder = given.get("output_dir")
     if isinstance(folder, str) and os.path.exists(folder) and not os.path.isdir(folder):
-        raise ValueError(f"--output_dir must be a folder, and {folder} is a file")
+        raise ValueError(f"--output_dir must be a folder, but {folder} is a file")
     check_hparams(given)
 
 
 def check_whole(given, **least):
-    """Check that flags that are given are at least so much.
+    """Check that whole numbers are not below their minimum. Missing flags are skipped.
 
     Raises:
-        ValueError: one is not.
+        ValueError: a number is too small.
     """
     for flag, low in least.items():
         value = given.get(flag)
@@ -99,7 +98,7 @@ def check_hparams(given):
     """Check that --hparams is a JSON object.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not a JSON object.
     """
     text = given.get("hparams")
     why = "not an object"
@@ -115,12 +114,13 @@ def sweep_parser(prog=None, data_dir_needed=True):
     """Return the parser of sweep's flags.
 
     Args:
-        data_dir_needed: False: the flag may be missing, as data sets may have places of their own.
+        prog: name of the program in help and errors.
+        data_dir_needed: whether --data_dir is required. Some data sets do not need it.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
-        description="Launch the runs of a sweep, or delete the unfinished ones. The same command "
-        "again starts what is not done.",
+        description="Launch the runs of a sweep, or delete the unfinished ones. Repeating the "
+        "command launches the runs that are not done.",
     )
     add = parser.add_argument
     add("command", choices=("launch", "delete_incomplete"))
@@ -128,35 +128,35 @@ def sweep_parser(prog=None, data_dir_needed=True):
     add("--algorithms", nargs="+", type=str)
     add("--task", type=str, default=TASK)
     add("--n_hparams_from", type=int, default=0)
-    add("--n_hparams", type=int, default=20, help="hparams seeds are below this; 1: defaults only")
+    add("--n_hparams", type=int, default=20, help="end of hparams seeds; 1: only default knobs")
     add("--output_dir", type=str, required=True)
     add(
         "--data_dir",
         type=str,
         required=data_dir_needed,
-        help="the folder that holds the data sets' folders; none: they need no files",
+        help="the folder that contains the data sets' folders; none: they need no files",
     )
-    add("--seed", type=int, default=0, help="not used, as jobs run in order")
+    add("--seed", type=int, default=0, help="unused: jobs are not shuffled")
     add("--n_trials", type=int, default=3)
     add("--command_launcher", type=str, required=True)
-    add("--steps", type=int, help="of each run; default: the data set's")
-    add("--hparams", type=str, help="JSON of knobs, over the defaults")
+    add("--steps", type=int, help="training steps of each run (default: the data set's)")
+    add("--hparams", type=str, help="JSON of knobs that differ from defaults")
     add("--holdout_fraction", type=float, default=0.2)
     add(
         "--single_test_envs",
         action="store_true",
-        help="leave out one domain at a time, and no pairs",
+        help="use only single test domains, no pairs",
     )
     add("--skip_confirmation", action="store_true", help="do not ask before jobs start")
-    add("--eval_splits", choices=("all", "needed"), default="all", help="as train's")
+    add("--eval_splits", choices=("all", "needed"), default="all", help="see train")
     return parser
 
 
 def check_sweep(given):
-    """Check values of sweep's flags that are wrong whatever the data sets.
+    """Check the values of sweep's flags, as far as they do not depend on the data sets.
 
     Raises:
-        ValueError: names the flag, what it may be, and what came.
+        ValueError: a value is invalid. The message names the flag, the value and valid ones.
     """
     check_whole(given, steps=1, n_trials=1, n_hparams=1, n_hparams_from=0)
     check_hparams(given)
@@ -166,7 +166,7 @@ def collect_results_parser(prog=None):
     """Return the parser of collect_results' flags."""
     parser = argparse.ArgumentParser(prog=prog, description="Print the tables of a sweep.")
     parser.add_argument(
-        "--input_dir", type=str, required=True, help="the folder that holds the runs' folders"
+        "--input_dir", type=str, required=True, help="the folder that contains the run folders"
     )
     parser.add_argument("--latex", action="store_true")
     parser.add_argument("--auto_lr", action="store_true", help="needs DomainBed itself")

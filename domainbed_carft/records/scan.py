@@ -35,7 +35,7 @@ def scan(input_dir):
         raise ValueError(f"no folder {input_dir}")
     if os.path.isfile(os.path.join(input_dir, "results.jsonl")):
         raise ValueError(
-            f"{input_dir} is the folder of one run: give the folder that holds the runs' folders"
+            f"{input_dir} is the folder of one run: give the folder that contains the run folders"
         )
     sweep = Sweep(str(input_dir), [], [])
     try:

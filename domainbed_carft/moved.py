@@ -15,7 +15,7 @@ MOVED = {
     "averaging": ("method.averaging",),
     "backbone_parts": ("models.layers",),
     "backbones": ("models.backbones",),
-    "baselines": ("algorithms.baselines",),
+    "baselines": ("algorithms.baselines", "algorithms.linear_probes"),
     "cache": ("data.image_cache",),
     "data_check": ("data.inventory",),
     "datasets": ("data.describe", "data.digitstyles", "data.checks"),

@@ -15,7 +15,8 @@ from domainbed import datasets as host_datasets
 from domainbed import hparams_registry
 from domainbed.lib import misc
 
-from domainbed_carft.algorithms import base, car_ft, methods
+from domainbed_carft.algorithms import car_ft, methods, settings
+from domainbed_carft.method.schedule import lr_factor
 from domainbed_carft.models import backbones
 
 CONTEXTS = ("a photo of a {}", "a sketch of a {}", "a dark {}")
@@ -225,11 +226,11 @@ def test_a_wrong_knob_is_refused_before_anything_is_loaded(make, monkeypatch, kn
 
 def test_learning_rate_factor():
     # total 10, warm-up 4: a rise in fifths, then a half cosine over 6 steps, by hand
-    got = [base.lr_factor(s, 10, 4) for s in range(12)]
+    got = [lr_factor(s, 10, 4) for s in range(12)]
     root3 = 3**0.5
     cosine = [1, (2 + root3) / 4, 3 / 4, 1 / 2, 1 / 4, (2 - root3) / 4]
     assert got == pytest.approx([0.2, 0.4, 0.6, 0.8, *cosine, 0, 0])
-    assert base.lr_factor(0, 10, 0) == 1
+    assert lr_factor(0, 10, 0) == 1
 
 
 @pytest.mark.parametrize(
@@ -315,9 +316,9 @@ def test_a_host_whose_registry_takes_more_than_two_names(make, monkeypatch):
     knobs = make("CARFT").hparams
     for name in ("clip_backbone", "clip_contexts"):
         hparams[name] = knobs[name]
-    monkeypatch.setattr(base.trainer, "typed_hparams", lambda: ["batch_size"])
+    monkeypatch.setattr(settings.trainer, "typed_hparams", lambda: ["batch_size"])
     monkeypatch.setattr(
         hparams_registry, "default_hparams", lambda algorithm, dataset, test_envs: {"lr": 1}
     )
-    assert base.host_knobs("PACS") is None
+    assert settings.host_knobs("PACS") is None
     assert make("CARFT", hparams=hparams).hparams is hparams

@@ -96,4 +96,4 @@ def test_what_is_not_used_is_named_once(capsys, monkeypatch):
     for _ in range(2):
         host_calls.note_unused("CARFT", {"step": 3, "unlabeled": None, "domain": 1})
     err = capsys.readouterr().err
-    assert err == "NOTE: CARFT does not use what this trainer gives: domain, step\n"
+    assert err == "NOTE: CARFT ignores these arguments of the trainer: domain, step\n"

@@ -96,19 +96,22 @@ def test_a_second_try_that_is_refused_leaves_the_first():
         ((torch.nn.Module,), "must be a subclass of CARFT"),
         (("Mine",), "must be a subclass of CARFT.*got 'Mine'"),
         ((mine(), {"my_gamma": 1.0}), "knob my_gamma of Mine must be a Knob, got 1.0"),
-        ((mine(), {"carft_tau": Knob(1.0)}), r"carft_tau is a knob already \(another default"),
-        ((mine(), {"lp_l2": Knob(1.0)}), "lp_l2 is a knob already; take another name"),
-        ((mine(), {"batch_size": Knob(1)}), "batch_size is a knob already"),
-        ((mine(), {"class_balanced": Knob(1)}), "class_balanced is a knob already"),
-        ((mine(), {"My-Gamma": Knob(1)}), "name must be like my_gamma"),
+        (
+            (mine(), {"carft_tau": Knob(1.0)}),
+            r"carft_tau is already a knob \(to change its default",
+        ),
+        ((mine(), {"lp_l2": Knob(1.0)}), "lp_l2 is already a knob; choose another name"),
+        ((mine(), {"batch_size": Knob(1)}), "batch_size is already a knob"),
+        ((mine(), {"class_balanced": Knob(1)}), "class_balanced is already a knob"),
+        ((mine(), {"My-Gamma": Knob(1)}), "names of knobs must look like my_gamma"),
         ((mine(), {"my_gamma": Knob(-1, number(0))}), "default of my_gamma must be a number >= 0"),
-        ((mine(), {"my_gamma": Knob((1, 2))}), "must be what JSON can hold"),
-        ((mine(), {"my_gamma": Knob(torch.ones(1))}), "must be what JSON can hold"),
+        ((mine(), {"my_gamma": Knob((1, 2))}), "must be a JSON value"),
+        ((mine(), {"my_gamma": Knob(torch.ones(1))}), "must be a JSON value"),
         ((mine(), {}, {"carft_lamda": 1.0}), "Unknown inherited knob .*did you mean carft_lambda"),
         ((mine(), {}, {"carft_lambda": -1.0}), "default of carft_lambda must be a number >= 0"),
-        ((mine(name="CLIP_ERM"),), "name CLIP_ERM is taken, by car_ft:CLIP_ERM"),
+        ((mine(name="CLIP_ERM"),), "name CLIP_ERM is taken by car_ft:CLIP_ERM"),
         ((mine(name="CARFT"),), "name CARFT is taken"),
-        ((mine(name="Algorithm"),), "name Algorithm is taken, by DomainBed's own"),
+        ((mine(name="Algorithm"),), "name Algorithm is taken by DomainBed's own"),
     ],
 )
 def test_what_is_refused(arguments, error):
@@ -121,7 +124,7 @@ def test_what_is_refused(arguments, error):
 def test_the_same_name_from_another_file_is_refused():
     add_method(mine())
     other = type("Mine", (CARFT,), {"__module__": "other_module"})
-    with pytest.raises(ValueError, match="Mine is taken, by their_module:Mine"):
+    with pytest.raises(ValueError, match="Mine is taken by their_module:Mine"):
         add_method(other)
 
 

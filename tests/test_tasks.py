@@ -150,7 +150,7 @@ def test_per_class_accuracy_where_it_is_the_convention():
 
 def test_contexts_say_what_a_task_is_about(root, tiny_clip):
     _, hparams = build("Flowers102", root, clip_backbone=tiny_clip)
-    from domainbed_carft.algorithms.base import context_templates
+    from domainbed_carft.algorithms.settings import context_templates
 
     templates = context_templates(hparams, describe.describe(hparams))
     assert len(templates) == 80

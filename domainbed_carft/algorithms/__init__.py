@@ -1,1 +1,1 @@
-"""The methods as DomainBed Algorithms, and the one table of them."""
+"""Methods as DomainBed Algorithms, and the table that lists them."""

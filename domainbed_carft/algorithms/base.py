@@ -1,47 +1,43 @@
-"""What all methods share, as a DomainBed Algorithm: wiring, no maths."""
+"""Base classes of all methods, as DomainBed Algorithms."""
 
-import math
-import sys
 import warnings
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from domainbed import algorithms as host_algorithms
-from domainbed import hparams_registry
 from domainbed.algorithms import Algorithm
 from torch import nn
 
-from ..base.assets import ASSETS
-from ..contract import provenance, trainer
+from ..contract import provenance
 from ..data import describe
 from ..method.averaging import Average, shares
-from ..method.knobs import check_types
 from ..method.preprocess import ClipInput
-from ..method.prompts import class_prompt_names, file_class_names, load_contexts
+from ..method.schedule import lr_factor
 from ..models import backbones, encoders, prompt_cache
 from ..models.memory import FeatureMemory
-from . import host_calls, methods
+from . import host_calls, settings
 
 GradScaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # torch 2.2
 
 
 class CLIPAlgorithm(Algorithm):
-    """An image encoder of CLIP with a linear head that starts as the zero-shot classifier.
+    """CLIP's image encoder f with a linear head that starts as the zero-shot classifier.
 
-    With z = normalise(f(x)), the logits are head(z), head = τ·W_cls at the start (no bias).
+    The logits are head(z) with z = normalise(f(x)). The head has no bias, and starts at τ·W_cls.
 
-    Built right after a data set with the same hparams object, as DomainBed's trainer does, it
-    takes the class names from there. Built alone, to load a saved model, it has no prompts: it
-    predicts after load_state_dict, and cannot train.
+    DomainBed's trainer builds the data set and then the algorithm with the same hparams object. The
+    algorithm takes its class names from that data set. Without a data set, as when a saved model is
+    loaded, it has no prompts: it can predict after load_state_dict, but not train.
 
     Args:
-        *args, **kwargs: what the host's Algorithm takes. DomainBed's: input_shape (channels,
-            height, width), num_classes K, num_domains of training, hparams (kept, not changed).
-            What a descendant of DomainBed gives beside them is not used, which is said once.
+        *args: positional arguments of the host's Algorithm. DomainBed's are input_shape (channels,
+            height, width), num_classes K, number of training domains, and hparams (not modified).
+        **kwargs: keyword arguments of the host's Algorithm. Additional arguments of a fork of
+            DomainBed are ignored with a note on stderr.
 
     Raises:
-        ValueError, FileNotFoundError: a wrong knob, backbone, context file, class name, data set.
+        ValueError: a knob, the backbone, a context file, a class name or the data set is invalid.
+        FileNotFoundError: a file named by a knob does not exist.
     """
 
     trains = True
@@ -55,10 +51,10 @@ class CLIPAlgorithm(Algorithm):
         host_calls.note_unused(type(self).__name__, given.unused)
         data = describe.describe(hparams)
         self._built = None if data else describe.why_not(hparams)
-        _check_knobs(type(self), hparams, data)
-        class_names = _class_names(hparams, data, num_classes)
-        self.class_names = class_names  # as in the prompts
-        templates = None if class_names is None else context_templates(hparams, data)
+        settings.check_knobs(type(self), hparams, data)
+        class_names = settings.class_names(hparams, data, num_classes)
+        self.class_names = class_names  # as used in the prompts
+        templates = None if class_names is None else settings.context_templates(hparams, data)
         backbone = backbones.load(*backbones.of_knobs(hparams))
         self.input = ClipInput(
             backbone.resolution,
@@ -78,7 +74,7 @@ class CLIPAlgorithm(Algorithm):
                 class_names=list(class_names),
                 weights=hparams["clip_backbone"],
                 weights_sha256=backbones.weights_hash(backbone),
-                **backbones.facts(backbone),  # which the weights do not tell
+                **backbones.facts(backbone),  # settings that the weights do not determine
                 templates=len(templates),
                 templates_sha256=provenance.sha256_of(*templates),
                 class_names_sha256=provenance.sha256_of(*class_names),
@@ -93,16 +89,16 @@ class CLIPAlgorithm(Algorithm):
         self.register_load_state_dict_post_hook(_mark_loaded)
         self._prepare(backbone, templates, class_names)
         if self.trains:
-            self._prepare_training(_planned_steps(hparams, data))
+            self._prepare_training(settings.planned_steps(hparams, data))
 
     def _prepare(self, backbone, templates, class_names):
-        """Keep what an algorithm needs more of the backbone, which is dropped thereafter.
+        """Keep parts of the backbone that the algorithm needs. The backbone is dropped afterwards.
 
-        The templates and class names are None where it is built without a data set.
+        The templates and class names are None if there is no data set.
         """
 
     def _parameter_groups(self):
-        """Return AdamW's groups. The first is what is trained of the model, and is averaged."""
+        """Return AdamW's parameter groups. The first one is averaged and clipped."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def _prepare_training(self, planned_steps):
@@ -120,7 +116,7 @@ class CLIPAlgorithm(Algorithm):
         precision = self.hparams["clip_precision"]
         fp16 = torch.cuda.is_available() and precision in ("auto", "fp16")
         fp16 = fp16 and encoders.autocast_dtype(precision, "cuda") == torch.float16
-        self.scaler = GradScaler(enabled=fp16)  # small gradients vanish in fp16
+        self.scaler = GradScaler(enabled=fp16)  # small gradients underflow in fp16
         kind = self.hparams["clip_average"]
         if kind != "none":
             knobs = [self.hparams[f"clip_{name}"] for name in ("ema_decay", "beta", "swad_start")]
@@ -128,13 +124,13 @@ class CLIPAlgorithm(Algorithm):
             self.average = Average(trained, shares(kind, planned_steps, *knobs))
 
     def train(self, mode=True):
-        """Set training or evaluation mode; in the latter, the weights are their average."""
+        """Set training or evaluation mode. In evaluation mode, averaged weights are used."""
         if self.average is not None:
             self.average.show(not mode)
         return super().train(mode)
 
     def state_dict(self, *args, **kwargs):
-        """Return the weights that predict: the averaged ones, where there are such."""
+        """Return the weights used for prediction: the averaged ones, if weights are averaged."""
         shown = self.average is None or self.average.shown
         if shown:
             return super().state_dict(*args, **kwargs)
@@ -144,32 +140,44 @@ class CLIPAlgorithm(Algorithm):
         return state
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
-        """Return logits (B, K) of features f(x) (B, D) of any length."""
+        """Return logits (B, K) of features f(x) (B, D), which need not be normalised."""
         return self.head(F.normalize(features, dim=-1))
 
     def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Return logits (B, K) of the host's images x (B, C, H, W); nothing else is used."""
+        """Return logits (B, K) of images x (B, C, H, W) in the host's format.
+
+        Other arguments are ignored with a note on stderr.
+
+        Raises:
+            RuntimeError: the head has neither been initialised from prompts nor loaded.
+        """
         host_calls.note_unused(
             type(self).__name__, host_calls.named(Algorithm.predict, (x, *args), kwargs, ("x",))
         )
         if not self.can_predict:
             raise RuntimeError(
                 f"This {type(self).__name__} was {self._built} and has no classifier: "
-                "load_state_dict first, or give the knob clip_class_names."
+                "call load_state_dict first, or set the knob clip_class_names."
             )
         return self.classify(self.encoder(self.input(x)))
 
     def loss(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return (loss with gradient, {name: value tensor}) of images in CLIP's normalisation."""
+        """Return (loss to minimise, {name: tensor} of values to record).
+
+        Args:
+            images: (B, 3, R, R) at CLIP's resolution R, in CLIP's normalisation.
+            labels: (B,) class indices.
+        """
         loss = F.cross_entropy(self.classify(self.encoder(images)), labels)
         return loss, {"ce": loss}
 
     def update(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        """Take one step on [(x, y)] of the training domains; return floats for the record.
+        """Take one training step, and return values to record. Called by the host's trainer.
 
-        Called as the host's trainer does. DomainBed's: update(minibatches, unlabeled=None).
+        DomainBed calls update(minibatches, unlabeled=None). Other arguments of the host's update
+        are ignored with a note on stderr.
         """
         name = type(self).__name__
         minibatches, unused = host_calls.minibatches(name, Algorithm.update, args, kwargs)
@@ -177,12 +185,22 @@ class CLIPAlgorithm(Algorithm):
         return self.step(minibatches)
 
     def step(self, minibatches: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, float]:
-        """Take one step on [(x, y)] of the training domains; return floats for the record."""
+        """Take one training step, and return values to record.
+
+        Args:
+            minibatches: (images in the host's format, labels) for each training domain.
+
+        Returns:
+            {name: float}, including "loss".
+
+        Raises:
+            RuntimeError: the algorithm was built without a data set.
+        """
         self._check_trainable()
         if self.scheduler.last_epoch == self.planned_steps:
             warnings.warn(
-                f"Training goes on after the {self.planned_steps} steps that the learning rate was "
-                "planned for, and it is 0 now: set the knob clip_steps to the run's length.",
+                f"The learning rate is 0 after {self.planned_steps} steps, but training continues: "
+                "set the knob clip_steps to the number of training steps.",
                 stacklevel=2,
             )
         if self.average is not None:
@@ -208,7 +226,7 @@ class CLIPAlgorithm(Algorithm):
         if not self.context_weights.numel():
             raise RuntimeError(
                 f"This {type(self).__name__} was {self._built} and cannot train: "
-                "give the knob clip_class_names."
+                "set the knob clip_class_names."
             )
 
     def _join(self, minibatches):
@@ -218,7 +236,7 @@ class CLIPAlgorithm(Algorithm):
 
 
 class Guided(CLIPAlgorithm):
-    """A fine-tuning that looks at its frozen zero-shot copy f_0 in every step."""
+    """Base class of methods that compare with a frozen zero-shot copy f_0 of the encoder."""
 
     def _prepare(self, backbone, templates, class_names):
         precision = self.hparams["clip_frozen_precision"]
@@ -229,123 +247,20 @@ class Guided(CLIPAlgorithm):
         self.memory = None if augmented else FeatureMemory()
 
     def frozen_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Return f_0(x) (B, D), remembered where the run has no augmentation."""
+        """Return f_0(x) (B, D). Without data augmentation, the features are cached."""
         return self.frozen(images) if self.memory is None else self.memory(self.frozen, images)
 
 
-def lr_factor(step, total, warmup):
-    """Return what the learning rate of a step is multiplied with: linear warm-up, then cosine.
-
-    (step + 1) / (warmup + 1) before `warmup`; then ½(1 + cos(π·(step − warmup)/(total − warmup))),
-    which is 1 at step `warmup` and reaches 0 at `total`; 0 beyond.
-    """
-    if step < warmup:
-        return (step + 1) / (warmup + 1)
-    if step >= total:
-        return 0.0
-    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
-
-
-def host_knobs(dataset):
-    """Return the names of the knobs of all of the host's algorithms for a data set.
-
-    Returns:
-        None where the host tells of none: its registry takes more than names.
-    """
-    found = set()
-    for name in [*map(str, host_algorithms.ALGORITHMS), *methods.METHODS]:
-        found.update(_host_defaults(name, dataset))
-    return found or None
-
-
-def _host_defaults(algorithm, dataset):
-    """Return the host's {knob: default} of an algorithm; {} where it does not tell.
-
-    Some names have no knobs, or no class; some registries take more than two names.
-    """
-    try:
-        return dict(hparams_registry.default_hparams(algorithm, dataset))
-    except Exception:
-        return {}
-
-
-def _check_knobs(cls, hparams, data):
-    """Check the knobs; where a train command gives some, refuse unknown names, note idle ones."""
-    # a user's subclass of another name has the knobs of what it is made from
-    names = [base.__name__ for base in cls.__mro__ if base.__name__ in methods.METHODS]
-    algorithm = names[0] if names else "CLIP_ERM"
-    typed = trainer.typed_hparams()
-    known = host_knobs(data.name if data else "PACS") if typed else None
-    methods.check(algorithm, hparams, known, typed)
-    if typed:
-        own = methods.rules()
-        host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
-        check_types(host, _host_defaults(algorithm, data.name if data else "PACS"))
-    trainer.check(cls.__name__)
-    asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
-    if asked and data and not data.is_fitted:
-        raise ValueError(
-            "clip_transform must be 'host', clip_exif false and clip_cache empty for data "
-            "sets that have their images in another form than files of ours or an image folder's, "
-            f"as {data.name} has"
-        )
-    unused = methods.without_effect(algorithm, typed or ())
-    if unused:
-        print(f"NOTE: without effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)
-
-
-def _class_names(knobs, data, num_classes):
-    """Return K prompt names, from the knob or the data set; None where there is no data set."""
-    file = knobs["clip_class_names"]
-    if file:
-        names = file_class_names(file, data and data.class_names)
-        source = file
-    elif data is None:
-        return None
-    elif data.class_names is None:
-        raise ValueError(
-            f"The data set {data.name} has no class names to make prompts from: give a text file "
-            f"with its {num_classes} names, one per line, as clip_class_names."
-        )
-    else:
-        names, source = data.class_names, f"the data set {data.name}"
-    if num_classes < 2:
-        raise ValueError(f"There must be 2 classes or more to tell apart; {source} has one")
-    if len(names) != num_classes:
-        raise ValueError(
-            f"Class names must be as many as classes: {source} has {len(names)} names for "
-            f"{num_classes} classes"
-        )
-    return class_prompt_names(names)
-
-
-def context_templates(knobs, data):
-    """Return the M templates that the knobs ask for (data: datasets.Description or None)."""
-    contexts, prompt = knobs["clip_contexts"], "{}"
-    if contexts == "auto":
-        contexts = "embedded" if knobs["clip_backbone"] == "embedded" else "imagenet80"
-        prompt = data.prompt if data else prompt
-    if contexts == "embedded":
-        contexts = str(ASSETS / "contexts.txt")
-    templates = load_contexts(contexts, domain_names=data and data.train_domains)
-    return [template.replace("{}", prompt) for template in templates]
-
-
-def _planned_steps(knobs, data):
-    """Return the run's length: clip_steps, else --steps, else the data set's N_STEPS."""
-    running = trainer.running()
-    asked = knobs["clip_steps"] or (running and running.steps)
-    return asked or (data.n_steps if data else 5001)
-
-
 def _output_dim(encoder, resolution):
+    """Return the dimension D of an encoder's features."""
     was_training = encoder.training
     with torch.no_grad():
-        # without its autocast, which may be fp16, on a CPU
+        # bypass autocast, which may be fp16 and fail on a CPU
         dim = encoder.eval().visual(torch.zeros(1, 3, resolution, resolution)).shape[1]
     encoder.train(was_training)
     return dim
 
 
 def _mark_loaded(module, _):
+    """Note that the head has been loaded, as a hook after load_state_dict."""
     module.can_predict = True

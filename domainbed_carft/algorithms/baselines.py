@@ -1,7 +1,7 @@
-"""The methods that CAR-FT is compared with, as DomainBed Algorithms under its recipe: wiring.
+"""Baseline methods as DomainBed Algorithms, trained with the recipe of CAR-FT.
 
-Each is CLIP_ERM with one thing changed; formulas are in objectives.py, linear_probe.py and
-averaging.py, and what each is and is not in docs/methods.md.
+Each is CLIP_ERM with one change. The formulas are in method/objectives.py. Differences from the
+original papers are listed in docs/methods.md.
 """
 
 import math
@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..method import linear_probe
 from ..method.objectives import (
     class_kl,
     contrastive,
@@ -22,88 +21,17 @@ from ..method.objectives import (
 from ..method.prompts import build_prompts, prompt_weights
 from ..models.encoders import FrozenText, TextEncoder
 from ..models.layers import Tap, random_tokens, stages
-from ..models.memory import Seen
 from .base import CLIPAlgorithm, Guided
 
-# MIRO's authors' choices: the variance at the start, the least one, the learning rate's factor
+# Values of MIRO's authors: initial variance, its minimum, and the learning-rate factor
 MIRO_VARIANCE, MIRO_EPSILON, MIRO_RATE = 0.1, 1e-5, 10.0
 
 
-class _Probing(CLIPAlgorithm):
-    """A head that is a logistic regression on the frozen features of all images seen so far."""
-
-    def _prepare(self, backbone, templates, class_names):
-        self.seen = Seen()
-
-    def _look(self, minibatches):
-        self._check_trainable()
-        images, labels = self._join(minibatches)
-        was_training = self.encoder.training
-        self.encoder.eval()  # without dropout: what is remembered is no random view
-        with torch.no_grad():
-            self.seen.add(self.encoder, images, labels)
-        self.encoder.train(was_training)
-        return {"probe_images": float(len(self.seen))}
-
-    def _fit(self):
-        """Fit the head, where there are images that the last fit did not have."""
-        if self.seen.fitted == len(self.seen):
-            return
-        weight = self.head.weight
-        V = linear_probe.fit(
-            *self.seen.tensors(weight.device),
-            start=weight / self.logit_scale,
-            scale=self.logit_scale,
-            l2=self.hparams["lp_l2"],
-        )
-        with torch.no_grad():
-            weight.copy_(self.logit_scale * V)
-        self.seen.fitted = len(self.seen)
-
-    def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of the host's images, of the head for what was seen by now."""
-        self._fit()
-        return super().predict(x, *args, **kwargs)
-
-
-class CLIP_LP(_Probing):
-    """Linear probe: the encoder stays, the head is a logistic regression (linear_probe.fit).
-
-    Each image is encoded once. An update only looks at images; the head is fitted when the host
-    evaluates, to all training images seen by then. lr and weight_decay have no effect.
-    """
-
-    trains = False
-
-    def step(self, minibatches):
-        """Look at the images of a step; return their number so far."""
-        return self._look(minibatches)
-
-
-class CLIP_LPFT(_Probing):
-    """Linear probe, then fine-tuning of all weights from there (Kumar et al., ICLR 2022).
-
-    The first lpft_share of the run's steps only look at images, as in CLIP_LP; then comes CLIP_ERM
-    for the steps that are left, with its own warm-up, from the head that was fitted.
-    """
-
-    def _prepare_training(self, planned_steps):
-        share = self.hparams["lpft_share"]
-        self.probe_steps = min(round(share * planned_steps), planned_steps - 1)
-        super()._prepare_training(planned_steps - self.probe_steps)
-
-    def step(self, minibatches):
-        """Look at the images of a step, or take a step of fine-tuning."""
-        if self.seen.steps < self.probe_steps:
-            return self._look(minibatches)
-        if len(self.seen):
-            self._fit()
-            self.seen.clear()
-        return super().step(minibatches)
-
-
 class CLIP_L2SP(Guided):
-    """L = CE + α/2·‖w − w⁰‖² over encoder and head (Li et al., ICML 2018): l2sp_alpha."""
+    """L2-SP: L = CE + α/2·‖w − w⁰‖² over encoder and head (Li et al., ICML 2018).
+
+    α is the knob l2sp_alpha.
+    """
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
@@ -118,7 +46,10 @@ class CLIP_L2SP(Guided):
 
 
 class CLIP_Distill(Guided):
-    """L = CE + λ·T²·KL(p0 ‖ p) on class logits, with zero-shot CLIP as the fixed teacher."""
+    """Distillation: L = CE + λ·T²·KL(p0 ‖ p) of class distributions at temperature T.
+
+    The teacher p0 is zero-shot CLIP. The knobs are distill_lambda and distill_temperature.
+    """
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
@@ -134,17 +65,17 @@ class CLIP_Distill(Guided):
 
 
 class CLIP_LipsumFT(Guided):
-    """L = CE + λ·(energy gap to zero-shot CLIP on random texts) (Nam et al., ICLR 2024).
+    """Lipsum-FT: L = CE + λ·energy gap to zero-shot CLIP on random texts (Nam et al., ICLR 2024).
 
-    lipsum_texts random texts of lipsum_length tokens are drawn anew in every step. The frozen text
-    encoder is kept for them, outside of the saved model.
+    Each step draws lipsum_texts random texts of lipsum_length tokens. λ is the knob lipsum_lambda.
+    The frozen text encoder is not part of the saved model.
     """
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
         self.draw = random_tokens(backbone)
         self.text = FrozenText(backbone, self.hparams["clip_precision"])
-        self.seed = torch.initial_seed()  # the trainer's, so that seeds differ from run to run
+        self.seed = torch.initial_seed()  # set by the trainer, so different in each run
 
     def loss(self, images, labels):
         features = self.encoder(images)
@@ -158,10 +89,11 @@ class CLIP_LipsumFT(Guided):
 
 
 class CLIP_MIRO(Guided):
-    """L = CE + λ·Σ over layers of MIRO's information bound (Cha et al., ECCV 2022): miro_lambda.
+    """MIRO: L = CE + λ·Σ over layers of an information bound (Cha et al., ECCV 2022).
 
-    Between the intermediate features of the encoder and of its frozen copy (stages), with
-    a variance per channel that is trained at ten times the learning rate, without weight decay.
+    The bound compares intermediate features of the encoder and of its frozen copy (see
+    models.layers.stages). It has a variance per channel, trained at ten times the learning rate and
+    without weight decay. λ is the knob miro_lambda.
     """
 
     def _prepare(self, backbone, templates, class_names):
@@ -169,7 +101,7 @@ class CLIP_MIRO(Guided):
         self.taps = [
             Tap(stages(visual)) for visual in (self.encoder.visual, self.frozen.copy.visual)
         ]
-        with torch.no_grad():  # to see how many channels there are
+        with torch.no_grad():  # a forward pass, to find the number of channels
             self.frozen.copy.visual(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         raw = math.log(math.expm1(MIRO_VARIANCE - MIRO_EPSILON))  # softplus's inverse
         self.variances = nn.ParameterList(
@@ -196,10 +128,10 @@ class CLIP_MIRO(Guided):
 
 
 class CLIP_CLIPood(CLIPAlgorithm):
-    """Margin metric softmax (clipood_lambda) and Beta averaging of weights (Shu et al., ICML 2023).
+    """CLIPood: margin metric softmax and Beta averaging of weights (Shu et al., ICML 2023).
 
-    The head stays at the texts' features and the average is evaluated, as in the paper: here the
-    defaults of clip_train_head and clip_average.
+    The knob clipood_lambda scales the margins. As in the paper, the head stays at the text features
+    and the averaged weights are evaluated: see the defaults of clip_train_head and clip_average.
     """
 
     def _prepare(self, backbone, templates, class_names):
@@ -215,19 +147,19 @@ class CLIP_CLIPood(CLIPAlgorithm):
 
 
 class CLIP_FLYP(CLIPAlgorithm):
-    """Fine-tune like you pre-train (Goyal et al., CVPR 2023): CLIP's contrastive loss, both towers.
+    """Fine-tune like you pre-train (Goyal et al., CVPR 2023): CLIP's contrastive loss.
 
-    Each image is paired with a prompt of its class, in a random one of the contexts. The head is
-    not trained: it is made anew from all prompts whenever the weights have changed and the host
-    evaluates. The text encoder and τ are trained, and saved with the model.
+    Each image is paired with a prompt of its class in a random context. The text encoder and τ are
+    trained, too, and are part of the saved model. The head is not trained. It is recomputed from
+    all prompts before the host evaluates new weights.
     """
 
     def __init__(self, input_shape, num_classes, num_domains, hparams):
         pairs = num_domains * hparams.get("batch_size", 2)
         if pairs < 2:
             raise ValueError(
-                "CLIP_FLYP contrasts the pairs of a batch: batch_size times training domains must "
-                f"be 2 or more, got {pairs}"
+                "CLIP_FLYP contrasts the pairs of a batch: batch_size times the number of training "
+                f"domains must be at least 2, got {pairs}"
             )
         super().__init__(input_shape, num_classes, num_domains, hparams)
 
@@ -236,7 +168,7 @@ class CLIP_FLYP(CLIPAlgorithm):
             backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]
         )
         self.text.requires_grad_(True)
-        self.made_of = None  # which weights the head was made of
+        self.made_of = None  # identifies the weights that the head was computed from
         self.seed = torch.initial_seed()
         if templates is not None:
             rows = [backbone.tokenize(row) for row in build_prompts(templates, class_names)]
@@ -266,6 +198,6 @@ class CLIP_FLYP(CLIPAlgorithm):
             self.made_of = weights
 
     def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of the host's images, of the prompts as the text encoder is now."""
+        """Return logits (B, K) of images, with a head computed from the current text encoder."""
         self._make_head()
         return super().predict(x, *args, **kwargs)

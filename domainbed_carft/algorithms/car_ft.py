@@ -1,4 +1,4 @@
-"""CARFT, and the two algorithms that it is read against."""
+"""CAR-FT and its two reference algorithms: plain fine-tuning and zero-shot CLIP."""
 
 import torch
 
@@ -7,11 +7,11 @@ from .base import CLIPAlgorithm, Guided
 
 
 class CLIP_ERM(CLIPAlgorithm):
-    """Plain fine-tuning of all weights of the image encoder and the zero-shot head (CARFT, λ=0)."""
+    """Plain fine-tuning of the image encoder and the zero-shot head. Equals CARFT with λ = 0."""
 
 
 class CLIP_ZeroShot(CLIPAlgorithm):
-    """Zero-shot CLIP: W_cls from the prompts, nothing trained; update does nothing."""
+    """Zero-shot CLIP with the head W_cls from prompts. Nothing is trained."""
 
     trains = False
     needs_batches = False  # the embedded host loads none
@@ -24,16 +24,16 @@ class CLIP_ZeroShot(CLIPAlgorithm):
 class CARFT(Guided):
     """Context-aware robust fine-tuning (Mao et al., IJCV 2024, arXiv 2211.16175).
 
-    L = CE(head(z), y) + λ·KL(p0_ctx ‖ p_ctx), where p_ctx and p0_ctx are the distributions over
-    contexts that the encoder in training and its frozen zero-shot copy see (losses.py).
-    λ is the knob carft_lambda, the contexts are clip_contexts; τ is the checkpoint's, unless the
-    knob carft_tau gives another for the two context distributions.
+    L = CE(head(z), y) + λ·KL(p0_ctx ‖ p_ctx), where p_ctx and p0_ctx are the context distributions
+    of the encoder in training and of its frozen zero-shot copy (see method/losses.py). λ is the
+    knob carft_lambda, and the contexts are clip_contexts. The context distributions use the
+    checkpoint's τ unless carft_tau is set.
     """
 
     def _prepare(self, backbone, templates, class_names):
         if templates is not None and len(templates) == 1:
             raise ValueError(
-                "CARFT needs two contexts or more, clip_contexts "
+                "CARFT needs at least two contexts, but clip_contexts "
                 f"{self.hparams['clip_contexts']!r} has one"
             )
         super()._prepare(backbone, templates, class_names)
@@ -41,7 +41,7 @@ class CARFT(Guided):
     def loss(
         self, images: torch.Tensor, labels: torch.Tensor
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return (L with gradient, {"ce": CE, "context_kl": KL})."""
+        """Return (L, {"ce": CE, "context_kl": KL}); see CLIPAlgorithm.loss."""
         features = self.encoder(images)
         loss, ce, kl = car_ft_loss(
             self.classify(features),

@@ -1,7 +1,7 @@
-"""How a host calls its algorithms: DomainBed's way, and what its descendants add to it.
+"""Reading the arguments with which DomainBed and its forks call algorithms.
 
-One gives the step first, another a weight beside the hparams, a third no number of domains. What
-our methods need is found by its name or its shape; what they do not use is named once.
+Forks add arguments (the step, a weight) or leave some out (the number of domains). Arguments that
+our methods need are found by their name or type. The others are ignored with a note.
 """
 
 import inspect
@@ -18,27 +18,28 @@ _said = set()
 
 @dataclass(frozen=True)
 class Given:
-    """What a constructor was given."""
+    """The arguments of a constructor."""
 
     num_classes: int
     hparams: Any
-    host: dict = field(default_factory=dict)  # arguments of the host's own constructor
+    host: dict = field(default_factory=dict)  # arguments for the host's own constructor
     unused: dict = field(default_factory=dict)
 
 
 def constructor(init, args, kwargs):
-    """Sort the arguments of a constructor by those of the host's Algorithm.__init__.
+    """Return the arguments of a constructor as a Given.
 
     Args:
-        init: the host's, with self.
-        args, kwargs: of the call; DomainBed's own four are taken by its hosts' descendants, too.
+        init: the host's Algorithm.__init__.
+        args: positional arguments of the call. DomainBed's four are accepted by every host.
+        kwargs: keyword arguments of the call.
 
     Raises:
-        TypeError: no num_classes or no hparams among them.
+        TypeError: num_classes or hparams is missing.
     """
     names, anything = _parameters(init)
     if len(args) == len(DOMAINBED) != len(names) and not kwargs:
-        given = dict(zip(DOMAINBED, args))  # as this package and DomainBed's own tools call it
+        given = dict(zip(DOMAINBED, args))  # called by this package or DomainBed's scripts
     else:
         order = [*names, *(name for name in DOMAINBED if name not in names)]
         given = named(order, args, kwargs)
@@ -46,7 +47,8 @@ def constructor(init, args, kwargs):
     if lacking:
         raise TypeError(
             f"The constructor needs {' and '.join(lacking)}: this host's Algorithm takes "
-            f"({', '.join(names)}), got {len(args)} arguments and {', '.join(kwargs) or 'no names'}"
+            f"({', '.join(names)}), got {len(args)} positional arguments and "
+            f"{', '.join(kwargs) or 'no keywords'}"
         )
     needed = {name: None for name, optional in names.items() if not optional}
     host = {**needed, **{name: given[name] for name in names if name in given}}
@@ -57,7 +59,7 @@ def constructor(init, args, kwargs):
 
 
 def _parameters(init):
-    """Return ({name: whether it has a default}, whether it takes any keyword)."""
+    """Return ({parameter: whether it has a default}, whether any keyword is accepted)."""
     found = list(inspect.signature(init).parameters.values())[1:]
     plain = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     names = {p.name: p.default is not p.empty for p in plain}
@@ -65,11 +67,14 @@ def _parameters(init):
 
 
 def named(function, args, kwargs, used=()):
-    """Return {name: value} of a call, without the names in `used`.
+    """Return {name: value} of the arguments of a call.
 
     Args:
-        function: the host's method, whose parameters after self give names to `args`, or a list
-            of names. Arguments beyond them are called "argument 5".
+        function: the host's method, or a list of parameter names without self. Positional
+            arguments beyond them are named "argument 5".
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
+        used: names to leave out.
     """
     names = function if isinstance(function, list) else list(_parameters(function)[0])
     labels = [*names[: len(args)], *(f"argument {i + 1}" for i in range(len(names), len(args)))]
@@ -77,10 +82,16 @@ def named(function, args, kwargs, used=()):
 
 
 def minibatches(algorithm, update, args, kwargs):
-    """Return ([(x, y)] of the training domains, {name: value} of what is not used) of a call.
+    """Return (minibatches [(x, y)] of the training domains, {name: value} of unused arguments).
 
-    The minibatches are the first argument that is a list of pairs of tensors, images (B, C, H, W)
-    and labels (B,). More in a pair, the domain's number say, is not used.
+    The minibatches are the first argument that is a list of tuples of images (B, C, H, W) and
+    labels (B,). Further elements of the tuples are ignored.
+
+    Args:
+        algorithm: its name, for messages.
+        update: the host's Algorithm.update.
+        args: positional arguments of the call.
+        kwargs: keyword arguments of the call.
 
     Raises:
         TypeError: there is no such argument.
@@ -113,9 +124,9 @@ def _are_pairs(value):
 
 
 def note_unused(algorithm, unused):
-    """Say once on stderr what a host hands over and an algorithm does not use; None is nothing."""
+    """Print unused arguments that are not None to stderr, each set of them once."""
     names = sorted(name for name, value in unused.items() if value is not None)
-    line = f"NOTE: {algorithm} does not use what this trainer gives: {', '.join(names)}"
+    line = f"NOTE: {algorithm} ignores these arguments of the trainer: {', '.join(names)}"
     if names and line not in _said:
         _said.add(line)
         print(line, file=sys.stderr)

@@ -1,7 +1,8 @@
-"""The table of methods: class, knobs, look and card of each. Nothing here imports torch.
+"""Table of methods: class, knobs, plot style and documentation of each.
 
-A new method of this package is its loss, its class, one row below and its card in docs/methods.md.
-A user's own method is added from outside, by :func:`.own_methods.add`.
+To add a method to this package, write its loss and its class, and add a row below and a section to
+docs/methods.md. Users add their own methods with :func:`.own_methods.add`. This module does not
+import torch.
 """
 
 import difflib
@@ -12,7 +13,7 @@ from typing import Any
 from ..base.messages import unknown
 from ..method.knobs import HOST_RULES, Knob, log_uniform, number, one_of, shared
 
-OF_USERS = "user_"  # knobs that a user's own data set or algorithm reads
+OF_USERS = "user_"  # prefix of knobs that only a user's own code reads
 
 
 @dataclass(frozen=True)
@@ -20,14 +21,14 @@ class Method:
     """One row of the table.
 
     Attributes:
-        name: of the algorithm, as DomainBed's --algorithm takes it.
-        place: "module:Class" of its class; modules of this package by their last name.
-        knobs: {name: Knob} that it has and that not all methods have.
-        defaults: {name: value} of shared knobs whose default is another one here.
-        look: (colour, marker) in plots, indices into reports.plots.PALETTE and MARKERS.
-        card: where the method is described.
-        trains: whether weights of the image encoder are trained.
-        own: the class itself, of a method that is a user's.
+        name: name of the algorithm, for DomainBed's --algorithm.
+        place: "module:Class", where a module without a dot is one of this package.
+        knobs: {name: Knob} of the knobs that not all methods have.
+        defaults: {name: value} that override defaults of shared knobs.
+        look: (colour, marker) in plots, as indices into reports.plots.PALETTE and MARKERS.
+        card: link to its documentation.
+        trains: whether the weights of the image encoder are trained.
+        own: the class, if the method was added by a user.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Method:
     own: type | None = None
 
     def load(self) -> type:
-        """Import and return the class; the host must be registered."""
+        """Import and return the class. The host must be registered."""
         if self.own is not None:
             return self.own
         module, _, name = self.place.partition(":")
@@ -62,10 +63,10 @@ _ROWS = (  # in the order of tables and plots
         },
         look=(0, 0),
     ),
-    Method("CLIP_LP", "baselines:CLIP_LP", {"lp_l2": _LP_L2}, look=(2, 2)),
+    Method("CLIP_LP", "linear_probes:CLIP_LP", {"lp_l2": _LP_L2}, look=(2, 2)),
     Method(
         "CLIP_LPFT",
-        "baselines:CLIP_LPFT",
+        "linear_probes:CLIP_LPFT",
         {
             "lp_l2": _LP_L2,
             "lpft_share": Knob(0.1, number(0, 1), lambda r: r.uniform(0.05, 0.3)),
@@ -113,11 +114,11 @@ _ROWS = (  # in the order of tables and plots
     ),
 )
 SHIPPED = {row.name: replace(row, card=f"docs/methods.md#{row.name.lower()}") for row in _ROWS}
-METHODS = dict(SHIPPED)  # and the methods that users add
+METHODS = dict(SHIPPED)  # users' methods are added to it
 
 
 def knobs_of(name, dataset):
-    """Return {knob: Knob} of a method for a data set: what all share, and its own."""
+    """Return {knob: Knob} of a method for a data set: the shared knobs and its own."""
     method = METHODS[name]
     knobs = {
         knob: replace(found, default=method.defaults.get(knob, found.default))
@@ -127,7 +128,7 @@ def knobs_of(name, dataset):
 
 
 def table(name, dataset, random_seed):
-    """Return {knob: (default, random value)} of a method, as DomainBed's _hparams does."""
+    """Return {knob: (default, random value)} of a method, like DomainBed's _hparams."""
     return {
         knob: (found.default, found.draw(knob, random_seed))
         for knob, found in knobs_of(name, dataset).items()
@@ -135,7 +136,7 @@ def table(name, dataset, random_seed):
 
 
 def rules():
-    """Return {knob: rule} of all knobs of all methods, and of the host's that ours heed."""
+    """Return {knob: rule} for all knobs of all methods, and for the host's knobs they use."""
     found = {name: knob.rule for name, knob in shared("").items()}
     for method in METHODS.values():
         found.update({name: knob.rule for name, knob in method.knobs.items()})
@@ -143,28 +144,29 @@ def rules():
 
 
 def without_effect(name, hparams):
-    """Return the names in hparams that are knobs of another method only."""
+    """Return the names in hparams that are knobs of other methods only."""
     own = METHODS[name].knobs
     foreign = {k for method in METHODS.values() for k in method.knobs} - own.keys()
     return [knob for knob in hparams if knob in foreign]
 
 
 def check(name, hparams, host_knobs=None, typed=None):
-    """Check the knobs of a method: the values of ours, and the names of those that were typed.
+    """Check the knobs of a method.
 
-    A sweep gives its --hparams to all of its algorithms, so knobs of another method may be there;
-    they are checked, too. A trainer may add keys of its own, which are not.
+    All values of this package's knobs are checked. A sweep passes its --hparams to all of its
+    algorithms, so knobs of other methods are allowed. Names are only checked if the user typed
+    them, since a trainer may add keys of its own. A typed name must be a knob of this package or of
+    the host, or start with OF_USERS. If the host's knobs are unknown, only names that resemble a
+    knob of this package are refused.
 
     Args:
-        name: of the method.
-        hparams: {name: value} as the host hands them over, its own knobs included.
-        host_knobs: names of all of the host's knobs; None where they are not known.
-        typed: the names that the user typed. None, where no command did: all of hparams.
-            Of them, a name is refused that is neither one of ours nor the host's, unless it starts
-            with OF_USERS. Where the host's are not known: one that is nearly one of ours.
+        name: name of the method.
+        hparams: {name: value} from the host, including its own knobs.
+        host_knobs: names of all of the host's knobs, or None if they are unknown.
+        typed: names that the user typed. None stands for all of hparams.
 
     Raises:
-        ValueError: a value outside its range, a knob that is missing, a name that is refused.
+        ValueError: a value is out of range, a knob is missing, or a name is unknown.
     """
     needed = [*knobs_of(name, ""), "batch_size"]
     known_rules = rules()
@@ -191,6 +193,6 @@ def check(name, hparams, host_knobs=None, typed=None):
     for knob in needed:
         if knob not in hparams:
             raise ValueError(
-                f"{name} needs the knob {knob}: take hparams from "
+                f"{name} needs the knob {knob}: get hparams from "
                 f"domainbed.hparams_registry.default_hparams({name!r}, dataset)"
             )

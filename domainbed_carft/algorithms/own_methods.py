@@ -1,12 +1,13 @@
-"""Users' own methods: classes that join the table of methods from outside of this package.
+"""Adding users' own methods to the table of methods, from outside of this package.
 
-A method is a subclass of CARFT, or of another algorithm here, and one call of :func:`add`. The file
-that makes both is imported in every process that imports the host's algorithms, where it is named:
+A method is a subclass of CARFT or of another algorithm of this package, with one call of
+:func:`add`. The module with both is imported in every process that imports the host's algorithms,
+if it is listed
 
-* in the variable DOMAINBED_CARFT_METHODS, as a path or as a module, several as in PATH, or
+* in the variable DOMAINBED_CARFT_METHODS, as a file or module (separated like PATH), or
 * in the entry point group ``domainbed_carft.methods`` of an installed package, as a module.
 
-A subclass in the algorithms.py of a user's own DomainBed needs neither: :func:`adopt` finds it.
+Subclasses in the algorithms.py of a user's own DomainBed are found by :func:`adopt`.
 """
 
 import importlib
@@ -39,34 +40,34 @@ def add(
     knobs: Mapping[str, Knob] | None = None,
     defaults: Mapping[str, Any] | None = None,
 ) -> type[CLIPAlgorithm]:
-    """Add a method to this process: --algorithm, sweeps, tables, plots, wise_ft and probe know it.
+    """Add a method, for --algorithm and in sweeps, tables, plots, wise_ft and probe.
 
-    It has the knobs of all methods, those of the method that it is derived from, and its own. Its
-    name is the name of the class. The same class of the same file may be added again, as a notebook
-    does whose cell is run twice: the later one counts.
+    It is added for the current process, under the name of its class. It has the knobs that all
+    methods share, those of its base method, and its own. Adding the same class again replaces it,
+    so that a notebook cell can be run twice.
 
     Args:
         cls: a subclass of CARFT, or of another algorithm of this package.
-        knobs: {name: Knob} that are new with it.
-        defaults: {name: value} of inherited knobs whose default is another one here.
+        knobs: {name: Knob} of new knobs.
+        defaults: {name: value} that override defaults of inherited knobs.
 
     Returns:
-        The class.
+        The class, so that this function can be used as a decorator.
 
     Raises:
-        TypeError: no such class; knobs that are no Knob.
-        ValueError: the name of another algorithm, or of another method's or the host's knob; a
-            default that its rule does not allow or that cannot be written as JSON.
+        TypeError: `cls` is not such a class, or a value of `knobs` is not a Knob.
+        ValueError: the name of the class or of a knob is taken, or a default is outside its knob's
+            range or cannot be written as JSON.
     """
     if not (isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)):
         raise TypeError(
-            "A method must be a subclass of CARFT, or of another algorithm of domainbed_carft; got "
+            "A method must be a subclass of CARFT or of another algorithm of domainbed_carft, got "
             f"{cls!r}"
         )
     name = cls.__name__
     earlier = methods.METHODS.get(name)
     if earlier is not None and earlier.own is not None and _place(cls) == _place(earlier.own):
-        del methods.METHODS[name]  # its own knobs are no clash
+        del methods.METHODS[name]  # so that its own knobs are not taken
     try:
         row = _row(cls, dict(knobs or {}), dict(defaults or {}))
     except Exception:
@@ -79,7 +80,7 @@ def add(
 
 
 def adopt(host=host_algorithms):
-    """Add each of the host's algorithms that is derived from ours and is not added, as it is."""
+    """Add all of the host's algorithms that are subclasses of ours and are not in the table."""
     for name, cls in list(vars(host).items()):
         derived = isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)
         if derived and name == cls.__name__ and name not in methods.METHODS and not _is_ours(cls):
@@ -87,28 +88,28 @@ def adopt(host=host_algorithms):
 
 
 def load():
-    """Import what the variable and the entry points name.
+    """Import all modules listed by the variable and by entry points.
 
     Raises:
-        ValueError: one that cannot be imported, or adds nothing; says who named it, and where in
-            the user's file it went wrong.
+        ValueError: a module cannot be imported, or adds no method. The message says where it is
+            listed, and which line of the user's code failed.
     """
     for point in sorted(entry_points(group=GROUP), key=lambda point: (point.name, point.value)):
-        of_whom = f" of {point.dist.name}" if point.dist else ""
-        _import(point.value.partition(":")[0], f"The entry point {point.name}{of_whom} ({GROUP})")
+        package = f" of {point.dist.name}" if point.dist else ""
+        _import(point.value.partition(":")[0], f"The entry point {point.name}{package} ({GROUP})")
     for source in environment.method_sources():
         _import(source, environment.METHODS)
 
 
 def _row(cls, knobs, defaults):
-    """Return the row of a class that is not in the table; see add for what is refused."""
+    """Return the row of a class that is not in the table. For the errors, see :func:`add`."""
     name = cls.__name__
     taken = methods.METHODS.get(name)
     there = getattr(host_algorithms, name, None)
     if taken is not None or (there is not None and _place(there) != _place(cls)):
         other = taken.place if taken is not None else "DomainBed's own"
         raise ValueError(
-            f"The name {name} is taken, by {other}: give the class of {_place(cls)[0]} another"
+            f"The name {name} is taken by {other}: rename the class in {_place(cls)[0]}"
         )
     rows = {row.load(): row for row in methods.METHODS.values()}
     parent = next((rows[base] for base in cls.__mro__ if base in rows), methods.Method("", ""))
@@ -118,10 +119,10 @@ def _row(cls, knobs, defaults):
         if not isinstance(found, Knob):
             raise TypeError(f"The knob {knob} of {name} must be a Knob, got {found!r}")
         if knob in used:
-            hint = " (another default is given in defaults=)" if knob in inherited else ""
-            raise ValueError(f"{name}: {knob} is a knob already{hint}; take another name")
+            hint = " (to change its default, use defaults=)" if knob in inherited else ""
+            raise ValueError(f"{name}: {knob} is already a knob{hint}; choose another name")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", knob):
-            raise ValueError(f"{name}: a knob's name must be like my_gamma, got {knob!r}")
+            raise ValueError(f"{name}: names of knobs must look like my_gamma, got {knob!r}")
         _check_default(name, knob, found.default, found.rule)
     for knob, value in defaults.items():
         if knob not in inherited:
@@ -155,13 +156,13 @@ def _check_default(name, knob, value, rule):
         same = False
     if not same:
         raise ValueError(
-            f"{name}: the default of {knob} must be what JSON can hold, got {value!r}: knobs are "
-            "written into every record"
+            f"{name}: the default of {knob} must be a JSON value, got {value!r}: knobs are written "
+            "to every record"
         )
 
 
 def _place(cls):
-    """Return (file, or module where there is none; name) of a class: what makes it the same."""
+    """Return (file or else module, qualified name), which identify a class."""
     module = sys.modules.get(cls.__module__)
     file = getattr(module, "__file__", None)
     return os.path.realpath(file) if file else cls.__module__, getattr(cls, "__qualname__", "")
@@ -178,14 +179,19 @@ def _host_knobs():
 
 
 def _import(source, who):
-    """Import a module, or a file by its path, once in a process."""
+    """Import a module or a file, once per process.
+
+    Args:
+        source: the name of a module, or the path of a file.
+        who: where it is listed, for messages.
+    """
     is_path = source.endswith(".py") or os.sep in source
     if is_path:
         file = os.path.realpath(os.path.expanduser(source))
         if not os.path.isfile(file):
             raise ValueError(f"{who}: no file {file}")
         if any(_is_of(module, file) for module in list(sys.modules.values())):
-            return  # imported already, or at work right now
+            return  # already imported, or being imported
     elif source in sys.modules:
         return
     before = list(methods.METHODS.values())
@@ -194,7 +200,7 @@ def _import(source, who):
             _run(file)
         else:
             importlib.import_module(source)
-    except Exception as error:  # whatever a user's file does
+    except Exception as error:  # users' code may raise anything
         raise ValueError(f"{who}: {source}: {_told(error)}") from error
     if list(methods.METHODS.values()) == before:
         raise ValueError(
@@ -203,15 +209,17 @@ def _import(source, who):
 
 
 def _is_of(module, file):
+    """Return whether a module was loaded from a file."""
     found = getattr(module, "__file__", None)
     same_name = isinstance(found, str) and os.path.basename(found) == os.path.basename(file)
     return same_name and os.path.realpath(found) == file
 
 
 def _run(file):
+    """Import a file as a module with a name of its own."""
     stem = re.sub(r"\W", "_", os.path.splitext(os.path.basename(file))[0])
     name = f"domainbed_carft_method_{stem}"
-    while name in sys.modules:  # a file of the same name, in another folder
+    while name in sys.modules:  # used by a file of the same name in another folder
         name += "_"
     spec = spec_from_file_location(name, file)
     module = sys.modules[name] = module_from_spec(spec)
@@ -223,12 +231,12 @@ def _run(file):
 
 
 def _told(error):
-    """Return an error in one line, with the place in the user's code that it comes from."""
-    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    """Return an error as one line, with the line of the user's code that raised it."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
     ours = os.path.dirname(os.path.dirname(os.path.abspath(inspect.getfile(CLIPAlgorithm))))
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if not frame.filename.startswith((ours, "<frozen")) and "importlib" not in frame.filename
     ]
-    return f"{said} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else said
+    return f"{text} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else text

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from ..algorithms.base import context_templates
+from ..algorithms.settings import context_templates
 from ..base import environment, workers
 from ..base.assets import ASSETS
 from ..contract.run_files import RECORDS

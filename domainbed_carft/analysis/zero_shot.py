@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from domainbed import datasets as host_datasets
 
-from ..algorithms.base import context_templates
+from ..algorithms.settings import context_templates
 from ..contract import provenance
 from ..method.prompts import class_prompt_names
 from ..models import prompt_cache

@@ -86,7 +86,7 @@ def check_knobs(args):
     from domainbed import hparams_registry
 
     from ..algorithms import methods
-    from ..algorithms.base import host_knobs
+    from ..algorithms.settings import host_knobs
     from ..method.knobs import check_types
 
     for algorithm in [name for name in args.algorithms if name in methods.METHODS]:

@@ -1,0 +1,122 @@
+"""Settings of an algorithm from its knobs and its data set: checks, names, templates, length."""
+
+import sys
+
+from domainbed import algorithms as host_algorithms
+from domainbed import hparams_registry
+
+from ..base.assets import ASSETS
+from ..contract import trainer
+from ..method.knobs import check_types
+from ..method.prompts import class_prompt_names, file_class_names, load_contexts
+from . import methods
+
+
+def host_knobs(dataset):
+    """Return the names of the knobs of all of the host's algorithms for a data set.
+
+    Returns:
+        A set, or None if the host's registry needs more arguments than the two names.
+    """
+    found = set()
+    for name in [*map(str, host_algorithms.ALGORITHMS), *methods.METHODS]:
+        found.update(_host_defaults(name, dataset))
+    return found or None
+
+
+def _host_defaults(algorithm, dataset):
+    """Return the host's {knob: default} of an algorithm, or {} if its registry raises an error.
+
+    Registries of forks may need more arguments, or fail for some algorithms.
+    """
+    try:
+        return dict(hparams_registry.default_hparams(algorithm, dataset))
+    except Exception:
+        return {}
+
+
+def check_knobs(cls, hparams, data):
+    """Check the knobs of an algorithm.
+
+    If a train command is running, unknown names in its --hparams are errors. Knobs without effect
+    on the algorithm are noted on stderr.
+
+    Raises:
+        ValueError: a knob is unknown, or its value is invalid.
+    """
+    # A user's subclass that is not in the table has the knobs of its nearest listed base.
+    names = [base.__name__ for base in cls.__mro__ if base.__name__ in methods.METHODS]
+    algorithm = names[0] if names else "CLIP_ERM"
+    typed = trainer.typed_hparams()
+    known = host_knobs(data.name if data else "PACS") if typed else None
+    methods.check(algorithm, hparams, known, typed)
+    if typed:
+        own = methods.rules()
+        host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
+        check_types(host, _host_defaults(algorithm, data.name if data else "PACS"))
+    trainer.check(cls.__name__)
+    asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
+    if asked and data and not data.is_fitted:
+        raise ValueError(
+            "clip_transform must be 'host', clip_exif false and clip_cache empty for "
+            f"{data.name}, which does not read image files from folders"
+        )
+    unused = methods.without_effect(algorithm, typed or ())
+    if unused:
+        print(f"NOTE: no effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)
+
+
+def class_names(knobs, data, num_classes):
+    """Return the K class names for prompts, from clip_class_names or the data set.
+
+    Returns:
+        A list, or None if there is neither a file nor a data set.
+
+    Raises:
+        ValueError: the data set has no class names, or their number is not `num_classes`.
+    """
+    file = knobs["clip_class_names"]
+    if file:
+        names = file_class_names(file, data and data.class_names)
+        source = file
+    elif data is None:
+        return None
+    elif data.class_names is None:
+        raise ValueError(
+            f"The data set {data.name} has no class names for prompts: set clip_class_names to a "
+            f"text file with its {num_classes} names, one per line."
+        )
+    else:
+        names, source = data.class_names, f"the data set {data.name}"
+    if num_classes < 2:
+        raise ValueError(f"There must be at least 2 classes, but {source} has one")
+    if len(names) != num_classes:
+        raise ValueError(
+            f"There must be one name for each class: {source} has {len(names)} names for "
+            f"{num_classes} classes"
+        )
+    return class_prompt_names(names)
+
+
+def context_templates(knobs, data):
+    """Return the M context templates for the knob clip_contexts.
+
+    Args:
+        knobs: {name: value}.
+        data: a data.describe.Description, or None.
+    """
+    contexts, prompt = knobs["clip_contexts"], "{}"
+    if contexts == "auto":
+        contexts = "embedded" if knobs["clip_backbone"] == "embedded" else "imagenet80"
+        prompt = data.prompt if data else prompt
+    if contexts == "embedded":
+        contexts = str(ASSETS / "contexts.txt")
+    templates = load_contexts(contexts, domain_names=data and data.train_domains)
+    return [template.replace("{}", prompt) for template in templates]
+
+
+def planned_steps(knobs, data):
+    """Return the number of training steps: clip_steps, --steps, or the data set's N_STEPS."""
+    running = trainer.running()
+    asked = knobs["clip_steps"] or (running and running.steps)
+    return asked or (data.n_steps if data else 5001)

@@ -1,27 +1,29 @@
-"""The seam to DomainBed: finds the host, and is the only writer into it.
+"""Registration in the host: finds DomainBed or the embedded host, and hooks its modules.
 
-Three callers: the start-up file of the environment (:func:`arm`), the explicit commands
-(:func:`register`), and ``doctor``. This file is imported at the start of every Python of the
-environment, so at module level it imports nothing that a bare start has not loaded already.
+It is used by the start-up file of the environment (:func:`arm`), by the commands
+(:func:`register`), and by ``doctor``. The start-up file imports this module whenever Python starts,
+so at module level it imports only what a bare Python has already loaded.
 
-What is written, and where (by hooks.py; DomainBed b93c22a and its descendants):
+hooks.py changes these modules of DomainBed (commit b93c22a, and its forks):
 
 ========================== ===============================================================
-``algorithms``             our algorithm classes, as attributes; ``ALGORITHMS`` stays as it is; a
-                           note of where the running trainer's numbers come from
-``hparams_registry``       ``default_hparams``, ``random_hparams``: our knobs for our algorithms
-``datasets``               our data sets; a note of which data set was built with which hparams;
-                           for ours, a check of image folders
-``command_launchers``      our launchers
-``lib.fast_data_loader``   for ours, a check that a training domain is not smaller than the batch
+``algorithms``             adds our algorithm classes as attributes (``ALGORITHMS`` is
+                           unchanged), and records the provenance of the running trainer
+``hparams_registry``       adds our knobs to ``default_hparams`` and ``random_hparams`` of
+                           our algorithms
+``datasets``               adds our data sets, and remembers which hparams each data set was
+                           built with; checks image folders for our algorithms
+``command_launchers``      adds our launchers
+``lib.fast_data_loader``   checks for our algorithms that no training domain is smaller
+                           than the batch
 ========================== ===============================================================
 """
 
 import os
 import sys
 
-# Per module, the names that make it DomainBed's: other projects ship a package `domainbed` too.
-# Each is hooked when those before it that it needs are there, whole.
+# The modules to hook, with names by which they are recognized as DomainBed's: other projects ship a
+# package `domainbed`, too.
 SHAPE = {
     "domainbed.hparams_registry": ("default_hparams", "random_hparams"),
     "domainbed.datasets": ("DATASETS", "MultipleDomainDataset", "MultipleEnvironmentImageFolder"),
@@ -29,8 +31,9 @@ SHAPE = {
     "domainbed.command_launchers": ("REGISTRY",),
     "domainbed.lib.fast_data_loader": ("InfiniteDataLoader",),
 }
+# A module is hooked after those it needs are fully imported.
 NEEDS = {"domainbed.algorithms": ("domainbed.hparams_registry", "domainbed.datasets")}
-FILES = ("algorithms", "datasets", "hparams_registry")  # modules or packages; the rest may lack
+FILES = ("algorithms", "datasets", "hparams_registry")  # required; the others are optional
 HOOKS = {
     "domainbed.algorithms": "hook_algorithms",
     "domainbed.hparams_registry": "hook_hparams",
@@ -39,12 +42,12 @@ HOOKS = {
     "domainbed.lib.fast_data_loader": "hook_loader",
 }
 MARK = "__domainbed_carft__"
-_executed = set()  # names of modules that were run to their end under our finder
-refusal = None  # why we are not registered in this host, once that is known
+_executed = set()  # names of modules that have been fully imported through our finder
+refusal = None  # why this host cannot be used, once known
 
 
 class PostImportHooks:
-    """A finder that lets the others find the modules of SHAPE, and hooks each after its import."""
+    """Finder that hooks the modules of SHAPE after other finders have imported them."""
 
     @staticmethod
     def find_spec(name, path=None, target=None):
@@ -67,26 +70,27 @@ class PostImportHooks:
 
 
 def arm():
-    """Hook DomainBed's modules when they are imported. Off with DOMAINBED_CARFT_AUTOLOAD=0."""
-    # Not by base/environment.py, which no Python should have to import at its start; a wrong value
-    # is said by it when DomainBed is imported.
+    """Hook DomainBed's modules when they are imported, unless DOMAINBED_CARFT_AUTOLOAD=0."""
+    # base/environment.py is not imported here, to keep Python's start fast. It checks the variable
+    # when DomainBed is imported.
     if os.environ.get("DOMAINBED_CARFT_AUTOLOAD") != "0":
         _arm()
 
 
 def _arm():
-    if PostImportHooks not in sys.meta_path:  # a .pth file is read twice in some environments
+    if PostImportHooks not in sys.meta_path:  # some environments read .pth files twice
         sys.meta_path.insert(0, PostImportHooks)
 
 
 def register():
-    """Make our algorithms, data sets and launchers known to the host; idempotent.
+    """Add our algorithms, data sets and launchers to the host. Can be called repeatedly.
 
-    Where no ``domainbed`` can be imported, or with DOMAINBED_CARFT_HOST=embedded, the embedded
-    host takes its place.
+    The host is the package ``domainbed`` that can be imported. If there is none, or with
+    DOMAINBED_CARFT_HOST=embedded, it is the embedded host.
 
     Raises:
-        RuntimeError: the ``domainbed`` found is another project's.
+        RuntimeError: the package ``domainbed`` is not DomainBed or a supported fork.
+        ValueError: DOMAINBED_CARFT_HOST is invalid.
     """
     _arm()
     kind, where = find_host()
@@ -96,10 +100,10 @@ def register():
         _import_embedded()
     for name in SHAPE:
         hook_if_whole(name)
-    # Ours need the host's at their top, and the hooks need ours whole: the host's come first. From
-    # here on, our modules can be imported in any order.
+    # Our modules import the host's, and the hooks import ours: so import the host's first. After
+    # that, our modules can be imported in any order.
     import domainbed.algorithms
-    import domainbed.datasets  # noqa: F401  imported to be hooked
+    import domainbed.datasets  # noqa: F401  imported for its hook
 
     if refusal:
         _raise_refusal(where, refusal)
@@ -108,16 +112,16 @@ def register():
 def _raise_refusal(where, reason):
     raise RuntimeError(
         f"The package 'domainbed' at {where} cannot be used with domainbed_carft: {reason}. Run "
-        "from the root of another DomainBed checkout, or set DOMAINBED_CARFT_HOST=embedded for the "
-        "host that comes with domainbed_carft."
+        "from the root of another DomainBed checkout, or set DOMAINBED_CARFT_HOST=embedded to use "
+        "the host that comes with domainbed_carft."
     )
 
 
 def find_host():
-    """Return (kind, folder): kind is "domainbed", "foreign" or "embedded".
+    """Return (kind, folder) of the host. The kind is "domainbed", "foreign" or "embedded".
 
     Raises:
-        ValueError: DOMAINBED_CARFT_HOST is wrong.
+        ValueError: DOMAINBED_CARFT_HOST is invalid.
     """
     from importlib.util import find_spec
     from pathlib import Path
@@ -146,7 +150,7 @@ def known_datasets():
     """Return {data set: (names of its environments, steps of a run without --steps)} of the host.
 
     Raises:
-        RuntimeError: the host cannot be used; says why, and what to do.
+        RuntimeError: the host cannot be used. The message says why and what to do.
     """
     try:
         register()
@@ -155,8 +159,8 @@ def known_datasets():
         from .base.messages import install
 
         raise RuntimeError(
-            f"DomainBed cannot be imported ({error}): {install('domainbed')}, or "
-            "set DOMAINBED_CARFT_HOST=embedded, which needs nothing and reads the same records"
+            f"DomainBed cannot be imported ({error}): {install('domainbed')}, or set "
+            "DOMAINBED_CARFT_HOST=embedded, which needs no DomainBed and reads the same records"
         ) from error
     found = {str(name): getattr(datasets, name, None) for name in datasets.DATASETS}
     return {
@@ -167,19 +171,19 @@ def known_datasets():
 
 
 def unlike_domainbed(folder):
-    """Say what the package in `folder` lacks of DomainBed's, or return an empty string."""
+    """Return a sentence on the modules that a package lacks to be DomainBed, or ""."""
     lacking = [f"{name}.py" for name in FILES if not _has(folder, name)]
     return f"it has no {', '.join(lacking)}" if lacking else ""
 
 
 def _has(folder, module):
-    """Say whether a package has a module, as a file or as a package of its own."""
+    """Return whether a package has a module, as a file or as a subpackage."""
     paths = (f"{module}.py", os.path.join(module, "__init__.py"))
     return any(os.path.isfile(os.path.join(folder, path)) for path in paths)
 
 
 def _import_embedded():
-    """Import embedded/ under the name `domainbed`: there it is a package like the real one."""
+    """Import embedded/ under the name `domainbed`."""
     if "domainbed" in sys.modules:
         return
     from importlib.util import module_from_spec, spec_from_file_location
@@ -193,10 +197,9 @@ def _import_embedded():
 
 
 def hook(module):
-    """Write our part into one of DomainBed's modules, once, and into those that waited for it.
+    """Hook one of DomainBed's modules, and those that were waiting for it.
 
-    What cannot be hooked is left as it was, with one line on stderr: nothing of ours stays in a
-    host that we do not know.
+    If a module cannot be hooked, all changes to the host are undone, with a message on stderr.
     """
     _executed.add(module.__name__)
     for name in SHAPE:
@@ -205,13 +208,13 @@ def hook(module):
 
 
 def hook_if_whole(name):
-    """Hook one of DomainBed's modules, unless it is still to be imported or at it."""
+    """Hook one of DomainBed's modules if it is fully imported."""
     if _is_whole(name):
         hook(sys.modules[name])
 
 
 def _is_whole(name):
-    """Say whether a module is imported to its end: those of a circle are there before it."""
+    """Return whether a module is fully imported. In import cycles, it may be there before that."""
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
     return module is not None and (name in _executed or not getattr(spec, "_initializing", False))
@@ -228,15 +231,15 @@ def _hook(module):
     needed = name.rpartition(".")[2] in FILES
     try:
         if not needed and not all(hasattr(module, attribute) for attribute in SHAPE[name]):
-            return  # a descendant of DomainBed without it: its own affair
+            return  # a fork without this optional feature
         reason = _unlike(module)
         if not reason:
             for other in NEEDS.get(name, ()):
                 if other not in sys.modules:
                     __import__(other)
-                if not _is_whole(other):  # it is being imported, and imports this one: later
+                if not _is_whole(other):  # an import cycle: hook this one later
                     return
-            if refusal or MARK in vars(module):  # by the hooks of what it needs
+            if refusal or MARK in vars(module):  # set while hooking the modules it needs
                 return
             hooks.write(module, MARK, True)
             getattr(hooks, HOOKS[name])(module)
@@ -247,12 +250,12 @@ def _hook(module):
     hooks.take_back()
     where = next(iter(sys.modules["domainbed"].__path__), "?")
     hooks.say_once(
-        f"not registered in the package 'domainbed' at {where}, which goes on without it: {reason}"
+        f"not registered in the package 'domainbed' at {where}, which works without it: {reason}"
     )
 
 
 def _unlike(module):
-    """Say in which way a module is not DomainBed's, or return an empty string."""
+    """Return a sentence on how a module differs from DomainBed's, or ""."""
     name = module.__name__
     lacking = [attribute for attribute in SHAPE[name] if not hasattr(module, attribute)]
     if lacking:
@@ -262,5 +265,5 @@ def _unlike(module):
 
         names = list(inspect.signature(module.Algorithm.update).parameters)
         if {"x", "y"} <= {*names} and "minibatches" not in names:
-            return "its Algorithm.update takes (x, y), not the minibatches of DomainBed's trainer"
+            return "its Algorithm.update takes (x, y) instead of DomainBed's minibatches"
     return unlike_domainbed(next(iter(sys.modules["domainbed"].__path__)))

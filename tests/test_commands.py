@@ -50,7 +50,7 @@ def test_a_run_on_an_image_folder(pacs, tmp_path):
     done = command("train", *pacs(test_env="Cartoon"), cwd=tmp_path)  # number 1, as in the records
     assert done.returncode == 0, done.stderr
     settings, table = done.stdout.split("\n\n")
-    assert "Trained on  art_painting, photo, sketch\nLeft out    cartoon\n" in settings
+    assert "Trained on  art_painting, photo, sketch\nTested on   cartoon\n" in settings
     assert "resnet" not in settings and "carft_lambda=1.0" in settings
     assert "batch_size=8 (default 32)" in settings
     title, *rows = table.splitlines()[1:]

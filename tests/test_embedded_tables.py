@@ -145,7 +145,7 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
     out, err = capsys.readouterr()
     assert out.startswith("Total records: 8\n" + TABLE)
     for line in (2, 3, 4):
-        assert f"results.jsonl, line {line}, is left out" in err
+        assert f"results.jsonl, line {line} is left out" in err
     assert "odd/results.jsonl cannot be read" in err
     assert "1 records are of the data set Elsewhere" in err
 
@@ -186,7 +186,7 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path, capsys):
     (tmp_path / "results.txt").mkdir()
     collect_results.main(["--input_dir", str(tmp_path)])
     said = capsys.readouterr()
-    assert "Printed only" in said.err and TABLE in said.out
+    assert "results are only printed" in said.err and TABLE in said.out
 
 
 def test_latex_s_special_characters_stand_for_themselves():

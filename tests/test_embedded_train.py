@@ -115,7 +115,7 @@ def test_records_have_the_hosts_keys_and_the_splits_sizes(tmp_path, capsys):
     # on the terminal: no columns of DomainBed, but accuracies of the splits that people look at
     settings, table = capsys.readouterr().out.split("\n\n")
     assert "Data set    Noisy: a (24), b (24), c (24) images\n" in settings
-    assert "Trained on  a, c\nLeft out    b\n" in settings
+    assert "Trained on  a, c\nTested on   b\n" in settings
     assert "resnet18" not in settings and "batch_size=8 (default 32)" in settings
     _, title, *rows = table.splitlines()
     assert title.split() == ["step", *values, "a", "b*", "c"]
@@ -293,18 +293,18 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     assert lasting(folder) == lasting(tmp_path / "whole")
 
 
-def test_knobs_that_count():
+def test_relevant_knobs():
     defaults = {"lr": 1e-3, "vit": False, "resnet18": True, "clip_backbone": "x", "clip_cache": ""}
     defaults |= {"clip_average": "none", "clip_ema_decay": 0.9}
     ours = {**defaults, "lr": 0.1}
-    assert display.knobs_that_count(ours, defaults) == [("lr", "0.1 (default 0.001)")]
+    assert display.relevant_knobs(ours, defaults) == [("lr", "0.1 (default 0.001)")]
     ours = {**defaults, "clip_average": "ema", "vit": True}
-    assert [name for name, _ in display.knobs_that_count(ours, defaults)] == [
+    assert [name for name, _ in display.relevant_knobs(ours, defaults)] == [
         *("clip_average", "vit"),  # changed, so they are shown whatever they are
         *("clip_ema_decay", "lr"),
     ]
     theirs = {"lr": 1e-3, "vit": False, "resnet18": True}  # an algorithm with a network of the host
-    assert [name for name, _ in display.knobs_that_count(theirs, theirs)] == ["lr", "resnet18"]
+    assert [name for name, _ in display.relevant_knobs(theirs, theirs)] == ["lr", "resnet18"]
 
 
 def test_a_damaged_state_starts_the_run_over(tmp_path, capsys):
@@ -337,7 +337,7 @@ def test_other_arguments_do_not_resume(tmp_path, capsys):
             train.main(flags(tmp_path, **change))
         assert stop.value.code == 2
     err = capsys.readouterr().err
-    assert "unfinished run of other arguments: seed: was 0, now 5" in err
+    assert "unfinished run with other arguments: seed: was 0, now 5" in err
     assert "batch_size: was 8, now 4" in err
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
@@ -350,7 +350,7 @@ def test_a_finished_run_is_not_done_again(tmp_path, capsys):
     with pytest.raises(SystemExit) as stop:
         train.main(flags(tmp_path, steps=3))
     assert stop.value.code == 2
-    assert "finished run of other arguments: steps: was 2, now 3" in capsys.readouterr().err
+    assert "finished run with other arguments: steps: was 2, now 3" in capsys.readouterr().err
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
 
 
@@ -360,7 +360,7 @@ def test_two_processes_do_not_share_a_folder(tmp_path, capsys):
         with pytest.raises(SystemExit) as stop:
             train.main(flags(tmp_path))
         assert stop.value.code == 2
-        assert f"Another process works in {tmp_path}" in capsys.readouterr().err
+        assert f"Another process is working in {tmp_path}" in capsys.readouterr().err
     assert not is_held(tmp_path)  # a killed process holds nothing
     RunFolder(tmp_path).lock()
 
@@ -407,7 +407,7 @@ def test_class_balance_reaches_training_and_no_accuracy(tmp_path, monkeypatch):
         ({"hparams": '{"batch_size": 80}'}, "got batch_size 80 and|batch_size 80, and"),
         ({"test_envs": 3}, "--test_envs must be"),
         ({"task": "domain_adaptation"}, "needs DomainBed itself"),
-        ({"holdout_fraction": 0.01}, "leave 24 to train and 0 to validate on"),
+        ({"holdout_fraction": 0.01}, "leave 24 for training and 0 for validation"),
         ({"dataset": "PACS", "data_dir": "/nowhere"}, "No folder /nowhere"),
         ({"dataset": "PACS"}, "PACS needs --data_dir"),
         ({"steps": -1}, "--steps must be at least 1"),

@@ -1,4 +1,4 @@
-"""The base class of algorithms. Algorithms are attributes of this module, put here by others."""
+"""Base class of algorithms. Registered algorithms become attributes of this module."""
 
 import torch
 
@@ -6,13 +6,13 @@ ALGORITHMS = []
 
 
 class Algorithm(torch.nn.Module):
-    """What the trainer trains: a module with ``update`` and ``predict``.
+    """Base class of algorithms: a module with ``update`` and ``predict``.
 
     Args:
         input_shape: (channels, height, width) of one image.
         num_classes: number of classes.
         num_domains: number of training environments.
-        hparams: dict of knobs, shared with the data set.
+        hparams: {knob: value}, the same object that the data set was built with.
     """
 
     def __init__(self, input_shape, num_classes, num_domains, hparams):
@@ -20,10 +20,10 @@ class Algorithm(torch.nn.Module):
         self.hparams = hparams
 
     def update(self, minibatches, unlabeled=None):
-        """Take one training step on [(x, y)], one pair per training environment.
+        """Take one training step on [(x, y)], with one pair per training environment.
 
         Returns:
-            {name: float}, whose means between two records are written into the record.
+            {name: float}. Each record has their means since the previous record.
         """
         raise NotImplementedError(f"{type(self).__name__} has no update")
 
@@ -33,10 +33,10 @@ class Algorithm(torch.nn.Module):
 
 
 def get_algorithm_class(algorithm_name):
-    """Return the class of that name.
+    """Return the class of an algorithm.
 
     Raises:
-        NotImplementedError: no such algorithm.
+        NotImplementedError: the algorithm is unknown.
     """
     if algorithm_name not in globals():
         raise NotImplementedError(f"Algorithm not found: {algorithm_name}")
@@ -44,7 +44,7 @@ def get_algorithm_class(algorithm_name):
 
 
 def available():
-    """Return the names of the algorithms that can be trained, registered ones included."""
+    """Return the sorted names of all registered algorithms."""
     return sorted(
         name
         for name, value in globals().items()

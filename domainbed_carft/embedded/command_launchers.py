@@ -1,10 +1,10 @@
-"""Launchers run a list of shell commands. One that fails does not stop the others, but counts."""
+"""Launchers, which run a list of shell commands. See :mod:`domainbed_carft.base.launchers`."""
 
 from domainbed_carft.base import launchers
 
 
 def dummy_launcher(commands):
-    """Print the commands; run nothing."""
+    """Print the commands without running them."""
     for command in commands:
         print(f"Dummy launcher: {command}")
 

@@ -1,4 +1,4 @@
-"""Data sets: a list of environments, each a torch Dataset of (image, label)."""
+"""Data sets: lists of environments, each of which is a torch Dataset of (image, label)."""
 
 import os
 import sys
@@ -23,10 +23,10 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def get_dataset_class(dataset_name):
-    """Return the class of that name.
+    """Return the class of a data set.
 
     Raises:
-        NotImplementedError: no such data set.
+        NotImplementedError: the data set is unknown.
     """
     if dataset_name not in globals():
         raise NotImplementedError(f"Dataset not found: {dataset_name}")
@@ -34,12 +34,12 @@ def get_dataset_class(dataset_name):
 
 
 def num_environments(dataset_name):
-    """Return how many environments the data set has, without opening it."""
+    """Return the number of environments of a data set, without opening it."""
     return len(get_dataset_class(dataset_name).ENVIRONMENTS)
 
 
 def available():
-    """Return the names of the data sets: those listed, and others registered here."""
+    """Return the names of all data sets: those in DATASETS, then other classes in this module."""
     bases = (MultipleDomainDataset, MultipleEnvironmentImageFolder)
     registered = (
         name
@@ -51,17 +51,17 @@ def available():
 
 
 def image_workers():
-    """Return how many processes read images for one loader: few, and never more than CPUs."""
+    """Return the default number of processes that read images for one loader."""
     return min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
 
 
 class MultipleDomainDataset:
-    """Several environments, in ``self.datasets``, and what the trainer must know of them."""
+    """Base class of data sets. The environments are in ``self.datasets``."""
 
     N_STEPS = 5001
     CHECKPOINT_FREQ = 100
-    N_WORKERS = 0  # reading from memory needs none
-    ENVIRONMENTS = None  # names in the tables
+    N_WORKERS = 0  # none for images in memory
+    ENVIRONMENTS = None  # names in tables
     INPUT_SHAPE = None
 
     def __getitem__(self, index):
@@ -100,10 +100,10 @@ class Debug224(_Debug):
 
 
 class ImageFolder(torch.utils.data.Dataset):
-    """A folder CLASS/IMAGE, as torchvision's class of that name reads it, without what is hidden.
+    """Images in a folder CLASS/IMAGE, like torchvision's ImageFolder, without hidden files.
 
     Raises:
-        ValueError: no classes, or a class without images; names the folder.
+        ValueError: there are no classes, or a class has no images. The message names the folder.
     """
 
     def __init__(self, root, transform):
@@ -132,17 +132,20 @@ class ImageFolder(torch.utils.data.Dataset):
 
 
 class MultipleEnvironmentImageFolder(MultipleDomainDataset):
-    """A folder laid out environment/class/image; the environments are its folders, sorted.
+    """Images in a folder ENVIRONMENT/CLASS/IMAGE, with the environments sorted by name.
 
-    N_WORKERS: of a subclass, or None for image_workers().
-    Images are squashed to 224 x 224 and normalised with ImageNet's mean and standard deviation.
-    Hidden files and folders (.ipynb_checkpoints, __MACOSX) are no part of the data.
+    Images are resized to 224 x 224, ignoring their aspect ratio, and normalised with ImageNet's
+    mean and standard deviation. Hidden files and folders (.ipynb_checkpoints, __MACOSX) are
+    ignored. The number of workers is image_workers() unless a subclass sets N_WORKERS.
 
     Args:
         root: the folder.
-        test_envs: indices of environments that are never augmented.
-        augment: whether the others are: random crop, flip, colour jitter, grey.
-        hparams: knobs; not used.
+        test_envs: indices of environments that are not augmented.
+        augment: whether to augment the others (random crop, flip, colour jitter, grey).
+        hparams: unused.
+
+    Raises:
+        ValueError: the folder has no environments, or one is invalid (see :class:`ImageFolder`).
     """
 
     N_WORKERS = None
@@ -166,7 +169,7 @@ class MultipleEnvironmentImageFolder(MultipleDomainDataset):
 
 
 def _transforms():
-    """Return (plain, augmented)."""
+    """Return (plain, augmenting) transforms."""
     from torchvision import transforms as t
 
     to_tensor = [t.ToTensor(), t.Normalize(mean=IMAGENET_MEAN, std=IMAGENET_STD)]
@@ -180,17 +183,17 @@ def _transforms():
 
 
 class _Benchmark(MultipleEnvironmentImageFolder):
-    """An image folder of a known name below --data_dir."""
+    """A benchmark in a folder of a fixed name below --data_dir."""
 
     CHECKPOINT_FREQ = 300
     FOLDER = None
 
     def __init__(self, root, test_envs, hparams):
         if root is None:
-            raise ValueError(f"{type(self).__name__} needs --data_dir, which holds {self.FOLDER}/")
+            raise ValueError(f"{type(self).__name__} needs --data_dir, with {self.FOLDER}/ in it")
         folder = os.path.join(root, self.FOLDER)
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"No folder {folder} (--data_dir must hold {self.FOLDER}/)")
+            raise FileNotFoundError(f"No folder {folder} (--data_dir must contain {self.FOLDER}/)")
         super().__init__(folder, test_envs, hparams["data_augmentation"], hparams)
 
 

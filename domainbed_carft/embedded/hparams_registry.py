@@ -1,4 +1,4 @@
-"""Knobs: the default of each, and its random draw for sweeps."""
+"""Default and random values of knobs (hyper-parameters)."""
 
 import numpy as np
 
@@ -10,8 +10,8 @@ SMALL_IMAGES = ("Debug28", "RotatedMNIST", "ColoredMNIST")
 def _hparams(algorithm, dataset, random_seed):
     """Return {name: (default, random value)}.
 
-    Every knob draws from a generator of its own, seeded with the seed and its name, so that a new
-    knob leaves the draws of the others as they were.
+    Each knob has its own generator, seeded with the random seed and the knob's name. So a new knob
+    does not change the values of the others.
     """
     knobs = {
         "data_augmentation": (True, None),
@@ -49,10 +49,10 @@ def _hparams(algorithm, dataset, random_seed):
 
 
 def default_hparams(algorithm, dataset):
-    """Return {name: default}."""
+    """Return {knob: default} of an algorithm on a data set."""
     return {name: default for name, (default, _) in _hparams(algorithm, dataset, 0).items()}
 
 
 def random_hparams(algorithm, dataset, seed):
-    """Return {name: value drawn with this seed}."""
+    """Return {knob: random value} of an algorithm on a data set for a seed."""
     return {name: drawn for name, (_, drawn) in _hparams(algorithm, dataset, seed).items()}

@@ -1,4 +1,4 @@
-"""DomainBed's selection rules; see :mod:`domainbed_carft.contract.selection`."""
+"""DomainBed's selection rules. See :mod:`domainbed_carft.contract.selection`."""
 
 from domainbed_carft.contract.selection import (
     IIDAccuracySelectionMethod,

@@ -1,1 +1,1 @@
-"""Parts of the stand-in that its scripts share."""
+"""Modules shared by the scripts of the embedded host."""

@@ -1,4 +1,4 @@
-"""What a run prints on the terminal, for people. out.txt has DomainBed's columns."""
+"""Terminal output of a training run. out.txt has DomainBed's columns instead."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import textwrap
 from . import misc
 
 WIDTH = 100
-# DomainBed's knobs of its own networks, which algorithms with a network of their own do not read.
+# Knobs of DomainBed's own networks. Algorithms with clip_backbone do not use them.
 OF_NETWORKS = (
     *("resnet18", "resnet50_augmix", "dinov2", "vit", "vit_attn_tune", "freeze_bn", "lars"),
     *("linear_steps", "resnet_dropout", "vit_dropout", "nonlinear_classifier"),
@@ -17,7 +17,7 @@ OFF = ("", "none", None, False, 0)
 
 
 def domain_names(dataset):
-    """Return the names of a data set's environments: of their folders, else of their class."""
+    """Return the names of a data set's environments, from their folders or else their class."""
     labels = dataset.ENVIRONMENTS or range(len(dataset))
     return [
         os.path.basename(os.path.normpath(env.root)) if getattr(env, "root", None) else str(label)
@@ -26,31 +26,28 @@ def domain_names(dataset):
 
 
 def opening(args, hparams, defaults, dataset):
-    """Return the text before training: data, domains, weights, and the knobs that count.
+    """Return the text shown before training: data, domains, weights and relevant knobs.
 
     Args:
-        args: of the command.
+        args: arguments of the command.
         hparams: {knob: value} of the run.
         defaults: {knob: default} of the algorithm on this data set.
-        dataset: as it was built.
-
-    Knobs that are off are left out unless they were changed, and so are those of DomainBed's own
-    networks where the algorithm has weights of its own (a knob clip_backbone).
+        dataset: the data set.
     """
     names = domain_names(dataset)
     trained = [name for i, name in enumerate(names) if i not in args.test_envs]
-    left_out = [names[i] for i in args.test_envs]
+    tested = [names[i] for i in args.test_envs]
     counted = [f"{name} ({len(env):,})" for name, env in zip(names, dataset)]
     lines = [
         ("Algorithm", args.algorithm),
         ("Data set", f"{args.dataset}: {', '.join(counted)} images"),
         ("Trained on", ", ".join(trained)),
-        ("Left out", ", ".join(left_out)),
+        ("Tested on", ", ".join(tested)),
     ]
     if "clip_backbone" in hparams:
         shipped = hparams["clip_backbone"] == "embedded"
         lines.append(("Weights", "the shipped small CLIP" if shipped else hparams["clip_backbone"]))
-    shown = knobs_that_count(hparams, defaults)
+    shown = relevant_knobs(hparams, defaults)
     lines.append(("Knobs", ", ".join(f"{name}={value}" for name, value in shown)))
     lines.append(("Folder", f"{args.output_dir} (all knobs and numbers: out.txt)"))
     return "\n".join(
@@ -59,8 +56,12 @@ def opening(args, hparams, defaults, dataset):
     )
 
 
-def knobs_that_count(hparams, defaults):
-    """Return [(knob, value)] of what a run depends on: first the changed ones, marked."""
+def relevant_knobs(hparams, defaults):
+    """Return [(knob, value)] of the knobs that affect a run, changed ones first.
+
+    Unchanged knobs are left out if they are off, or if the algorithm does not use them: those of
+    DomainBed's own networks (with clip_backbone), and those of other kinds of weight averaging.
+    """
     shown, kept = [], []
     for name, value in sorted(hparams.items()):
         changed = name not in defaults or value != defaults[name]
@@ -74,25 +75,25 @@ def knobs_that_count(hparams, defaults):
 
 
 class Table:
-    """Prints records: a readable row on the terminal, DomainBed's columns into out.txt.
+    """Prints records, with one accuracy per domain on the terminal and all columns in out.txt.
 
-    On the terminal, one accuracy for each domain, in per cent: on its held-out images where it is
-    trained on, on all others where it is left out.
+    Training domains show the accuracy on their `out` splits, test domains on their `in` splits,
+    in per cent.
 
     Args:
-        names: of the domains.
-        test_envs: the numbers of those that are left out.
+        names: names of the domains.
+        test_envs: indices of the test domains.
     """
 
     def __init__(self, names, test_envs):
         self.columns = {}  # {key in records: title}
         for i, name in enumerate(names):
-            left_out = i in test_envs
-            self.columns[f"env{i}_{'in' if left_out else 'out'}_acc"] = name + "*" * left_out
+            is_test = i in test_envs
+            self.columns[f"env{i}_{'in' if is_test else 'out'}_acc"] = name + "*" * is_test
         self.shown, self.written = None, None
 
     def print(self, record):
-        """Print a record (a dict); a header comes first, and again where the columns change."""
+        """Print a record (a dict), after a header if the columns are new or have changed."""
         terminal = getattr(sys.stdout, "stream", sys.stdout)
         file = getattr(sys.stdout, "file", None)
         skipped = {"step", "epoch", "step_time", "mem_gb"}
@@ -102,7 +103,7 @@ class Table:
         widths = [max(6, len(title)) for title in titles]
         if self.shown != titles:
             self.shown = titles
-            note = "accuracy in per cent on held-out images; *: left out, on what is not held out"
+            note = "accuracy in per cent on held-out images; *: test domain, its other images"
             print(f"\n{note}\n{_row(titles, widths)}", file=terminal)
         cells = [str(record["step"]), *(f"{record[key]:.3g}" for key in values)]
         cells += [f"{100 * record[key]:.1f}" for key in accuracies]

@@ -1,8 +1,8 @@
-"""Loaders whose batches follow from seeds alone, so that a resumed run sees the same ones.
+"""Data loaders whose batches depend on seeds only, so that a resumed run sees the same batches.
 
-Sampling and augmentation draw from generators seeded per batch and per image, not from the
-process's own: the batch of a step does not depend on what was loaded before it, nor on how many
-workers load. Data in memory is indexed a batch at a time.
+Sampling and augmentation use generators seeded per batch and per image, not the global ones. So
+the batch of a step depends neither on earlier batches nor on the number of workers. Data in memory
+is indexed one batch at a time.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ class InfiniteDataLoader:
     """Endless random batches of one environment, drawn with replacement.
 
     Args:
-        dataset: yields (x, y).
-        weights: one per item, or None for a uniform draw.
-        batch_size: items in a batch.
-        num_workers: processes; 0 loads in this one.
-        seed: of this environment's stream.
-        start: number of the first batch. Batch s is the same whatever the start.
+        dataset: a Dataset of (x, y).
+        weights: sampling weight of each item, or None for uniform sampling.
+        batch_size: number of items in a batch.
+        num_workers: number of worker processes. 0 loads in the current process.
+        seed: seed of this environment's batches.
+        start: index of the first batch. Batch s does not depend on it.
 
     Raises:
-        ValueError: more items in a batch than in the data set, drawn uniformly.
+        ValueError: the batch size is below 1, or (without weights) above the number of items.
     """
 
     def __init__(self, dataset, weights, batch_size, num_workers, seed=0, start=0):
@@ -66,17 +66,17 @@ class InfiniteDataLoader:
 
 
 class FastDataLoader:
-    """All items of a data set once, in order. Workers live as long as an iteration.
+    """Batches of all items of a data set, in order. Workers end with each iteration.
 
     Args:
-        dataset: yields (x, y).
-        batch_size: items in a batch; the last may have fewer.
-        num_workers: processes; 0 loads in this one.
+        dataset: a Dataset of (x, y).
+        batch_size: number of items in a batch. The last one may be smaller.
+        num_workers: number of worker processes. 0 loads in the current process.
     """
 
     def __init__(self, dataset, batch_size, num_workers):
         self.dataset, self.batch_size, self.num_workers = dataset, batch_size, num_workers
-        self.seed = 0  # of the augmentation, where the data set has any
+        self.seed = 0  # seed of the augmentation, if any
 
     def __iter__(self):
         return _load(self.dataset, self._batches(), self.num_workers)
@@ -112,12 +112,12 @@ def _load(dataset, batches, num_workers):
             batch_sampler=_Batches(batches),
             **workers.forked(num_workers),
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else it would draw from the process's own
+            generator=torch.Generator(),  # the default would draw from the global generator
         )
 
 
 def _in_memory(dataset):
-    """Return (tensors, keys into them) where the data set is nothing else, or None."""
+    """Return (tensors, indices into them) of a TensorDataset or a Split of one, else None."""
     keys = None
     if type(dataset) is misc.Split:
         dataset, keys = dataset.underlying_dataset, torch.tensor(dataset.keys, dtype=torch.long)
@@ -127,7 +127,7 @@ def _in_memory(dataset):
 
 
 class _Batches:
-    """A batch sampler made of a generator."""
+    """A batch sampler that wraps a generator."""
 
     def __init__(self, batches):
         self.batches = batches
@@ -137,14 +137,14 @@ class _Batches:
 
 
 class _Seeded(Dataset):
-    """The items of a data set by (index, seed): the generators are seeded before each."""
+    """A data set indexed by (index, seed), which seeds all generators before each item."""
 
     def __init__(self, dataset):
         self.dataset = dataset
 
     def __getitem__(self, pair):
         index, seed = pair
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed would reach for the GPU
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would touch the GPU
         np.random.seed(seed)
         random.seed(seed)
         return self.dataset[index]
@@ -152,7 +152,7 @@ class _Seeded(Dataset):
 
 @contextlib.contextmanager
 def _kept_rng():
-    """Leave the generators of this process as they were."""
+    """Restore the state of the global generators on exit."""
     states = torch.get_rng_state(), np.random.get_state(), random.getstate()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Splits, accuracy, and what is printed."""
+"""Splits, accuracy and printing."""
 
 import sys
 
@@ -13,7 +13,7 @@ __all__ = ["Split", "Tee", "accuracy", "seed_hash", "split_dataset"]
 
 
 class Split(Dataset):
-    """The items of ``underlying_dataset`` at the indices ``keys``."""
+    """A subset of ``underlying_dataset``, given by the indices ``keys``."""
 
     def __init__(self, underlying_dataset, keys):
         self.underlying_dataset = underlying_dataset
@@ -27,13 +27,13 @@ class Split(Dataset):
 
 
 def split_dataset(dataset, n, seed=0):
-    """Return (n items, the others) of the data set, shuffled with RandomState(seed)."""
+    """Return (Split of n items, Split of the others), shuffled with RandomState(seed)."""
     first, others = split_keys(len(dataset), n, seed)
     return Split(dataset, first), Split(dataset, others)
 
 
 def labels_of(dataset):
-    """Return the labels as a list of ints, without reading images where that is possible."""
+    """Return the labels as a list of ints, without reading images if possible."""
     if isinstance(dataset, Split):
         labels = labels_of(dataset.underlying_dataset)
         return [labels[key] for key in dataset.keys]
@@ -45,23 +45,22 @@ def labels_of(dataset):
 
 
 def make_weights_for_balanced_classes(dataset):
-    """Return a weight per item, 1 / (items of its class x classes); they sum to 1."""
+    """Return a weight per item, 1 / (items in its class · number of classes). They sum to 1."""
     labels = torch.tensor(labels_of(dataset))
     _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
     return 1.0 / (counts[classes] * len(counts)).double()
 
 
 def accuracy(network, loader, weights, device, rule=None):
-    """Return the (weighted) share of items that the network predicts right.
+    """Return the (weighted) share of items in [0, 1] that the network classifies correctly.
 
     Args:
-        network: has ``predict``, ``eval`` and ``train``; left in train mode.
-        loader: yields (x, y), in the order of ``weights``.
-        weights: one per item, or None for ones.
-        device: where the batches go.
-        rule: label_sets.Rule; None: all labels count, and each is right for itself.
-
-    A prediction of one column is a logit of class 1.
+        network: has ``predict``, ``eval`` and ``train``. It is left in training mode. A prediction
+            with a single column is a logit of class 1.
+        loader: yields (x, y) in the order of ``weights``.
+        weights: weight of each item, or None for equal weights.
+        device: device of the network.
+        rule: a label_sets.Rule, or None if predictions must equal the label.
     """
     correct = torch.zeros((), dtype=torch.float64, device=device)
     total = correct.clone()
@@ -86,18 +85,18 @@ def accuracy(network, loader, weights, device, rule=None):
 
 
 def print_row(row, colwidth=10, latex=False, file=None):
-    """Print values as columns, each padded or cut to colwidth; default: to stdout."""
+    """Print values as columns, each padded or cut to colwidth."""
     cells = (f"{x:.10f}" if isinstance(x, (float, np.floating)) else str(x) for x in row)
     line = (" & " if latex else "  ").join(x.ljust(colwidth)[:colwidth] for x in cells)
     print(line, "\\\\" if latex else "", file=file)
 
 
 class Tee:
-    """A stream that writes to a file, too."""
+    """A stream that also writes to a file."""
 
     def __init__(self, fname, mode="a", stream=None):
         self.stream = sys.stdout if stream is None else stream
-        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115  closed by whoever made it
+        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115  closed by the caller
 
     def write(self, message):
         self.stream.write(message)

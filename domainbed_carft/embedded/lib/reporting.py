@@ -1,4 +1,4 @@
-"""Reads the records of a sweep."""
+"""Reading the records of a sweep."""
 
 import os
 import sys
@@ -11,9 +11,9 @@ __all__ = ["get_grouped_records", "load_records"]
 
 
 def load_records(path):
-    """Return the records in the results.jsonl of all folders in ``path``, by folder name.
+    """Return the records in the results.jsonl of all folders in ``path``, sorted by folder name.
 
-    What cannot be read is named on stderr and left out.
+    Files and lines that cannot be read are left out, with a message on stderr.
     """
     records = []
     for folder in sorted(os.listdir(path)):
@@ -23,9 +23,9 @@ def load_records(path):
         except (FileNotFoundError, NotADirectoryError):
             continue
         except OSError as error:
-            print(f"{file} cannot be read and is left out: {error}", file=sys.stderr)
+            print(f"{file} is left out, since it cannot be read: {error}", file=sys.stderr)
             continue
         for number, what in faults:
-            print(f"{file}, line {number}, is left out: {what}", file=sys.stderr)
+            print(f"{file}, line {number} is left out: {what}", file=sys.stderr)
         records += [record for _, record in found]
     return records

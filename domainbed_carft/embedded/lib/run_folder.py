@@ -1,7 +1,7 @@
-"""The folder of one run: its lock, its records, its state between two records.
+"""The folder of a run: its lock, records and saved state.
 
-A run that is killed at any moment leaves whole files: the state is replaced at once, records are
-written anew from the state's, and ``done`` is the last thing written.
+All files are written atomically, so a killed run leaves no partial files. results.jsonl is
+rewritten from the records in the saved state. The file ``done`` is written last.
 """
 
 import json
@@ -22,56 +22,66 @@ except ImportError:  # no such locks on Windows
 
 
 class Held(Exception):
-    """Another process works in the folder."""
+    """Another process is working in the folder."""
 
 
 class RunFolder:
-    """One run's folder, made if need be."""
+    """The folder of a run. It is created if needed.
+
+    Raises:
+        NotADirectoryError: the path, or a parent of it, is a file.
+    """
 
     def __init__(self, path):
         self.path = path
-        self.records = []  # JSON texts
+        self.records = []  # as lines of JSON
         self._held = None
         try:
             os.makedirs(path, exist_ok=True)
         except (FileExistsError, NotADirectoryError):
             raise NotADirectoryError(
-                f"--output_dir must be a folder, and {path} is a file or below one"
+                f"--output_dir must be a folder, but {path} is a file or inside one"
             ) from None
 
     def file(self, name):
         return os.path.join(self.path, name)
 
     def lock(self, patience=1.0):
-        """Take the folder for this process, until it ends.
+        """Lock the folder until this process ends.
+
+        Args:
+            patience: seconds to wait for the lock.
 
         Raises:
-            Held: another process has it.
+            Held: another process has the lock.
         """
-        deadline = time.monotonic() + patience  # a sweep may look at the lock for a moment
+        deadline = time.monotonic() + patience  # a sweep may briefly hold the lock to check it
         while not self._try_lock():
             if time.monotonic() > deadline:
                 raise Held(
-                    f"Another process works in {self.path} (it holds {self.file(LOCK)}). "
-                    "Wait for it, end it, or take another --output_dir."
+                    f"Another process is working in {self.path} (it has locked {self.file(LOCK)}). "
+                    "Wait for it, stop it, or choose another --output_dir."
                 )
             time.sleep(0.05)
 
     def _try_lock(self):
         if fcntl is None:
             return True
-        self._held = open(self.file(LOCK), "a")  # noqa: SIM115  open as long as held
+        self._held = open(self.file(LOCK), "a")  # noqa: SIM115  open while locked
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self.unlock()
             return False
         except OSError as error:
-            print(f"No lock on {self.path}, this file system has none: {error}", file=sys.stderr)
+            print(
+                f"{self.path} is not locked: no locks on this file system ({error})",
+                file=sys.stderr,
+            )
         return True
 
     def unlock(self):
-        """Let the folder go, as the end of the process does."""
+        """Release the lock."""
         if self._held is not None:
             self._held.close()
             self._held = None
@@ -85,15 +95,19 @@ class RunFolder:
         return (record_line.last(self.file(RECORDS)) or {}).get("args")
 
     def load_state(self):
-        """Return the state to go on from, or None; its records are the folder's again."""
+        """Return the saved state, or None. Its records replace those in the folder.
+
+        A state that cannot be read is ignored with a message. Records without a state are moved
+        to results.jsonl.old.
+        """
         state = None
         if os.path.exists(self.file(STATE)):
             try:
-                # Not weights_only: schedulers keep what they like. The file is this program's own.
+                # Schedulers may hold any objects, so not weights_only. The file is our own.
                 state = torch.load(self.file(STATE), map_location="cpu", weights_only=False)
                 self.records = list(state["records"])
                 state["step"], state["args"], state["hparams"]
-            except Exception as error:  # damaged files raise all sorts
+            except Exception as error:  # damaged files may raise anything
                 print(
                     f"{self.file(STATE)} cannot be read, so the run starts over "
                     f"({type(error).__name__}: {str(error).splitlines()[0][:100]})",
@@ -102,29 +116,29 @@ class RunFolder:
                 state, self.records = None, []
         if state is None and os.path.exists(self.file(RECORDS)):
             old = files.set_aside(self.file(RECORDS))
-            print(f"Records of a run that cannot be resumed are now in {old}", file=sys.stderr)
+            print(f"The run cannot be resumed: its records were moved to {old}", file=sys.stderr)
         if state is not None:
             self._write_records()
         return state
 
     def save(self, record, state):
-        """Add a record (a dict) and keep the state that follows it."""
+        """Add a record (a dict), and save the state after it."""
         self.records.append(json.dumps(record, sort_keys=True))
         self.write(STATE, {**state, "records": self.records})
         self._write_records()
 
     def progress(self):
-        """Say how far the run is, for someone who has just stopped it."""
+        """Return a sentence on what is saved, for an interrupted run."""
         if not self.records:
             return "There is no record yet: the same command starts over."
         step = json.loads(self.records[-1])["step"]
         return (
-            f"The records up to step {step} are in {self.file(RECORDS)}: the same command goes on "
-            "from there, with the same numbers."
+            f"The records up to step {step} are in {self.file(RECORDS)}: the same command "
+            "continues from there, with the same results."
         )
 
     def finish(self):
-        """Mark the run as done; its state is of no more use."""
+        """Mark the run as done, and delete its state."""
         self.write(DONE, b"done")
         self.drop_state()
 
@@ -136,7 +150,7 @@ class RunFolder:
         self.write(RECORDS, "".join(line + "\n" for line in self.records).encode("utf-8"))
 
     def write(self, name, content):
-        """Replace a file at once by bytes, or by what torch.save makes of anything else."""
+        """Write a file atomically. Content other than bytes is written with torch.save."""
         temporary = self.file(f".{name}.tmp")
         with open(temporary, "wb") as file:
             if isinstance(content, bytes):

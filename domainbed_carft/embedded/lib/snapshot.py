@@ -1,4 +1,4 @@
-"""The state of a training process, all that a later one needs to go on as if it were the same."""
+"""Saving and restoring the state of training, so that a resumed run gives identical results."""
 
 import random
 
@@ -7,7 +7,7 @@ import torch
 
 
 def capture(algorithm):
-    """Return the algorithm's weights, what trains them, and the random generators."""
+    """Return the state of an algorithm, its optimizers and schedulers, and all generators."""
     return {
         "algorithm": algorithm.state_dict(),
         "trainers": {name: part.state_dict() for name, part in _trainers(algorithm)},
@@ -21,15 +21,15 @@ def capture(algorithm):
 
 
 def restore(algorithm, state):
-    """Put a captured state into an algorithm that was built in the same way.
+    """Restore a captured state into an algorithm that was built in the same way.
 
     Raises:
-        ValueError: the algorithm has other parts than the one captured.
+        ValueError: the algorithm has other optimizers or schedulers than the captured one.
     """
     trainers = dict(_trainers(algorithm))
     if trainers.keys() != state["trainers"].keys():
         raise ValueError(
-            f"The saved state has {sorted(state['trainers'])}, the algorithm {sorted(trainers)}"
+            f"The saved state has {sorted(state['trainers'])}, but the algorithm {sorted(trainers)}"
         )
     algorithm.load_state_dict(state["algorithm"])
     for name, part in trainers.items():
@@ -43,7 +43,7 @@ def restore(algorithm, state):
 
 
 def _trainers(algorithm):
-    """Yield (name, part) for optimizers, schedulers, scalers: whatever has a state of its own."""
+    """Yield (name, object) for all optimizers, schedulers, scalers and other stateful objects."""
     for path, module in algorithm.named_modules():
         for name, part in vars(module).items():
             stateful = hasattr(part, "state_dict") and hasattr(part, "load_state_dict")

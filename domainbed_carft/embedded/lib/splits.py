@@ -1,4 +1,4 @@
-"""What is trained on, and what is evaluated."""
+"""Training and evaluation splits of the environments."""
 
 import os
 
@@ -9,10 +9,19 @@ from . import fast_data_loader, misc
 
 
 class Splits:
-    """The environments' ``in`` (training), ``out`` (validation) and ``uda`` (unused) parts."""
+    """The ``in`` (training), ``out`` (validation) and ``uda`` (unused) splits of environments.
+
+    Attributes:
+        train: {environment: its ``in`` split} of the training environments.
+        evaluated: [(name like "env0_in", split)].
+        smallest: number of images of the smallest ``in`` split.
+
+    Raises:
+        ValueError: an ``in`` or ``out`` split is empty.
+    """
 
     def __init__(self, args, dataset):
-        self.train, self.evaluated = {}, []  # {env: split}, [(name, split)]
+        self.train, self.evaluated = {}, []
         smallest = float("inf")
         ins, outs, udas = [], [], []
         for i, env in enumerate(dataset):
@@ -29,8 +38,8 @@ class Splits:
                 raise ValueError(
                     f"Environment {i} ({name}) has {len(env)} images: --holdout_fraction "
                     f"{args.holdout_fraction} and --uda_holdout_fraction "
-                    f"{args.uda_holdout_fraction} leave {len(in_)} to train and {len(out)} to "
-                    "validate on; each needs at least 1"
+                    f"{args.uda_holdout_fraction} leave {len(in_)} for training and {len(out)} for "
+                    "validation, but each needs at least 1"
                 )
             ins.append(in_)
             outs.append(out)
@@ -38,13 +47,19 @@ class Splits:
         self.smallest = smallest
         needed = getattr(args, "eval_splits", "all") == "needed"
         for kind, parts in (("in", ins), ("out", outs), ("uda", udas)):
-            for i, part in enumerate(parts):  # DomainBed numbers the uda parts by themselves
+            for i, part in enumerate(parts):  # like DomainBed, uda splits are numbered separately
                 if not needed or kind == "out" or (kind == "in" and i in args.test_envs):
                     self.evaluated.append((f"env{i}_{kind}", part))
 
 
 def workers_for(dataset, n_images, at_once=1):
-    """Return the number of worker processes for a loader that reads so many images."""
+    """Return the number of worker processes for a loader.
+
+    Args:
+        dataset: the data set.
+        n_images: number of images that the loader reads.
+        at_once: number of loaders that run at the same time.
+    """
     asked = environment.n_workers()
     if asked is not None:
         return asked
@@ -54,9 +69,10 @@ def workers_for(dataset, n_images, at_once=1):
 
 
 def training_batches(start, n_steps, args, hparams, dataset, splits):
-    """Return an iterator over the steps' minibatches, [(x, y)] in the order of environments.
+    """Return an iterator over the minibatches of steps, as [(x, y)] of the training environments.
 
-    `class_balanced` balances what is drawn; accuracies count every image once, as DomainBed's do.
+    The knob `class_balanced` balances the classes in minibatches. Like DomainBed's, accuracies are
+    not balanced.
     """
     balance = misc.make_weights_for_balanced_classes
     n_images = (n_steps - start) * hparams["batch_size"]

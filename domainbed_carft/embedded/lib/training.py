@@ -1,4 +1,4 @@
-"""The training loop: steps, records, evaluation, saving."""
+"""The training loop, with evaluation, records and saving."""
 
 import itertools
 import sys
@@ -20,23 +20,23 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def train(args, hparams, hparams_before, built, folder, state):
-    """Train from the saved state, or from the start, to the end.
+    """Train to the end, from a saved state or from the start.
 
     Args:
-        args: of the command.
-        hparams: the knobs, as they are now.
-        hparams_before: the knobs, before anything was built with them.
-        built: (dataset, splits, algorithm).
-        folder: RunFolder, locked.
-        state: of an earlier process, or None.
+        args: arguments of the command.
+        hparams: the knobs.
+        hparams_before: the knobs before data set and algorithm were built, which may change them.
+        built: (data set, splits, algorithm).
+        folder: a locked RunFolder.
+        state: state saved by an earlier process, or None. It is emptied.
     """
     dataset, splits, algorithm = built
     start = 0
     if state is not None:
         snapshot.restore(algorithm, state)
-        algorithm.train()  # as every evaluation leaves it
+        algorithm.train()  # as evaluation would leave it
         start = state["step"]
-        state.clear()  # as large as the model and its optimizer
+        state.clear()  # frees a copy of the model and its optimizer
         print(f"Resuming at step {start}.")
     n_steps = args.steps or dataset.N_STEPS
     freq = args.checkpoint_freq or dataset.CHECKPOINT_FREQ
@@ -77,7 +77,7 @@ def train(args, hparams, hparams_before, built, folder, state):
 
 
 def evaluate(algorithm, args, dataset, splits, step):
-    """Return {env{i}_{split}_acc: accuracy}."""
+    """Return {"env{i}_{split}_acc": accuracy in [0, 1]} for all evaluated splits."""
     loaders = [
         (name, part, fast_data_loader.FastDataLoader(part, EVAL_BATCH, workers))
         for name, part in splits.evaluated
@@ -96,7 +96,7 @@ def evaluate(algorithm, args, dataset, splits, step):
 
 
 def save_model(name, args, hparams, built, folder):
-    """Write the model and what is needed to build it again."""
+    """Write the model with the arguments that are needed to rebuild it."""
     dataset, _, algorithm = built
     content = {
         "args": vars(args),
@@ -110,7 +110,7 @@ def save_model(name, args, hparams, built, folder):
 
 
 def bar_settings():
-    """Return tqdm's settings: never into err.txt, and seldom where stderr is a file."""
+    """Return tqdm's settings. Bars go to the original stderr, with few updates if it is a file."""
     return {"file": sys.__stderr__, "mininterval": 0.5 if sys.__stderr__.isatty() else 30}
 
 

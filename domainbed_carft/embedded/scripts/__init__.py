@@ -1,1 +1,1 @@
-"""The commands: train, sweep, collect_results."""
+"""The scripts train, sweep and collect_results."""

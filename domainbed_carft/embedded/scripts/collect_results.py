@@ -1,4 +1,4 @@
-"""Print a sweep's tables: one per selection method and data set, then the averages."""
+"""Print the tables of a sweep, like DomainBed's collect_results."""
 
 import os
 import sys
@@ -16,7 +16,7 @@ SELECTION_METHODS = (
     model_selection.LeaveOneOutSelectionMethod,
     model_selection.OracleSelectionMethod,
 )
-# DomainBed's algorithms come first in its tables, in this order; its records may be read here.
+# DomainBed's tables start with its own algorithms in this order. Its records can be read here, too.
 DOMAINBED_ALGORITHMS = """
     ERM ERMPlusPlus Fish IRM GroupDRO Mixup MLDG CORAL MMD DANN CDANN MTL SagNet ARM VREx RSC SD
     ANDMask SANDMask IGA SelfReg Fishr TRM IB_ERM IB_IRM CAD CondCAD Transfer CausIRL_CORAL
@@ -28,7 +28,7 @@ PLUS_MINUS = {False: "+/-", True: r"$\pm$"}
 
 
 def cell(accuracies, latex):
-    """Return (mean in percent or None, "mean +/- standard error" or "X")."""
+    """Return (mean in per cent, "mean +/- standard error"), or (None, "X") without accuracies."""
     if not accuracies:
         return None, "X"
     mean = 100 * np.mean(accuracies)
@@ -37,21 +37,21 @@ def cell(accuracies, latex):
 
 
 def with_average(cells):
-    """Return the texts of a row's cells, and of their mean, or X where one is missing."""
+    """Return the texts of a row's cells and of their average, which is X if a cell is missing."""
     means = [mean for mean, _ in cells]
     average = "X" if None in means else f"{np.mean(means):.1f}"
     return [*(text for _, text in cells), average]
 
 
 def escaped(text):
-    """Return a text in which LaTeX's special characters stand for themselves."""
+    """Return a text with LaTeX's special characters escaped."""
     for character in "&%$#_{}":
         text = text.replace(character, f"\\{character}")
     return text
 
 
 def print_table(header, rows, row_names, colwidth, latex):
-    """Print rows of texts below a header, with a name before each row."""
+    """Print a table with a header and a name before each row."""
     if latex:
         print(r"\begin{center}")
         print(r"\adjustbox{max width=\textwidth}{%")
@@ -83,7 +83,7 @@ def print_title(text, latex, level):
 
 
 def ordered(found, listed):
-    """Return the names found: those listed in their order, then the others as they appeared."""
+    """Return the names found: first those in `listed`, in its order, then the others."""
     found = list(dict.fromkeys(found))
     first = [name for name in listed if name in found]
     return [*first, *(name for name in found if name not in first)]
@@ -96,7 +96,7 @@ def print_results_tables(records, method, latex):
         for group in reporting.get_grouped_records(records)
     ]
     groups = [group for group in groups if group["acc"] is not None]
-    # Rows and tables are there for whatever has records, with X where nothing can be selected.
+    # Whatever has records gets a row or table, with X where nothing can be selected.
     algorithm_names = ordered(
         (record["args"]["algorithm"] for record in records),
         dict.fromkeys([*DOMAINBED_ALGORITHMS, *algorithms.ALGORITHMS]),
@@ -105,7 +105,7 @@ def print_results_tables(records, method, latex):
     dataset_names = [str(name) for name in datasets.DATASETS if name in with_records]
 
     def accuracies(algorithm, dataset):
-        """Return [(test_env, trial_seed, accuracy)]."""
+        """Return [(test_env, trial_seed, accuracy)] of an algorithm on a data set."""
         return [
             (group["test_env"], group["trial_seed"], group["acc"])
             for group in groups
@@ -143,7 +143,7 @@ def print_results_tables(records, method, latex):
 
 
 def print_report(records, latex):
-    """Print everything."""
+    """Print the tables of all selection methods."""
     if latex:
         print(r"\documentclass{article}")
         print(r"\usepackage{booktabs}")
@@ -168,22 +168,22 @@ def main(argv=None):
     records = reporting.load_records(args.input_dir)
     if not records:
         parser.error(
-            f"no records in {args.input_dir}/*/results.jsonl: --input_dir is the folder that holds "
-            "the folders of the runs"
+            f"no records in {args.input_dir}/*/results.jsonl: --input_dir is the folder that "
+            "contains the run folders"
         )
     unknown = {record["args"]["dataset"] for record in records} - set(datasets.DATASETS)
     for name in sorted(unknown):
         n = sum(record["args"]["dataset"] == name for record in records)
         print(
-            f"{n} records are of the data set {name}, which is not known here: no table for it",
+            f"{n} records are of the unknown data set {name}, which gets no table",
             file=sys.stderr,
         )
     stdout = sys.stdout
     results = os.path.join(args.input_dir, f"results.{'tex' if args.latex else 'txt'}")
     try:
         sys.stdout = misc.Tee(results, "w")
-    except OSError as error:  # another's sweep may be read
-        print(f"Printed only, {results} cannot be written: {error}", file=sys.stderr)
+    except OSError as error:  # the sweep may belong to another user
+        print(f"{results} cannot be written, so results are only printed: {error}", file=sys.stderr)
         print_report(records, args.latex)
         return
     try:

@@ -1,7 +1,7 @@
 """Launch the runs of a sweep, or delete the unfinished ones.
 
-Flags, job folders and seeds are DomainBed's. Launching the same sweep again starts what is not
-done: jobs that were cut short resume, jobs that are running now are left alone.
+Flags, job folders and seeds are DomainBed's. Launching the same sweep again runs the jobs that are
+not done. Interrupted jobs resume, and running jobs are skipped.
 """
 
 import os
@@ -19,7 +19,7 @@ from .. import algorithms, command_launchers, datasets
 
 
 class Job:
-    """One run: its arguments, its folder, and how far it is."""
+    """One run: its arguments, folder and state."""
 
     NOT_LAUNCHED, INCOMPLETE, DONE = "Not launched", "Incomplete", "Done"
 
@@ -38,7 +38,7 @@ class Job:
 
     @property
     def command(self):
-        """Return the shell command that runs it."""
+        """The shell command of the run."""
         words = [launchers.TRAIN]
         for name, value in sorted(self.train_args.items()):
             values = value if isinstance(value, list) else [value]
@@ -47,9 +47,9 @@ class Job:
 
 
 def all_test_envs(cls, single):
-    """Return the choices of test environments: each, and each with every later one.
+    """Return the lists of test environments of a data set's runs; see jobs.test_env_choices.
 
-    Not all at once. Of data sets made of a training and a test part the latter only.
+    Data sets with fixed test environments (TEST_ENVS) have only those.
     """
     if hasattr(cls, "TEST_ENVS"):
         return [list(cls.TEST_ENVS)]
@@ -57,7 +57,7 @@ def all_test_envs(cls, single):
 
 
 def make_args_list(args):
-    """Return the arguments of every run; the md5 of each names its folder."""
+    """Return the arguments of all runs of a sweep."""
     runs = []
     for trial_seed in range(args.n_trials):
         for dataset in args.datasets:
@@ -84,10 +84,10 @@ def make_args_list(args):
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = host_flags.sweep_parser(program("sweep"))
     args = parser.parse_args(argv)
-    if args.datasets is None:  # names decide by themselves what they contain
+    if args.datasets is None:  # hooks.NotInDefaultSweeps overrides `in`
         args.datasets = [name for name in datasets.DATASETS if "Debug" not in name]
     if args.algorithms is None:
         args.algorithms = list(algorithms.ALGORITHMS)
@@ -100,7 +100,7 @@ def parse_args(argv=None):
         if name not in known:
             parser.error(unknown(what, name, known))
     if args.task != "domain_generalization":
-        parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
+        parser.error(f"--task {args.task} needs DomainBed itself; use domain_generalization")
     try:
         host_flags.check_sweep(vars(args))
     except ValueError as error:
@@ -109,7 +109,7 @@ def parse_args(argv=None):
 
 
 def confirm():
-    """Ask; exit unless the answer is y."""
+    """Ask for confirmation, and exit unless the answer is y."""
     try:
         answer = input("Are you sure? (y/n) ")
     except EOFError:
@@ -164,7 +164,7 @@ def main(argv=None):
     )
     running = sum(job.is_running for job in jobs)
     if running:
-        print(f"{running} of the incomplete jobs are running now, and are left alone.")
+        print(f"{running} of the incomplete jobs are running now and are skipped.")
     free = [job for job in jobs if job.state != Job.DONE and not job.is_running]
     if args.command == "launch":
 

@@ -1,7 +1,7 @@
-"""Train one algorithm on one data set, leaving out the test environments.
+"""Train one algorithm on all environments of a data set but the test environments.
 
-Flags, seeds, splits and records are DomainBed's. A run that was killed goes on from its last
-record when the same command is given again, and ends with the same numbers.
+Flags, seeds, splits and records are DomainBed's. Repeating the command of a killed run resumes it
+from its last record, with the same results.
 """
 
 import json
@@ -26,11 +26,11 @@ from ..lib.splits import Splits, training_batches
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = host_flags.train_parser(prog=program("train"))
     args = parser.parse_args(argv)
     if args.task != "domain_generalization":
-        parser.error(f"--task {args.task} needs DomainBed itself; here: domain_generalization")
+        parser.error(f"--task {args.task} needs DomainBed itself; use domain_generalization")
     if args.dataset not in datasets.available():
         parser.error(unknown("data set", args.dataset, datasets.available()))
     if args.algorithm not in algorithms.available():
@@ -40,12 +40,12 @@ def parse_args(argv=None):
     except ValueError as error:
         parser.error(str(error))
     if args.eval_splits == "all":
-        del args.eval_splits  # the records of either host have the same arguments
+        del args.eval_splits  # so that records have the same arguments as DomainBed's
     return args
 
 
 def choose_hparams(args):
-    """Return the knobs: the defaults or a random draw, with --hparams over them."""
+    """Return the knobs: default or random values, updated with --hparams."""
     if args.hparams_seed == 0:
         hparams = hparams_registry.default_hparams(args.algorithm, args.dataset)
     else:
@@ -56,7 +56,11 @@ def choose_hparams(args):
 
 
 def build(args, hparams):
-    """Return (dataset, splits, algorithm), seeded; what is wrong with them is a ValueError."""
+    """Seed all generators, and return (data set, splits, algorithm).
+
+    Raises:
+        ValueError: the test environments, the data, the batch size or a knob is invalid.
+    """
     random.seed(args.seed)
     np.random.seed(args.seed)
     torch.manual_seed(args.seed)
@@ -66,11 +70,11 @@ def build(args, hparams):
     wrong = [env for env in args.test_envs if not 0 <= env < len(dataset)]
     if wrong or len(args.test_envs) == len(dataset):
         raise ValueError(
-            f"--test_envs must be some, not all, of 0 to {len(dataset) - 1} for {args.dataset}, "
+            f"--test_envs must be some but not all of 0 to {len(dataset) - 1} for {args.dataset}, "
             f"got {args.test_envs}"
         )
     splits = Splits(args, dataset)
-    training_batches(0, 1, args, hparams, dataset, splits)  # a batch too large is told early
+    training_batches(0, 1, args, hparams, dataset, splits)  # check the batch size early
     algorithm = algorithms.get_algorithm_class(args.algorithm)(
         dataset.input_shape, dataset.num_classes, len(dataset) - len(args.test_envs), hparams
     )
@@ -78,7 +82,7 @@ def build(args, hparams):
 
 
 def version(package):
-    """Return the installed version without importing the package."""
+    """Return the installed version of a package without importing it, or "none"."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -86,7 +90,7 @@ def version(package):
 
 
 def write_settings(file, args, hparams):
-    """Write the blocks at the top of out.txt."""
+    """Write versions, arguments and knobs to the top of out.txt."""
     environment = {
         "Python": platform.python_version(),
         "PyTorch": torch.__version__,
@@ -104,13 +108,13 @@ def write_settings(file, args, hparams):
 
 
 def stop(message):
-    """Exit with 2 and a message."""
+    """Print an error message, and exit with 2."""
     print(f"{program('train')}: error: {message}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def resumable(folder, args, hparams):
-    """Return the saved state of these arguments, or None; exit with 2 where it is of others."""
+    """Return the saved state, or None. Exit with 2 if it was saved with other arguments."""
     state = folder.load_state()
     if state is None:
         return None
@@ -120,8 +124,8 @@ def resumable(folder, args, hparams):
     changed += differences({**added, **state["hparams"]}, hparams)
     if changed:
         stop(
-            f"{args.output_dir} holds an unfinished run of other arguments: {'; '.join(changed)}. "
-            "Take another --output_dir, or remove this one."
+            f"{args.output_dir} has an unfinished run with other arguments: {'; '.join(changed)}. "
+            "Choose another --output_dir, or remove this one."
         )
     if added:
         print(
@@ -133,25 +137,25 @@ def resumable(folder, args, hparams):
 
 
 def check_same_data(args, dataset, state):
-    """Exit with 2 where the data are others than those that a killed run was trained on."""
+    """Exit with 2 if the data differs from that of the interrupted run."""
     if state is None:
         return
     if "data" not in state:
-        print("NOTE: the killed run did not record its data: not compared", file=sys.stderr)
+        print("NOTE: data not compared, since the earlier run did not record its", file=sys.stderr)
         return
     hard, soft = data_facts.differences(state["data"], data_facts.facts(dataset))
     if hard or soft:
         stop(
-            f"{args.output_dir} holds an unfinished run on other data: {'; '.join(hard + soft)}. "
-            "Undo that, or start anew in another --output_dir."
+            f"{args.output_dir} has an unfinished run on other data: {'; '.join(hard + soft)}. "
+            "Restore the data, or start over in another --output_dir."
         )
 
 
 def run(args, folder):
-    """Train, with out.txt and err.txt mirroring the streams."""
+    """Train, with stdout and stderr copied to out.txt and err.txt."""
     hparams = choose_hparams(args)
     state = resumable(folder, args, hparams)
-    before = dict(hparams)  # data sets and algorithms may change them
+    before = dict(hparams)  # data set and algorithm may change hparams
     streams = sys.stdout, sys.stderr
     sys.stdout = misc.Tee(folder.file("out.txt"))
     sys.stderr = misc.Tee(folder.file("err.txt"), stream=streams[1])
@@ -169,10 +173,10 @@ def run(args, folder):
             training.train(args, hparams, before, built, folder, state)
         except Unreadable as error:
             traceback.print_exc(file=sys.stderr.file)
-            # a worker's error comes with its traceback
+            # the error of a worker includes its traceback
             stop(f"{str(error).strip().splitlines()[-1]}\n(traceback: {folder.file('err.txt')})")
     except Exception:
-        traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it after the streams end
+        traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it only to the terminal
         raise
     finally:
         sys.stdout.file.close()
@@ -193,11 +197,11 @@ def main(argv=None):
             changed = differences(folder.finished_args() or {}, vars(args))
             if changed:
                 stop(
-                    f"{args.output_dir} holds a finished run of other arguments: "
-                    f"{'; '.join(changed)}. Take another --output_dir."
+                    f"{args.output_dir} has a finished run with other arguments: "
+                    f"{'; '.join(changed)}. Choose another --output_dir."
                 )
             folder.drop_state()
-            print(f"{args.output_dir} holds this run, finished. Nothing to do.")
+            print(f"{args.output_dir} has this run, finished. Nothing to do.")
         else:
             run(args, folder)
     except KeyboardInterrupt:

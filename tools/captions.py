@@ -1,4 +1,4 @@
-"""Captions that name a picture's class and some of its context, in varied words and orders."""
+"""Random captions that name the class of a picture and some attributes of its context."""
 
 import re
 
@@ -44,11 +44,11 @@ FILLERS = {
     "a", "an", "the", "of", "on", "in", "with", "and", "against", "this", "is", "it", "shows",
     "ground", "paper", ",", ".",
 }  # fmt: skip
-UNKNOWN = "<unknown>"  # stands for any word that is not in the vocabulary
+UNKNOWN = "<unknown>"  # stands for any word outside the vocabulary
 
 
 def class_words(label, rng):
-    """ "three", "3", "number 3", "digit three" ... or "letter b", "capital b"."""
+    """Return words for a class, such as "three", "3", "number 3" or "letter b"."""
     is_digit = label < len(DIGITS)
     word = (NUMBERS[label] if rng.random() < 0.65 else DIGITS[label]) if is_digit else (
         LETTERS[label - len(DIGITS)].lower()
@@ -59,33 +59,41 @@ def class_words(label, rng):
 
 
 def caption(label, context, rng, name_class=0.7, name_attribute=0.5):
-    """A list of words. rng is a random.Random; attributes are named independently."""
-    said = {name for name in context if rng.random() < name_attribute}
+    """Return the words of a random caption.
+
+    Args:
+        label: class of the picture.
+        context: {attribute: value}.
+        rng: a random.Random.
+        name_class: probability of naming the class.
+        name_attribute: probability of naming an attribute, independently for each.
+    """
+    named = {name for name in context if rng.random() < name_attribute}
     thing = class_words(label, rng) if rng.random() < name_class else "character"
     before_noun, before_thing, after = [], [], []
     for name in ("blur", "noise", "outline", "tilt"):
-        if name in said:
+        if name in named:
             words = rng.choice(WORDS[name][context[name]])
             rng.choice((before_noun, before_thing, after)).append(words)
     noun = rng.choice(PLAIN_NOUNS)
-    if "source" in said:
+    if "source" in named:
         if rng.random() < 0.3:
             before_thing.append(rng.choice(MADE[context["source"]]))
         else:
             noun = rng.choice(WORDS["source"][context["source"]])
-    if "color" in said:
+    if "color" in named:
         color = _color(context["color"], rng)
         if rng.random() < 0.7:
             before_thing.append(color)
         else:
             after.append("in " + rng.choice(INKS).format(color))
-    if "background" in said:
+    if "background" in named:
         after.append(rng.choice(GROUNDS).format(_color(context["background"], rng)))
     for part in (before_noun, before_thing, after):
         rng.shuffle(part)
     article = rng.choice(("a", "the", "this", ""))
     text = [article, *before_noun, noun, "of", rng.choice(("a", "the", "")), *before_thing, thing]
-    if "source" not in said and rng.random() < 0.4:
+    if "source" not in named and rng.random() < 0.4:
         text = [article, *before_noun, *before_thing, thing]
     joint = rng.choice((",", "and", "", ""))
     for part in after:
@@ -94,7 +102,7 @@ def caption(label, context, rng, name_class=0.7, name_attribute=0.5):
 
 
 def forget(words, rng, filler=0.2, content=0.04, insert=0.3):
-    """Some words become unknown, and unknown words slip in, as in prompts not foreseen here."""
+    """Return words with random replacements and insertions of UNKNOWN, as in unseen prompts."""
     out = [
         UNKNOWN if rng.random() < (filler if w in FILLERS or w in PLAIN_NOUNS else content) else w
         for w in words
@@ -106,7 +114,7 @@ def forget(words, rng, filler=0.2, content=0.04, insert=0.3):
 
 
 def vocabulary():
-    """Every word that a caption may contain, sorted."""
+    """Return all words that captions may contain, sorted."""
     tables = [NUMBERS, DIGITS, LETTERS.lower(), PLAIN_NOUNS, INKS, GROUNDS, FILLERS, ["character"]]
     tables += [*CLASS_NOUNS.values(), *MADE.values()]
     tables += [words for group in WORDS.values() for words in group.values()]

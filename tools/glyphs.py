@@ -1,7 +1,7 @@
-"""Where the shapes come from: open-licence typefaces and scikit-learn's handwritten digits.
+"""Shapes of characters, from open-licence typefaces and scikit-learn's handwritten digits.
 
-A shape is a 64 x 64 array in [0, 1], 1 where the ink is. Typefaces are split by the MD5 sum of
-their name, scans by their index; no part of the split ever looks at an image.
+A shape is a 64 x 64 array in [0, 1], with 1 for ink. Typefaces are split by the MD5 sum of their
+name, and scans by their index, so the split does not depend on any image.
 """
 
 import hashlib
@@ -17,18 +17,18 @@ DIGITS = "0123456789"
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 CHARACTERS = DIGITS + LETTERS  # a character's index is its class
 
-# scikit-learn's digits lie in the order in which they were collected: blocks, not random draws,
-# so that few writers are on both sides. The gaps between the blocks are not used at all.
+# scikit-learn's digits are in the order in which they were collected. Splitting them into blocks,
+# with unused gaps in between, leaves few writers in two splits.
 SCAN_BLOCKS = {
     "train": range(500), "held_out": range(650, 900), "digitstyles": range(1000, 1797)
 }  # fmt: skip
 
 
 def split_of(family):
-    """train | held_out (both for pre-training) | print | sign | sketch (an environment each).
+    """Return the split of a typeface: train, held_out, print, sign or sketch.
 
-    Families whose names start with the same word (roboto, roboto-mono) share shapes:
-    they are on one side.
+    The first two are for pre-training, the others are environments. Families whose names start with
+    the same word (roboto, roboto-mono) share shapes, so they are in the same split.
     """
     share = int(hashlib.md5(family.split("-")[0].encode()).hexdigest(), 16) % 100
     bounds = ((45, "train"), (55, "held_out"), (70, "print"), (85, "sign"), (100, "sketch"))
@@ -36,22 +36,22 @@ def split_of(family):
 
 
 def read_font_list(path=Path(__file__).parent / "fonts.txt"):
-    """Family names of fonts.txt, whose lines are npm's @fontsource/NAME@VERSION."""
+    """Return the sorted family names in fonts.txt, whose lines are @fontsource/NAME@VERSION."""
     return sorted(re.findall(r"^@fontsource/(.+)@", Path(path).read_text(), re.MULTILINE))
 
 
 def font_file(folder, family):
-    """The latin, upright file of a family, weight 400 where there is one."""
+    """Return the latin, upright font file of a family, of weight 400 if there is one."""
     files = Path(folder, "node_modules", "@fontsource", family, "files")
     found = sorted(files.glob(f"{family}-latin-[0-9]*-normal.woff"))
     if not found:
         wanted = f"{family}-latin-WEIGHT-normal.woff"
-        raise FileNotFoundError(f"{files} holds no {wanted}: see tools/README.md")
+        raise FileNotFoundError(f"{files} has no {wanted}: see tools/README.md")
     return next((f for f in found if "-400-" in f.name), found[0])
 
 
 def font_shape(file, character):
-    """Ink of a character, its longest side INK pixels, centred; None where there is no ink."""
+    """Return the centred shape of a character, INK pixels on its longest side, or None if empty."""
     font = ImageFont.truetype(str(file), 96, layout_engine=ImageFont.Layout.BASIC)
     canvas = Image.new("L", (320, 320))
     ImageDraw.Draw(canvas).text((110, 90), character, fill=255, font=font)
@@ -65,7 +65,7 @@ def font_shape(file, character):
 
 
 def scan_shape(scan):
-    """An 8 x 8 scan (0 to 16), smoothly enlarged, its edges as sharp as a typeface's."""
+    """Return the shape of an 8 x 8 scan (0 to 16), enlarged and with sharp edges."""
     small = Image.fromarray((np.clip(scan / 16, 0, 1) * 255).astype(np.uint8))
     large = small.resize((48, 48), Image.Resampling.BICUBIC)
     return _centred(large.point(lambda v: min(255, max(0, round((v - 70) * 2.5)))))
@@ -78,7 +78,7 @@ def _centred(ink):
 
 
 def load_font_shapes(folder, split, characters=CHARACTERS):
-    """[(family, class, shape)] of one split, in the order of family and class."""
+    """Return [(family, class, shape)] of a split, sorted by family and class."""
     shapes = []
     for family in read_font_list():
         if split_of(family) == split:
@@ -89,7 +89,7 @@ def load_font_shapes(folder, split, characters=CHARACTERS):
 
 
 def load_scan_shapes(split):
-    """[("digits:INDEX", class, shape)] of one block of scikit-learn's digits."""
+    """Return [("digits:INDEX", class, shape)] of a block of scikit-learn's digits."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -1,11 +1,12 @@
-"""Try descendants of DomainBed that lie in a folder, with this package and without it.
+"""Try forks of DomainBed with and without this package.
 
     python tools/hosts.py FOLDER --results hosts.jsonl --output docs/hosts.md
 
-Fetches nothing: FOLDER holds checkouts, one folder each, and stays as it is. Each command runs in a
-process of its own, one after the other, on a few images. What has been tried is kept in --results
-and not tried again; --output gets the table. With --forked, the processes are forked from one that
-has torch imported, and load their images themselves: the same commands in a tenth of the time.
+FOLDER contains one checkout per subfolder. It is not modified, and nothing is downloaded. Commands
+run one after the other, each in its own process, on a few images. Results are added to --results,
+and commands with a result are not repeated. The table is written to --output. With --forked,
+processes are forked from one that has imported torch, and use no data-loader workers. That is ten
+times as fast.
 """
 
 import argparse
@@ -47,18 +48,19 @@ NOT_NUMBERS = ("args", "step_time", "mem_gb")
 
 
 def main():
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="holds the checkouts")
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, added to")
-    parser.add_argument("--output", type=Path, help="the table, Markdown")
+    parser.add_argument("folder", type=Path, help="folder of checkouts")
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines to append to")
+    parser.add_argument("--output", type=Path, help="Markdown file for the table")
     parser.add_argument("--steps", nargs="+", choices=COMMANDS, default=list(COMMANDS))
-    parser.add_argument("--only", nargs="+", default=[], help="names of folders")
-    parser.add_argument("--timeout", type=int, default=240, help="seconds a command")
-    parser.add_argument("--forked", action="store_true", help="do not start Python anew each time")
+    parser.add_argument("--only", nargs="+", default=[], help="names of checkouts")
+    parser.add_argument("--timeout", type=int, default=240, help="seconds per command")
+    parser.add_argument("--forked", action="store_true", help="fork instead of starting Python")
     args = parser.parse_args()
     start = fork if args.forked else spawn
     if args.forked:
-        import_what_all_import()
+        import_common_modules()
     done = read(args.results)
     for checkout in sorted(path for path in args.folder.iterdir() if path.is_dir()):
         if args.only and checkout.name not in args.only:
@@ -78,7 +80,7 @@ def main():
 
 
 def read(path):
-    """Return {host: what was found}, the last line of each."""
+    """Return {host: results}, from the last line of each host."""
     if not path.is_file():
         return {}
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
@@ -86,13 +88,13 @@ def read(path):
 
 
 def waits(step, found):
-    """Say whether a step is not worth a try: the one that it follows did not work."""
+    """Return whether a step must be skipped, since the step it needs did not work."""
     before = NEEDS.get(step)
     return before is not None and not found.get(before, {}).get("works")
 
 
 def host_in(checkout):
-    """Return the folder of a checkout that holds the package `domainbed`, or None."""
+    """Return the folder in a checkout that contains the package `domainbed`, or None."""
     for depth in ("", "*/", "*/*/"):
         for name in ("algorithms.py", "algorithms/__init__.py"):
             for path in sorted(checkout.glob(f"{depth}domainbed/{name}")):
@@ -101,7 +103,7 @@ def host_in(checkout):
 
 
 def commit_of(root):
-    """Return the short commit of a checkout; of one without git, what its file .commit says."""
+    """Return the short commit of a checkout, from its file .commit or from git."""
     for folder in (root, *root.parents):
         if (folder / ".commit").is_file():
             return (folder / ".commit").read_text().strip()
@@ -112,7 +114,7 @@ def commit_of(root):
 
 
 def attempt(root, step, timeout, found, start):
-    """Run a step in a host; return {works, says, seconds of CPU, records and what followed}."""
+    """Run a step in a host, and return its result: works, says, cpu in seconds, records, jobs."""
     with tempfile.TemporaryDirectory(prefix="hosts-") as scratch:
         out = Path(scratch) / "out"
         if step == "tables":
@@ -131,7 +133,7 @@ def attempt(root, step, timeout, found, start):
 
 
 def unpack(jobs, out):
-    """Lay out a sweep's folders as they were."""
+    """Restore the run folders of a sweep."""
     for name, text in jobs.items():
         (out / name).mkdir(parents=True)
         (out / name / "results.jsonl").write_text(text)
@@ -139,7 +141,7 @@ def unpack(jobs, out):
 
 
 def run(command, root, step, timeout, scratch, start):
-    """Return (finished process or None, seconds of CPU of it and its children)."""
+    """Return (CompletedProcess or None after a timeout, seconds of CPU with child processes)."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("DOMAINBED_CARFT")}
     environment = {
         **kept,
@@ -153,7 +155,7 @@ def run(command, root, step, timeout, scratch, start):
     }
     if step == "erm_without":
         environment["DOMAINBED_CARFT_AUTOLOAD"] = "0"
-    copy = Path(scratch) / "host"  # some write where they run
+    copy = Path(scratch) / "host"  # some hosts write to the current folder
     shutil.copytree(
         root, copy, symlinks=True, ignore=shutil.ignore_patterns(".git", "*.png", "*.pdf", "*.jpg")
     )
@@ -170,7 +172,7 @@ def run(command, root, step, timeout, scratch, start):
 
 
 def tiny(scratch):
-    """Lay out a folder Tiny/DOMAIN/CLASS/IMAGE; return its path."""
+    """Write a data set Tiny/DOMAIN/CLASS/IMAGE, and return its path."""
     from PIL import Image
 
     for d, domain in enumerate(("paint", "photo", "sketch")):
@@ -183,7 +185,7 @@ def tiny(scratch):
 
 
 def wait(pid, timeout):
-    """Return the exit code of a child; None where it had to be killed, with its group."""
+    """Return the exit code of a child process, or None if it timed out and was killed."""
     end = time.monotonic() + timeout
     while time.monotonic() < end:
         ended, status = os.waitpid(pid, os.WNOHANG)
@@ -196,7 +198,7 @@ def wait(pid, timeout):
 
 
 def spawn(command, folder, environment, out, err):
-    """Start a command as a shell does; return its process's number."""
+    """Start a command, and return its process id."""
     return subprocess.Popen(
         shlex.split(command),
         cwd=folder,
@@ -208,8 +210,8 @@ def spawn(command, folder, environment, out, err):
     ).pid
 
 
-def import_what_all_import():
-    """Import what hosts import, and have loaders start no processes."""
+def import_common_modules():
+    """Import modules that most hosts import, and disable the workers of data loaders."""
     for name in ("torch", "torchvision.models", "torchvision.datasets", "wilds", "timm", "clip"):
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -226,7 +228,7 @@ def import_what_all_import():
 
 
 def fork(command, folder, environment, out, err):
-    """Run `python -m MODULE ...` in a fork of this process; return its number."""
+    """Run `python -m MODULE ...` in a fork of this process, and return its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -236,7 +238,7 @@ def fork(command, folder, environment, out, err):
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
-        for file, number in ((out, 1), (err, 2)):  # of what it starts, too
+        for file, number in ((out, 1), (err, 2)):  # also for its child processes
             os.dup2(file.fileno(), number)
         sys.stdout, sys.stderr = out, err
         if environment.get("DOMAINBED_CARFT_AUTOLOAD") == "0":
@@ -259,12 +261,13 @@ def fork(command, folder, environment, out, err):
 
 
 def cpu_of_children():
+    """Return the CPU time of finished child processes in seconds."""
     times = os.times()
     return times.children_user + times.children_system
 
 
 def read_records(path):
-    """Return the records of a run without what differs from one run to the next."""
+    """Return the records of a run without values that differ between equal runs."""
     if not path.is_file():
         return []
     records = []
@@ -278,9 +281,9 @@ def read_records(path):
 
 
 def judge(step, done, records, result, found):
-    """Return what is wrong with a step in one sentence, or an empty string."""
+    """Return a sentence on what is wrong with a step, or ""."""
     if done is None:
-        return "did not end in time"
+        return "timed out"
     if done.returncode:
         return reason(done)
     if step in ("erm_without", "erm_with", "typed", "explicit") and not records:
@@ -292,9 +295,9 @@ def judge(step, done, records, result, found):
             for name in sorted(names)
             if records[-1].get(name) != found["erm_without"]["numbers"][-1].get(name)
         ]
-        return f"other numbers than without us: {', '.join(differ)}"
+        return f"other results than without this package: {', '.join(differ)}"
     if step == "explicit" and records != found["typed"]["numbers"]:
-        return "other numbers than as typed"
+        return "other results than with the host's own command"
     if step == "sweep" and len(result["jobs"]) != 3:
         return f"{len(result['jobs'])} of 3 jobs left records; {reason(done)}"
     if step == "tables" and "CARFT" not in done.stdout:
@@ -303,7 +306,7 @@ def judge(step, done, records, result, found):
 
 
 def reason(done):
-    """Return the last line that a failed command printed, shortened."""
+    """Return the most informative last line of a failed command, shortened."""
     lines = [line.strip() for line in (done.stdout + "\n" + done.stderr).splitlines()]
     lines = [line for line in lines if line and "warn" not in line.lower()]
     problems = [line for line in lines if line.startswith("PROBLEM: ")]
@@ -316,28 +319,28 @@ def reason(done):
 
 
 def table(found):
-    """Return docs/hosts.md."""
+    """Return the text of docs/hosts.md."""
     rows = sorted(found, key=lambda row: row["host"].lower())
     fork = {"erm_without": "own ERM", "erm_with": "own ERM, with us"}
     heads = {**fork, **{step: step for step in COMMANDS if step not in fork}}
     works = {step: sum(row.get(step, {}).get("works", False) for row in rows) for step in COMMANDS}
     runs = [row for row in rows if row.get("erm_without", {}).get("works")]
     lines = [
-        "# Descendants of DomainBed",
+        "# Forks of DomainBed",
         "",
         f"{len(rows)} public checkouts, tried by `tools/hosts.py` on {time.strftime('%Y-%m-%d')} "
         f"with Python {sys.version.split()[0]} and torch {torch_version()}, on a CPU.",
-        f"{len(runs)} run their own ERM here without this package; {works['erm_with']} of them "
-        "give the same numbers and the same hparams with it installed.",
-        f"`--algorithm CARFT` as typed trains in {works['typed']}.",
+        f"{len(runs)} run their own ERM here without this package. {works['erm_with']} of them "
+        "give the same results and the same hparams with it installed.",
+        f"`--algorithm CARFT` trains in {works['typed']} with their own commands.",
         "",
-        "What was run: " + "; ".join(f"**{heads[step]}** `{c}`" for step, c in COMMANDS.items()),
+        "Commands: " + "; ".join(f"**{heads[step]}** `{c}`" for step, c in COMMANDS.items()),
         "",
-        "The commands ran in processes forked from one that had torch imported and loaded images "
-        "itself, so the seconds of CPU are without Python's start; what our hooks import is in the "
-        "second number.",
+        "They ran in processes forked from one that had imported torch, without data-loader "
+        "workers. So the seconds of CPU do not include Python's start, and the second value "
+        "includes the imports of our hooks.",
         "",
-        "A step is left out (–) where the one before it did not work, or has not been tried.",
+        "– means that a step was not run, since a step it needs did not work.",
         "",
         "| host | commit | " + " | ".join(heads.values()) + " | CPU s of ERM, without and with |",
         "| --- | --- |" + " --- |" * (len(heads) + 1),
@@ -359,7 +362,7 @@ def table(found):
         name = row["host"].replace("__", "/").partition("@")[0]
         cells = [name, f"`{row['commit']}`", *cells, ", ".join(f"{t:.1f}" for t in times)]
         lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", "What the failures said:", ""]
+    lines += ["", "Error messages:", ""]
     lines += [f"{i}. `{note}`" for i, note in enumerate(notes, 1)]
     return "\n".join(lines) + "\n"
 

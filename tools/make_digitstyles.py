@@ -1,6 +1,6 @@
-"""Make DigitStyles: ten digits in four environments, with the context of every picture.
+"""Generate DigitStyles: ten digits in four environments, with the context of every picture.
 
-The same fonts, seed, and versions of Pillow and NumPy give the same file, bit for bit.
+The same fonts, seed and versions of Pillow and NumPy give the same file, bit for bit.
 """
 
 import argparse
@@ -42,7 +42,10 @@ ENVIRONMENTS = {  # environment -> {attribute: {value: weight}}
 
 
 def make_environment(name, shapes, per_class, seed):
-    """{key: array}: per_class pictures of each digit, no shape twice while they last."""
+    """Return {key: array} of `per_class` pictures of each digit.
+
+    Shapes are used evenly: none is repeated before all have been used.
+    """
     rng = np.random.RandomState(seed)
     columns = {key: [] for key in ("images", "labels", "origin", "angle", *ATTRIBUTES)}
     for label in range(len(DIGITS)):
@@ -67,7 +70,7 @@ def make_environment(name, shapes, per_class, seed):
 
 
 def save_npz(path, arrays):
-    """np.savez_compressed without time stamps, so that equal arrays give equal bytes."""
+    """Save arrays like np.savez_compressed, but without time stamps, for reproducible bytes."""
     with zipfile.ZipFile(path, "w") as file:
         for key, array in arrays.items():
             data = BytesIO()
@@ -77,6 +80,7 @@ def save_npz(path, arrays):
 
 
 def main():
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fonts", required=True, help="folder of the npm packages of fonts.txt")
     parser.add_argument("--output", default="digitstyles.npz")

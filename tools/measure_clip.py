@@ -1,9 +1,9 @@
-"""Print the numbers of the model card: zero-shot accuracy and context recognition.
+"""Print the results in the model card: zero-shot accuracy and context recognition.
 
-Classes: W_cls = normalise(mean over contexts.txt of normalised text features).
-Contexts: per attribute value, the same mean over the probes of context_probes.json and over the
-ten classes. No probe and no line of contexts.txt is a caption that the training can produce word
-for word, except the shortest ones ("a red three").
+The class weights are W_cls = normalise(mean over contexts.txt of normalised text features). The
+weights of an attribute's value are the same mean over the probes in context_probes.json and over
+the ten classes. Except for the shortest ones ("a red three"), no probe and no line of contexts.txt
+is a possible training caption.
 """
 
 import argparse
@@ -20,37 +20,39 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def to_pixels(images):
-    """uint8 images N x 32 x 32 x 3 as CLIP's normalised N x 3 x 32 x 32."""
+    """Return uint8 images (N, 32, 32, 3) as tensors (N, 3, 32, 32) in CLIP's normalisation."""
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
     return (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
 @torch.no_grad()
 def image_features(model, images):
+    """Return normalised features (N, D) of uint8 images (N, 32, 32, 3)."""
     parts = [model.encode_image(to_pixels(images[i : i + 256])) for i in range(0, len(images), 256)]
     return F.normalize(torch.cat(parts).float(), dim=-1)
 
 
 @torch.no_grad()
 def text_features(model, templates, classes):
-    """M x K x D, each row normalised."""
+    """Return normalised text features (M, K, D) of M templates and K classes."""
     prompts = [t.format(c) for t in templates for c in classes]
     features = F.normalize(model.encode_text(clip.tokenize(prompts)).float(), dim=-1)
     return features.view(len(templates), len(classes), -1)
 
 
 def class_weights(model, templates, classes):
+    """Return the zero-shot classifier (K, D)."""
     return F.normalize(text_features(model, templates, classes).mean(0), dim=-1)
 
 
 def context_weights(model, probes, classes):
-    """One row per value of an attribute; probes: {value: [template]}."""
+    """Return a classifier with a row per value of an attribute; probes: {value: [template]}."""
     rows = [text_features(model, templates, classes).mean((0, 1)) for templates in probes.values()]
     return F.normalize(torch.stack(rows), dim=-1)
 
 
 def calibration_error(probabilities, labels, bins=10):
-    """Expected calibration error over equally wide bins of confidence."""
+    """Return the expected calibration error in [0, 1], with bins of equal width."""
     sure, guess = probabilities.max(1)
     place = (sure * bins).long().clamp(max=bins - 1)
     right = (guess == labels).float()
@@ -59,7 +61,7 @@ def calibration_error(probabilities, labels, bins=10):
 
 
 def measure(model, data, templates, probes):
-    """{environment: {"n", "class", ..., attribute: accuracy}}; also "all" over environments."""
+    """Return {environment: {"n", "class", ..., attribute: accuracy in [0, 1]}}, and of "all"."""
     classes, scale = [str(c) for c in data["classes"]], model.logit_scale.exp().item()
     w_cls = class_weights(model, templates, classes)
     w_context = {name: context_weights(model, values, classes) for name, values in probes.items()}
@@ -81,6 +83,7 @@ def measure(model, data, templates, probes):
 
 
 def main():
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", default=str(ASSETS / "digitclip.pt"))
     parser.add_argument("--data", default=str(ASSETS / "digitstyles.npz"))
@@ -101,7 +104,7 @@ def main():
 
 
 def held_out_pictures(fonts):
-    """Digits of the held-out families and scans, contexts independent, by source."""
+    """Return digits of held-out families and scans in independent contexts, grouped by source."""
     from captions import NUMBERS
     from pictures import draw_pictures
     from render import ATTRIBUTES

@@ -1,4 +1,4 @@
-"""Pictures for pre-training: shapes of one split in random, independent contexts."""
+"""Pictures for pre-training: shapes of a split in random, independent contexts."""
 
 from multiprocessing import Pool
 
@@ -8,17 +8,17 @@ from glyphs import DIGITS, load_font_shapes, load_scan_shapes
 from render import ATTRIBUTES, draw, sample_context
 from tqdm import tqdm
 
-# Round 0 is drawn with EASY, the later ones with HARD.
+# Round 0 uses EASY, later rounds use HARD.
 EASY = {
     "blur": {"sharp": 0.7, "blurry": 0.3}, "noise": {"clean": 0.7, "noisy": 0.3},
     "outline": {"solid": 0.7, "outlined": 0.3}, "tilt": {"upright": 2, "left": 1, "right": 1},
 }  # fmt: skip
 HARD = {"blur": EASY["blur"], "tilt": EASY["tilt"]}  # outline and noise in every second picture
-DIGIT_SHARE = {"easy": 0.7, "hard": 0.85}  # of the typeset pictures; the rest are capital letters
+DIGIT_SHARE = {"easy": 0.7, "hard": 0.85}  # share of typeset pictures; the rest are capital letters
 
 
 def draw_pictures(job):
-    """count pictures of a split: uint8 images, labels, contexts."""
+    """Return (uint8 images, labels, contexts) for a job (folder, split, count, seed, level)."""
     folder, split, count, seed, level = job
     rng = np.random.RandomState(seed)
     fonts, scans = load_font_shapes(folder, split), load_scan_shapes(split)
@@ -36,7 +36,7 @@ def draw_pictures(job):
 
 
 def draw_many(folder, split, count, seed, workers, level):
-    """The same pictures whatever the number of workers."""
+    """Return (images, targets, contexts). The result does not depend on the number of workers."""
     jobs = [(folder, split, 5000, seed * 1000 + i, level) for i in range(count // 5000)]
     with Pool(workers) as pool:
         done = tqdm(pool.imap(draw_pictures, jobs), total=len(jobs), desc=f"drawing {split}")

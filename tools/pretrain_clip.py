@@ -1,11 +1,12 @@
-"""Pre-train the small CLIP: first attributes, then image and text contrastively.
+"""Pre-train the small CLIP that is shipped with the package.
 
-1. The image encoder learns the class and the context of each picture with linear heads, which are
-   then thrown away (from scratch, the contrastive loss alone learns far more slowly).
-2. The text encoder learns by CLIP's symmetric contrastive loss, first against the fixed image
-   features (which are computed once), then together with the image encoder.
+1. The image encoder is trained with linear heads that predict the class and the context of each
+   picture. The heads are then discarded. (From scratch, the contrastive loss is much slower.)
+2. The text encoder is trained with CLIP's symmetric contrastive loss, first on fixed image
+   features, then together with the image encoder.
 
-Only families and scans of the split "train" are drawn. Progress is measured on "held_out".
+Training uses only families and scans of the split "train". Use measure_clip.py --fonts to evaluate
+on "held_out".
 """
 
 import argparse
@@ -30,11 +31,15 @@ CONTEXT_LENGTH, VOCABULARY = 77, 49408
 
 
 def normalise_pixels(images):
+    """Return uint8 images as floats in CLIP's normalisation."""
     return (images.float() / 255 - MEAN) / STD
 
 
 def encode_text(model, embedding, rows, ends):
-    """CLIP.encode_text on short lines: the causal mask hides what comes after the end token."""
+    """Return text features like CLIP.encode_text, for rows cut after the longest text.
+
+    This is exact, since the causal mask hides all tokens after the end token.
+    """
     length = rows.shape[1]
     x = embedding(rows) + model.positional_embedding[:length]
     x = x.permute(1, 0, 2)
@@ -49,7 +54,10 @@ FULL_MASK = torch.full((CONTEXT_LENGTH, CONTEXT_LENGTH), float("-inf")).triu_(1)
 
 
 def optimiser(groups, steps, warmup=100):
-    """AdamW over [(parameters, lr)], weight decay on matrices only; linear warm-up, then cosine."""
+    """Return AdamW for [(parameters, lr)] and its schedule: linear warm-up, then cosine decay.
+
+    Weight decay applies to matrices only.
+    """
     split = []
     for parameters, lr in groups:
         parameters = list(parameters)
@@ -65,6 +73,7 @@ def optimiser(groups, steps, warmup=100):
 
 
 def batches(size, batch, steps, seed):
+    """Yield random indices for each step, without replacement within an epoch."""
     generator, left = torch.Generator().manual_seed(seed), torch.empty(0, dtype=torch.long)
     for _ in range(steps):
         if len(left) < batch:
@@ -74,6 +83,7 @@ def batches(size, batch, steps, seed):
 
 
 def step_on(loss, adam, schedule, parameters):
+    """Take an optimizer step with clipped gradients."""
     adam.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -82,6 +92,7 @@ def step_on(loss, adam, schedule, parameters):
 
 
 def learn_attributes(model, pictures, args, log, seed, steps):
+    """Train the image encoder to predict class and context (part 1)."""
     images, targets, _ = pictures
     sizes = [int(targets[0].max()) + 1, *map(len, ATTRIBUTES.values())]
     heads = torch.nn.ModuleList(torch.nn.Linear(args.width, n) for n in sizes)
@@ -99,6 +110,7 @@ def learn_attributes(model, pictures, args, log, seed, steps):
 
 
 def align(model, embedding, tokens, pictures, args, log):
+    """Train the text encoder, then both encoders, with the contrastive loss (part 2)."""
     images, targets, contexts = pictures
     labels, rng, forbidden = targets[0].tolist(), random.Random(args.seed), measured_prompts()
     text = [p for n, p in model.named_parameters()
@@ -114,9 +126,9 @@ def align(model, embedding, tokens, pictures, args, log):
     bar = tqdm(batches(len(images), args.batch, steps, args.seed + 1), desc="align", total=steps,
                mininterval=10)  # fmt: skip
     for step, index in enumerate(bar):
-        said = [describe(labels[i], contexts[i], rng, args.name_class, forbidden)
-                for i in index.tolist()]  # fmt: skip
-        rows, ends = tokens.encode(said)
+        captions = [describe(labels[i], contexts[i], rng, args.name_class, forbidden)
+                    for i in index.tolist()]  # fmt: skip
+        rows, ends = tokens.encode(captions)
         with torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
             joint = step >= args.text_steps
             z = model.visual(normalise_pixels(images[index])) if joint else fixed[index]
@@ -134,7 +146,7 @@ def align(model, embedding, tokens, pictures, args, log):
 
 
 def save(model, embedding, tokens, path):
-    """OpenAI's file format, fp16; the zip inside is compressed (untrained rows are zeros)."""
+    """Save the model in OpenAI's format, in fp16 and compressed (untrained rows are zeros)."""
     state = {k: v.detach().half() for k, v in model.state_dict().items()}
     table = torch.zeros(VOCABULARY, embedding.weight.shape[1], dtype=torch.float16)
     table[tokens.ids] = embedding.weight.detach()[1:].half()
@@ -152,21 +164,24 @@ def save(model, embedding, tokens, path):
 
 
 def main():
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fonts", required=True, help="folder of the npm packages of fonts.txt")
     parser.add_argument("--output", default="digitclip.pt")
     parser.add_argument("--log", default="digitclip.jsonl")
-    parser.add_argument("--encoder", help="prefix of files that keep the encoder of every round")
+    parser.add_argument("--encoder", help="prefix of files with the encoder after each round")
     parser.add_argument("--pictures", type=int, default=60_000)
     parser.add_argument("--attribute_steps", type=int, nargs="+", default=[3000, 4000, 3000],
-                        help="one number for each round, which draws new pictures")  # fmt: skip
+                        help="steps of each round; a round draws new pictures")  # fmt: skip
     parser.add_argument("--text_steps", type=int, default=1000)
     parser.add_argument("--joint_steps", type=int, default=1000)
     parser.add_argument("--attribute_batch", type=int, default=128)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--lr", type=float, default=1e-3)
     parser.add_argument("--image_lr_factor", type=float, default=0.2)
-    parser.add_argument("--name_class", type=float, default=0.7, help="share of captions")
+    parser.add_argument(
+        "--name_class", type=float, default=0.7, help="share of captions that name the class"
+    )
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--image_layers", type=int, default=4)
@@ -192,7 +207,7 @@ def main():
         embedding.weight.data[0] = 0
         for rounds, steps in enumerate(args.attribute_steps):
             kept = Path(f"{args.encoder}{rounds}.pt") if args.encoder else None
-            last = rounds == len(args.attribute_steps) - 1  # its pictures go on to part 2
+            last = rounds == len(args.attribute_steps) - 1  # part 2 uses its pictures
             trained = kept and kept.exists()
             seed, level = args.seed + 100 * rounds, "hard" if rounds else "easy"
             if last or not trained:

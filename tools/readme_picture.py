@@ -2,9 +2,9 @@
 
     python tools/readme_picture.py
 
-Left: accuracy on each style of DigitStyles when it is left out of training. Right: how much less
-often contexts are recognised after fine-tuning. The numbers are those of the newest folder of
-results/. The file holds them as text, too, so that a test can tell whether it is stale.
+The left panel shows the accuracy on each style of DigitStyles if it is the test domain. The right
+panel shows the change of context recognition by fine-tuning. The results are those of the newest
+folder of results/. They are also stored in the file as text, so that a test can check them.
 """
 
 from pathlib import Path
@@ -31,14 +31,14 @@ LABELS = {
 }
 COLOURS = {name: plots.look(name)["color"] for name in LABELS} | {"CLIP_ZeroShot": "#777777"}
 SHOWN = {"scan": (57, 148), "print": (12, 23), "sign": (13, 51), "sketch": (18, 177)}  # a 2, a 5
-GROUPS = {"source": "style", "color": "ink colour"}  # a group's name where it says too little
+GROUPS = {"source": "style", "color": "ink colour"}  # clearer names of groups
 LEVEL = 0.95
 
 
 def by_style(folder):
-    """Return {algorithm: array 5 x 3}: (mean, low, high) in per cent, per style and of the average.
+    """Return {algorithm: array (5, 3)} of (mean, low, high) for each style and the average.
 
-    The interval is Student's, 95 %, over trials.
+    Values are in per cent, with Student's 95 % interval over trials.
     """
     cells = accuracies.accuracies(results.load(folder / "main" / "records.jsonl"))
     styles = range(len(results.ENVIRONMENTS))
@@ -52,7 +52,7 @@ def by_style(folder):
 
 
 def contexts(folder):
-    """Return {algorithm: table of the changes on the style left out, one row a context}."""
+    """Return {algorithm: table of changes on the test style, with a row per group of contexts}."""
     table = pd.read_csv(folder / "main" / "probe" / "summary.csv")
     table = table[table.role == "target"]
     order = table[table.algorithm == "CLIP_ERM"].sort_values("change").context
@@ -63,7 +63,7 @@ def contexts(folder):
 
 
 def show_styles(ax, low, high):
-    """Draw two digits of each style between two heights of the plot."""
+    """Draw two digits of each style at heights from `low` to `high`."""
     data = np.load(ASSETS / "digitstyles.npz")
     for place, style in enumerate(results.ENVIRONMENTS):
         for side, index in enumerate(SHOWN[style]):
@@ -75,7 +75,7 @@ def show_styles(ax, low, high):
 
 
 def show_accuracy(ax, found):
-    """Draw accuracy on the style left out, with intervals, three points a style."""
+    """Draw the accuracy on each test style, with intervals."""
     for place, (name, label) in enumerate(LABELS.items()):
         mean, low, high = found[name].T
         x = np.arange(len(mean)) + (place - 1) * 0.31
@@ -97,7 +97,7 @@ def show_accuracy(ax, found):
 
 
 def show_contexts(ax, found):
-    """Draw the change of context recognition, with intervals, two bars a context."""
+    """Draw the change of context recognition, with intervals."""
     height = 0.38
     for place, (name, table) in enumerate(found.items()):
         y = np.arange(len(table)) + (place - 0.5) * height
@@ -125,7 +125,7 @@ def draw(folder):
 
 
 def numbers(folder):
-    """Return the numbers that are drawn, as the text that the file's Description has."""
+    """Return the plotted results as text, for the file's Description."""
     lines = [f"{name}: {np.round(found, 3).tolist()}" for name, found in by_style(folder).items()]
     for name, table in contexts(folder).items():
         shown = table[["change", "95 % low", "95 % high"]].round(3)

@@ -1,11 +1,10 @@
-"""Put the records of a sweep into one file, or make the folders of its runs again.
+"""Pack the records of a sweep into one file, or unpack them into run folders.
 
     python tools/records.py pack SWEEP FILE.jsonl
     python tools/records.py unpack FILE.jsonl SWEEP
 
-Commands of this package read either. DomainBed's own collect_results needs the folders: their
-results.jsonl files come back byte for byte. Models, checkpoints, out.txt and err.txt are not
-packed.
+The commands of this package read both. DomainBed's own collect_results needs the folders. Unpacking
+restores results.jsonl byte for byte. Models, checkpoints, out.txt and err.txt are not packed.
 """
 
 import argparse
@@ -17,12 +16,12 @@ def main(argv=None):
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("pack", help="folders of runs into one file")
-    one.add_argument("sweep", help="the folder that holds the folders of the runs")
-    one.add_argument("file", help="to write, *.jsonl")
-    other = commands.add_parser("unpack", help="one file into folders of runs")
-    other.add_argument("file", help="as `pack` writes it, *.jsonl")
-    other.add_argument("sweep", help="the folder to make the folders of the runs in")
+    pack = commands.add_parser("pack", help="pack run folders into one file")
+    pack.add_argument("sweep", help="the folder that contains the run folders")
+    pack.add_argument("file", help="file to write, *.jsonl")
+    unpack = commands.add_parser("unpack", help="unpack a file into run folders")
+    unpack.add_argument("file", help="file written by `pack`, *.jsonl")
+    unpack.add_argument("sweep", help="folder to create the run folders in")
     args = parser.parse_args(argv)
     try:
         if args.command == "pack":

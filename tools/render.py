@@ -1,7 +1,7 @@
-"""Draw a shape as a 32 x 32 picture with a known context.
+"""Rendering a shape as a 32 x 32 picture with a known context.
 
-A context is a dict with one value for each attribute of ATTRIBUTES. Every attribute can be seen
-in the picture, and none is implied by another: a scan may be outlined, a sketch may be red.
+A context is a dict with a value for each attribute in ATTRIBUTES. All attributes are visible in the
+picture, and they are independent: a scan may be outlined, and a sketch may be red.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ ATTRIBUTES = {
     "outline": ("solid", "outlined"),
     "noise": ("clean", "noisy"),
 }
-# Pairs that are too close to tell the ink from the ground.
+# Pairs of colours that are too similar for ink and background.
 TOO_CLOSE = {
     frozenset(pair)
     for pair in [("white", "yellow"), ("red", "orange"), ("orange", "yellow"), ("blue", "purple"),
@@ -32,14 +32,14 @@ TOO_CLOSE = {
 
 
 def choose(rng, weights):
-    """A key of {value: weight}."""
+    """Return a random key of {value: weight}."""
     values = list(weights)
     share = np.cumsum([weights[v] for v in values], dtype=np.float64)
     return values[int(np.searchsorted(share, rng.random_sample() * share[-1], side="right"))]
 
 
 def sample_context(rng, **weights):
-    """A random context; weights={attribute: {value: weight}} replaces the uniform choice."""
+    """Return a random context, uniform but for attributes with given weights {value: weight}."""
     uniform = {name: dict.fromkeys(values, 1) for name, values in ATTRIBUTES.items()}
     tables = {**uniform, **weights}
     context = {name: choose(rng, tables[name]) for name in ATTRIBUTES}
@@ -53,7 +53,7 @@ def _unreadable(color, background):
 
 
 def draw(shape, context, rng):
-    """A 32 x 32 x 3 uint8 picture of the shape, and the angle in degrees (left > 0)."""
+    """Return (uint8 picture (32, 32, 3) of a shape, its angle in degrees, with left > 0)."""
     ink = _sketch_strokes(shape, rng) if context["source"] == "sketch" else shape
     if context["outline"] == "outlined":
         ink = _outline(ink)
@@ -81,7 +81,7 @@ def draw(shape, context, rng):
         small = small + rng.normal(0, rng.uniform(15, 30), (32, 32, 1))
         speckled = rng.random_sample((32, 32)) < 0.05
         small[speckled] = rng.choice([10, 245], (speckled.sum(), 1))
-    # 32 levels a channel: nothing that can be seen, and half the bytes on disk
+    # 32 levels per channel look the same, and halve the size on disk
     return (np.clip(small, 0, 255).astype(np.uint8) & 0xF8) | 4, float(angle)
 
 
@@ -90,7 +90,7 @@ def _tint(rng, name):
 
 
 def _ramp(rng, strength):
-    """Light that falls from one side: (SIZE, SIZE, 1), between -strength and strength."""
+    """Return lighting from one side, (SIZE, SIZE, 1) between -strength and strength."""
     y, x = np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j]
     turn = rng.uniform(0, 2 * np.pi)
     return (rng.uniform(0, strength) * (np.cos(turn) * x + np.sin(turn) * y) / 1.42)[..., None]
@@ -108,7 +108,7 @@ def _outline(ink):
 
 
 def _sketch_strokes(shape, rng):
-    """Two wobbling passes of a pencil, filled with hatching."""
+    """Return a shape drawn by two wobbly pencil strokes and filled with hatching."""
     y, x = np.mgrid[:SIZE, :SIZE]
     passes = []
     for _ in range(2):
@@ -123,7 +123,7 @@ def _sketch_strokes(shape, rng):
 
 
 def _plate(rng):
-    """A sign's plate and its border: disc, octagon or square."""
+    """Return the plate and the border of a sign, which is a disc, octagon or square."""
     y, x = np.abs(np.mgrid[-1 : 1 : SIZE * 1j, -1 : 1 : SIZE * 1j])
     far = {"disc": np.hypot(x, y), "square": np.maximum(x, y),
            "octagon": np.maximum(np.maximum(x, y), (x + y) / 1.41)}  # fmt: skip
@@ -133,7 +133,7 @@ def _plate(rng):
 
 
 def _warp(rng, angle, zoom, perspective):
-    """Coefficients of the map from picture to shape for Image.transform(PERSPECTIVE)."""
+    """Return coefficients of the map from picture to shape, for Image.transform(PERSPECTIVE)."""
     turn = np.deg2rad(angle)
     c, s, half = np.cos(turn) / zoom, np.sin(turn) / zoom, SIZE / 2
     dx, dy = rng.uniform(-3, 3, 2)

@@ -1,13 +1,12 @@
-"""Make a folder of results/ from finished sweeps, the index of all of them, and README's table.
+"""Write a folder of results/ from finished sweeps, the index of results/, and README's table.
 
     python tools/results.py --output results/DATE_COMMIT --main SWEEP --steps SWEEP \\
         --hparams SWEEP --real_host SWEEP --baselines FOLDER --carft_plus FOLDER \\
         --ablations FOLDER ... --commit HASH --machine "in words"
 
-Needs the sweeps as sweeps/*.sh leave them. Tables are made anew from the packed records, so that
-what is committed is what the records say; tests/test_results.py does it once more. In a folder that
-is there already, the parts that are named are replaced or added, and the others stay. Without
-arguments: only the index and README's table, from what is in results/.
+The sweeps must be those of sweeps/*.sh. Tables are computed from the packed records, and checked by
+tests/test_results.py. In an existing folder, the given parts are replaced or added, and the others
+are kept. Without arguments, only the index and README's table are updated.
 """
 
 import argparse
@@ -36,20 +35,20 @@ sys.path.insert(0, str(ROOT / "sweeps"))
 import compare  # noqa: E402
 
 ENVIRONMENTS = ("scan", "print", "sign", "sketch")
-PARTS = ("main", "steps", "hparams", "real_host")  # digitstyles_PART.sh makes it
-COMPARED = ("baselines", "carft_plus")  # so, too, but a folder of sweeps
-CONFIRMATION = [3, 4, 5, 6, 7]  # the fresh trials of digitstyles_carft_plus.sh; before: its search
+PARTS = ("main", "steps", "hparams", "real_host")  # sweeps of digitstyles_PART.sh
+COMPARED = ("baselines", "carft_plus")  # folders of sweeps of digitstyles_PART.sh
+CONFIRMATION = [3, 4, 5, 6, 7]  # trials of digitstyles_carft_plus.sh that its search does not use
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "open_clip_torch", "pandas")
-RECORDS = f"records{packed.SUFFIX}"  # of a part that is one sweep; else records/SWEEP.jsonl
+RECORDS = f"records{packed.SUFFIX}"  # for a part with one sweep; otherwise records/SWEEP.jsonl
 MARKS = "<!-- main table, by tools/results.py -->\n", "<!-- end of main table -->\n"
 
 
 def versus(sweep, rule="training"):
-    """Return a records.Sweep's table of accuracies per test domain, and differences from CLIP_ERM.
+    """Return a sweep's table of accuracies by test domain, and differences from CLIP_ERM.
 
-    Mean ± standard error (population deviation / √n, DomainBed's) over trials, in per cent; the
-    difference of the average in points, paired per trial, with Student's 95 % interval. For the
-    rule "training", "source validation" is the accuracy on held-out images of the source domains.
+    Accuracies are mean ± DomainBed's standard error over trials, in per cent. The difference is
+    that of the average, in percentage points, paired by trial, with Student's 95 % interval. With
+    the rule "training", "source validation" is the accuracy on held-out images of training domains.
     """
     cells = accuracies.accuracies(sweep.records, rule)
     averages, rows = {}, []
@@ -71,12 +70,12 @@ def versus(sweep, rule="training"):
 
 
 def read(sweep):
-    """Return the Sweep of a folder or a packed file, some runs of which count."""
+    """Return the Sweep of a folder or a packed file. Exit if none of its runs counts."""
     return soundness.load(sweep, register.known_datasets())
 
 
 def load(sweep):
-    """Return the records of a folder or a packed file that count."""
+    """Return the records that count, of a folder or a packed file."""
     return read(sweep).records
 
 
@@ -87,10 +86,10 @@ def records_of(part):
 
 
 def pack_records(sweep, file):
-    """Pack the records of finished runs into a file; return how many runs there are.
+    """Pack the records of finished runs into a file, and return the number of runs.
 
     Raises:
-        SystemExit: a run that is not done, or no run.
+        SystemExit: a run is not done, or there are no runs.
     """
     for records in sorted(Path(sweep).glob("*/results.jsonl")):
         if not (records.parent / "done").exists():
@@ -103,7 +102,7 @@ def pack_records(sweep, file):
 
 
 def collect(file):
-    """Return what collect_results prints of a packed file's runs."""
+    """Return the output of collect_results for the runs of a packed file."""
     command = [sys.executable, "-m", "domainbed_carft.collect_results", "--input_dir", "records"]
     environment = {**os.environ, "DOMAINBED_CARFT_HOST": "embedded", "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryDirectory() as scratch:
@@ -115,7 +114,7 @@ def collect(file):
 
 
 def add_sweep(sweep, folder):
-    """Pack a sweep's records and make its tables; return the number of runs."""
+    """Pack a sweep's records, write its tables, and return the number of runs."""
     n = pack_records(sweep, folder / RECORDS)
     make_tables(folder)
     probe = Path(sweep, "probe")
@@ -125,7 +124,7 @@ def add_sweep(sweep, folder):
 
 
 def make_tables(folder):
-    """Write tables.txt as collect_results prints it, and versus_RULE.* of rules that have cells."""
+    """Write tables.txt (the output of collect_results) and versus_RULE.* of rules with results."""
     Path(folder, "tables.txt").write_text(collect(Path(folder, RECORDS)), encoding="utf-8")
     sweep = read(Path(folder, RECORDS))
     for rule in accuracies.RULES:
@@ -134,14 +133,14 @@ def make_tables(folder):
 
 
 def add_settings(source, folder):
-    """Pack the records of every sweep in a folder, each a setting; return the number of runs."""
+    """Pack the records of all sweeps in a folder, and return the number of runs."""
     settings = {path.parents[1] for path in Path(source).glob("*/*/results.jsonl")}
     places = {s: folder / "records" / f"{s.name}{packed.SUFFIX}" for s in sorted(settings)}
     return sum(pack_records(s, file) for s, file in places.items())
 
 
 def add_ablation(source, folder):
-    """Pack the records of every setting of an ablation, copy its tables; return the runs."""
+    """Pack the records of an ablation, copy its tables, and return the number of runs."""
     n = add_settings(source, folder)
     for file in [*Path(source).glob("table.*"), *Path(source).glob("*.png")]:
         shutil.copy(file, folder)
@@ -149,11 +148,11 @@ def add_ablation(source, folder):
 
 
 def make_comparisons(folder):
-    """Write the tables of a part of COMPARED from its records."""
+    """Write the tables of a part in COMPARED from its records."""
     sweeps = records_of(folder)
     main = next(sweep for sweep in sweeps if sweep.stem == "main")
     if folder.name == "baselines":
-        register.register()  # what opens runs imports the host
+        register.register()  # modules that open runs import the host
         from domainbed_carft.analysis import interpolation
 
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
@@ -166,18 +165,18 @@ def make_comparisons(folder):
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))
     compare.save(searched, "CARFT", folder, "search")
     chosen = [sweep for sweep in sweeps if trials[sweep] >= set(CONFIRMATION)]
-    if len(chosen) > 1:  # main and the variant; else it was not confirmed yet
+    if len(chosen) > 1:  # main and the variant, if it has been confirmed
         compare.save(compare.collect(chosen, CONFIRMATION), "CARFT", folder, "confirm")
 
 
 def index():
-    """Return results/README.md, made from the provenance.json of every folder."""
+    """Return the text of results/README.md, from the provenance.json of all folders."""
     lines = [
         "# Results",
         "",
-        "Made by `python tools/results.py`. A folder is named by the day and the commit of its",
-        "main part; the column has the commits of the others.",
-        "[What DigitStyles shows](../docs/findings.md) says what came of each.",
+        "Written by `python tools/results.py`. A folder is named after the date and the commit of",
+        "its main part. The column has the commits of the other parts.",
+        "[What DigitStyles shows](../docs/findings.md) summarizes the results.",
         "",
         "| folder | part | question | command | commit | runs | n |",
         "|---|---|---|---|---|---|---|",
@@ -194,29 +193,34 @@ def index():
             )
     lines += [
         "",
-        "`records.jsonl` has the records of a sweep, `records/` those of several, a file each. The",
-        "commands of this package read them as they read a sweep's folder:",
-        "`python -m domainbed_carft.report --input_dir FILE --output_dir report`. DomainBed's own",
-        "`collect_results` needs the folders of the runs, which",
-        "`python tools/records.py unpack FILE FOLDER` makes, byte for byte as the host wrote them.",
+        "`records.jsonl` has the records of a sweep. `records/` has one such file for each of",
+        "several sweeps. The commands of this package read them like the folder of a sweep:",
+        "`carft report --input_dir FILE --output_dir report`. DomainBed's own `collect_results`",
+        "needs run folders. `python tools/records.py unpack FILE FOLDER` restores them byte for",
+        "byte.",
         "",
-        "`provenance.json` has versions, machine and seeds. `tables.txt` is what `collect_results`",
-        "prints of the records; `versus_RULE.*` the same accuracies by one rule of selection",
-        "(`training`-domain validation, `leave-one-out`, `oracle`) with paired differences from",
-        "CLIP_ERM; `table.*` an ablation; `compare.*`, `search.*`, `confirm.*` several sweeps",
-        "([columns](../docs/how_to_read_the_numbers.md#several-sweeps-in-one-table));",
-        "`probe/` what `python -m domainbed_carft.probe` writes.",
-        "± is DomainBed's standard error over trials; intervals are Student's, 95 %, over trials.",
+        "| file | content |",
+        "|---|---|",
+        "| `provenance.json` | versions, machine and seeds |",
+        "| `tables.txt` | output of `collect_results` |",
+        "| `versus_RULE.*` | accuracies under one selection rule (`training`-domain validation, "
+        "`leave-one-out`, `oracle`), with paired differences from CLIP_ERM |",
+        "| `table.*` | an ablation |",
+        "| `compare.*`, `search.*`, `confirm.*` | several sweeps "
+        "([columns](../docs/how_to_read_the_numbers.md#several-sweeps-in-one-table)) |",
+        "| `probe/` | output of `carft probe` |",
         "",
-        "[published.csv](published.csv) holds published results with their sources, which",
-        "`python -m domainbed_carft.leaderboard` shows. It links to the file in the package, so",
-        "that an installed package has it, too.",
+        "± is DomainBed's standard error over trials. Intervals are Student's 95 % intervals over",
+        "trials.",
+        "",
+        "[published.csv](published.csv) has published results with their sources, which",
+        "`carft leaderboard` shows. It is a link to the file in the package.",
     ]
     return "\n".join(lines) + "\n"
 
 
 def newest():
-    """Return the folder of results/ whose main table was finished last."""
+    """Return the folder of results/ with a main part that was finished last."""
     folders = [file.parent for file in ROOT.glob("results/*/provenance.json")]
     return max(
         (f for f in folders if (f / "main").is_dir()),
@@ -225,7 +229,7 @@ def newest():
 
 
 def with_main_table(readme):
-    """Return README.md with the newest main table between its marks."""
+    """Return README.md with the newest main table between its markers."""
     before, _, rest = readme.partition(MARKS[0])
     _, _, after = rest.partition(MARKS[1])
     table = (newest() / "main" / "versus_training.md").read_text()
@@ -233,7 +237,7 @@ def with_main_table(readme):
 
 
 def question(script):
-    """Return the question in the header of a script of sweeps/."""
+    """Return the question in the header of a script in sweeps/."""
     header = Path(ROOT, "sweeps", script).read_text()
     found = re.search(r"^# Question: (.+?)(?=^# Cost)", header, re.M | re.S)[1]
     return re.sub(r"\s*\n#\s*", " ", found).strip()
@@ -242,20 +246,24 @@ def question(script):
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, help="the folder, results/DATE_COMMIT")
+    parser.add_argument("--output", type=Path, help="folder to write, results/DATE_COMMIT")
     parser.add_argument("--main", help="sweep of digitstyles_main.sh")
     for part in [*PARTS[1:], *COMPARED]:
         parser.add_argument(f"--{part}", help=f"sweep of digitstyles_{part}.sh")
     parser.add_argument("--ablations", nargs="*", default=[], help="outputs of ablation_*.sh")
-    parser.add_argument("--commit", help="of all but --main; default: that in --output's name")
-    parser.add_argument("--command", help="if not the script with TRIALS=n")
-    parser.add_argument("--machine", help="in words")
+    parser.add_argument(
+        "--commit", help="commit of all parts but --main (default: that in the name of --output)"
+    )
+    parser.add_argument(
+        "--command", help="command that was run (default: the script with TRIALS=n)"
+    )
+    parser.add_argument("--machine", help="description of the machine")
     args = parser.parse_args()
     if args.output:
         if not args.machine:
-            parser.error("--machine is needed: cores, processor, memory, GPU, what else ran")
+            parser.error("--machine is needed: cores, processor, memory, GPU, other load")
         if args.command and len(given(args)) != 1:
-            parser.error("--command is that of one part: name one, got more or none")
+            parser.error("--command needs exactly one part")
         write(args)
     (ROOT / "results" / "README.md").write_text(index())
     readme = ROOT / "README.md"
@@ -263,7 +271,7 @@ def main():
 
 
 def make_part(part, sweep, folder):
-    """Make the folder of a part; return (number of runs, script, records)."""
+    """Write the folder of a part, and return (number of runs, script, records)."""
     if part in PARTS:
         runs = add_sweep(sweep, folder)
         return runs, f"digitstyles_{part}.sh", load(folder / RECORDS)
@@ -276,14 +284,14 @@ def make_part(part, sweep, folder):
 
 
 def given(args):
-    """Return {part: path of its sweep, or of its folder of sweeps}."""
+    """Return {part: path of its sweep or folder of sweeps} of the given parts."""
     named = {part: getattr(args, part) for part in [*PARTS, *COMPARED]}
     found = {part: Path(path) for part, path in named.items() if path}
     return found | {source.name: source for source in map(Path, args.ablations)}
 
 
 def write(args):
-    """Make the folder, or replace parts of it."""
+    """Write the folder, or replace parts of it."""
     args.output.mkdir(parents=True, exist_ok=True)
     file = args.output / "provenance.json"
     provenance = json.loads(file.read_text()) if file.exists() else {"finished": 0, "parts": {}}
@@ -292,7 +300,7 @@ def write(args):
     for part, sweep in sweeps.items():
         with tempfile.TemporaryDirectory(dir=args.output) as scratch:
             runs, script, found = make_part(part, sweep, Path(scratch, part))
-            shutil.rmtree(args.output / part, ignore_errors=True)  # only now that the new is whole
+            shutil.rmtree(args.output / part, ignore_errors=True)  # after the new one is complete
             Path(scratch, part).rename(args.output / part)
         seeds = {record["args"]["trial_seed"] for record in found}
         n = len(seeds)

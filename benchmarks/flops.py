@@ -1,9 +1,9 @@
-"""FLOPs of ViT-B/16's shapes, counted by torch without weights; what sweeps/*.sh count with.
+"""Count the FLOPs per image of CLIP's image encoders, for the cost estimates in sweeps/*.sh.
 
     python benchmarks/flops.py
 
-A forward pass of an image, and of a training step per image: 3 forward passes' worth (backward is
-taken as two), 4 with CAR-FT's frozen copy. 1 multiply-add is 2 FLOPs.
+A training step is 3 forward passes, since a backward pass counts as 2, or 4 with CAR-FT's frozen
+copy. A multiply-add is 2 FLOPs. No weights are needed.
 """
 
 import torch
@@ -17,14 +17,20 @@ def forward_flops(resolution=224, patch=16, width=768, layers=12, dim=512):
     with torch.device("meta"):
         encoder = VisionTransformer(resolution, patch, width, layers, width // 64, dim)
         image = torch.empty(1, 3, resolution, resolution)
-    # in training mode, else torch takes a fused path that the counter does not see
+    # training mode, since the counter misses the fused kernels of evaluation mode
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         encoder.train()(image)
     return counter.get_total_flops()
 
 
 def hours(images, per_image, flops_per_second=125e12):
-    """Return the hours for so many images at a speed that is reached, not a peak."""
+    """Return the hours to process images.
+
+    Args:
+        images: number of images.
+        per_image: FLOPs per image.
+        flops_per_second: achieved speed (not the peak).
+    """
     return images * per_image / flops_per_second / 3600
 
 
@@ -35,6 +41,6 @@ if __name__ == "__main__":
     }.items():
         once = forward_flops(**shape)
         print(
-            f"{name}: forward {once / 1e9:.1f} GFLOPs an image; training step "
+            f"{name}: forward {once / 1e9:.1f} GFLOPs per image; training step "
             f"{3 * once / 1e9:.1f}, with the frozen copy {4 * once / 1e9:.1f}"
         )

@@ -1,10 +1,10 @@
-"""`carft predict` on small images against the bare encoder with a plain DataLoader.
+"""Speed and memory of `carft predict`, compared with the bare encoder and a plain DataLoader.
 
     python benchmarks/predict.py [--images 10000] [--workers 1]
 
-Prints images per second of both, taken in turns in one process, and their ratio; then the peak
-memory of `carft predict`, each in a process of its own, on a tenth of the images and on all.
-The run is CLIP_ERM on DigitStyles with the small CLIP, not trained; the images are PNG files.
+Both take turns in one process. The images per second and their ratio are printed, then the peak
+memory of `carft predict` on a tenth of the images and on all of them, each in its own process. The
+run is an untrained CLIP_ERM on DigitStyles with the small CLIP. The images are PNG files.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ROUNDS = 5
 
 
 def make_run(folder):
-    """Write a run's folder, as train leaves it."""
+    """Write the folder of a run, as train does."""
     hparams = hparams_registry.default_hparams("CLIP_ERM", "DigitStyles")
     dataset = datasets.DigitStyles(None, [0], hparams)
     algorithm = algorithms.CLIP_ERM(dataset.input_shape, dataset.num_classes, 3, hparams)
@@ -57,7 +57,7 @@ def make_run(folder):
 
 
 class Plain(torch.utils.data.Dataset):
-    """Image files, read and normalised in the usual way."""
+    """Image files, resized and normalised."""
 
     def __init__(self, paths, backbone):
         self.paths = paths
@@ -80,7 +80,7 @@ class Plain(torch.utils.data.Dataset):
 
 @torch.no_grad()
 def bare(paths, n_workers):
-    """Encode all images; return images per second."""
+    """Encode all images with the bare encoder, and return images per second."""
     backbone = backbones.load("embedded")
     loader = torch.utils.data.DataLoader(Plain(paths, backbone), 64, **workers.forked(n_workers))
     start = time.perf_counter()
@@ -90,7 +90,7 @@ def bare(paths, n_workers):
 
 
 def ours(run, paths, n_workers):
-    """Predict all images; return images per second."""
+    """Predict all images with this package, and return images per second."""
     start = time.perf_counter()
     for _ in prediction.classify(run, paths, 64, n_workers):
         pass
@@ -98,13 +98,14 @@ def ours(run, paths, n_workers):
 
 
 def peak(run, images):
-    """Return the peak memory of `carft predict` in a process of its own, in MB."""
+    """Return the peak memory of `carft predict` in its own process, in MB."""
     command = [sys.executable, __file__, "--peak", run, images]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 
 def main():
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--workers", type=int, default=1)

@@ -1,7 +1,7 @@
-"""How long the report of a large sweep takes: ``python benchmarks/report_speed.py``.
+"""Time and memory of the report on a large sweep: ``python benchmarks/report_speed.py``.
 
-Makes 1,260 runs of 51 records (PACS, three algorithms, 14 hparams seeds, 3 trials, single and
-paired test environments), and prints the wall time and the largest memory of one report.
+The sweep has 1,260 synthetic runs of 51 records (PACS, three algorithms, 14 hparams seeds, 3
+trials, single and paired test environments).
 """
 
 import os
@@ -29,8 +29,8 @@ def main():
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         print(f"report: {time.time() - began:.1f} s")
         used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        print(f"of which on a processor: {used.ru_utime + used.ru_stime:.1f} s")
-        print(f"largest memory: {used.ru_maxrss / 1024:.0f} MB")
+        print(f"CPU time: {used.ru_utime + used.ru_stime:.1f} s")
+        print(f"peak memory: {used.ru_maxrss / 1024:.0f} MB")
         print(done.stdout.splitlines()[0].replace(folder, "the sweep"))
 
 

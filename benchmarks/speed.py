@@ -1,14 +1,15 @@
-"""What CAR-FT costs: ratios of update times at ViT-B/16's shapes, and of whole runs on both hosts.
+"""Relative cost of CAR-FT: update times with ViT-B/16, and whole runs on both hosts.
 
     python benchmarks/speed.py [--batch 8] [--repeats 5] [--skip_hosts]
 
-Weights are random (their values do not change the time). All variants take turns in one process,
-step by step, and a ratio is the median over the turns of the quotient within one turn: the speed of
-a shared machine drifts, and this way it drifts for all alike. "no augmentation" is a step on images
-that the frozen copy has seen before. With a GPU, the GPU is timed.
-Whole runs are those of the embedded host and of a DomainBed checkout ($DOMAINBED_ROOT, or
-~/.cache/domainbed-carft/DomainBed), on the same small job, with each host's own number of
-loader workers; left out where there is no checkout.
+Weights are random, since their values do not affect the time. All variants take turns in one
+process, and a ratio is the median over turns of the ratio within a turn. So a drift in the speed of
+a shared machine affects all variants equally. "no augmentation" is a step on images whose frozen
+features are cached. A GPU is used if there is one.
+
+Whole runs are the same small job on the embedded host and on a checkout of DomainBed
+($DOMAINBED_ROOT, or ~/.cache/domainbed-carft/DomainBed), with each host's default number of loader
+workers. They are skipped if there is no checkout.
 """
 
 import argparse
@@ -56,7 +57,11 @@ RATIOS = [
 
 
 def random_vit_b16(folder):
-    """Save a CLIP with ViT-B/16's image tower and a small text tower, and a file of class names."""
+    """Save a CLIP with a ViT-B/16 and a small text encoder, and a file of class names.
+
+    Returns:
+        The knobs that select them.
+    """
     import clip.model
 
     model = clip.model.CLIP(512, 224, 12, 768, 16, 77, 49408, 64, 1, 1)
@@ -72,7 +77,7 @@ def random_vit_b16(folder):
 
 
 def time_updates(batch, repeats):
-    """Return {variant: [seconds per update]} and the KL at step 0 with the frozen copy in bf16."""
+    """Return ({variant: [seconds per update]}, context KL at step 0 with a frozen copy in bf16)."""
     register()
     from domainbed import algorithms, hparams_registry
 
@@ -102,7 +107,7 @@ def time_updates(batch, repeats):
 
 
 def time_prompts(repeats, n=16):
-    """Return {padding: [seconds]} of n ImageNet prompts through ViT-B/16's text encoder."""
+    """Return {"padded" or "short": [seconds]} to encode n prompts with ViT-B/16's text encoder."""
     import clip
 
     from domainbed_carft.method.prompts import load_contexts
@@ -123,7 +128,7 @@ def time_prompts(repeats, n=16):
 
 
 def time_hosts(repeats):
-    """Return {host: [seconds]} of whole runs: two steps on a folder of 168 tiny images."""
+    """Return {host: [seconds]} of whole runs with two steps on 168 tiny images."""
     root = os.environ.get("DOMAINBED_ROOT") or "~/.cache/domainbed-carft/DomainBed"
     root = Path(root).expanduser()
     if not (root / "domainbed" / "algorithms.py").is_file():
@@ -149,7 +154,7 @@ def time_hosts(repeats):
 
 
 def make_image_folder(root):
-    """Lay out PACS/domain/class/image: 4 domains, 3 classes, 14 images of 32 x 32 pixels each."""
+    """Write PACS/DOMAIN/CLASS/IMAGE: 4 domains, 3 classes, 14 images of 32 x 32 pixels each."""
     for domain, label, i in itertools.product("abcd", ("cat", "dog", "owl"), range(14)):
         folder = root / "PACS" / domain / label
         folder.mkdir(parents=True, exist_ok=True)
@@ -157,15 +162,16 @@ def make_image_folder(root):
 
 
 def ratio(times, a, b):
-    """Return the median over turns of a's time over b's."""
+    """Return the median over turns of the time of a divided by that of b."""
     return statistics.median(x / y for x, y in zip(times[a], times[b]))
 
 
 def main():
+    """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--batch", type=int, default=8, help="images in an update (default 8)")
-    parser.add_argument("--repeats", type=int, default=5, help="turns (default 5)")
-    parser.add_argument("--skip_hosts", action="store_true", help="updates only")
+    parser.add_argument("--batch", type=int, default=8, help="images per update (default: 8)")
+    parser.add_argument("--repeats", type=int, default=5, help="turns (default: 5)")
+    parser.add_argument("--skip_hosts", action="store_true", help="time updates only")
     args = parser.parse_args()
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads")
@@ -173,9 +179,9 @@ def main():
     for name, taken in times.items():
         print(f"{name:28s} {statistics.median(taken):7.3f} s per update of {args.batch} images")
     result = {f"{a} / {b}": round(ratio(times, a, b), 3) for a, b in RATIOS}
-    result["context KL at step 0 with the frozen copy in bf16 beside fp32"] = kl
+    result["context KL at step 0, encoder in fp32, frozen copy in bf16"] = kl
     prompts = time_prompts(args.repeats)
-    result["prompts, padding left out / padded"] = round(ratio(prompts, "short", "padded"), 3)
+    result["prompts, without padding / with padding"] = round(ratio(prompts, "short", "padded"), 3)
     hosts = {} if args.skip_hosts else time_hosts(min(args.repeats, 3))
     if hosts:
         for host, taken in hosts.items():

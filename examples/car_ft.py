@@ -1,10 +1,10 @@
-"""CAR-FT in one file: a CLIP, a folder of images, no DomainBed (Mao et al., arXiv 2211.16175).
+"""CAR-FT in one file, without DomainBed (Mao et al., arXiv 2211.16175).
 
     python car_ft.py --data PACS --target sketch --clip ViT-B/16
 
-The folder is laid out DOMAIN/CLASS/IMAGE. All domains but the target are trained on. Letters: B
-images, D features, K classes, M contexts; f is the image encoder, f0 its frozen copy, g the text
-encoder, τ the logit scale.
+The data is a folder DOMAIN/CLASS/IMAGE. Training uses all domains but the target. Notation: B
+images, D feature dimensions, K classes, M contexts; f is the image encoder, f0 its frozen copy, g
+the text encoder, τ the logit scale.
 """
 
 import argparse
@@ -23,7 +23,7 @@ MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.2757
 
 
 def load_clip(name):
-    """Return (model, tokenize, size, mean, std) of OpenAI's CLIP, or open_clip:MODEL/TAG."""
+    """Return (model, tokenize, size, mean, std) of an OpenAI CLIP or of open_clip:MODEL/TAG."""
     if name.startswith("open_clip:"):
         import open_clip
 
@@ -41,7 +41,7 @@ def load_clip(name):
 
 @torch.no_grad()
 def prompt_weights(model, tokenize, contexts, classes):
-    """Return W_ctx (M, D) and W_cls (K, D): each prompt's feature of length 1, mean, length 1."""
+    """Return W_ctx (M, D) and W_cls (K, D), the normalised means of normalised prompt features."""
     prompts = [[f"a {context} of {name}" for name in classes] for context in contexts]
     features = [model.encode_text(tokenize(row)) for row in prompts]  # g
     T = F.normalize(torch.stack(features), dim=-1)  # (M, K, D)
@@ -49,7 +49,7 @@ def prompt_weights(model, tokenize, contexts, classes):
 
 
 class CarFT:
-    """The encoder in training, its frozen copy, the head, and the optimiser."""
+    """The encoder in training, its frozen copy, the head and the optimizer."""
 
     def __init__(self, model, W_ctx, W_cls, lam=1.0, lr=5e-6, weight_decay=0.1, steps=5000):
         device = next(model.parameters()).device
@@ -71,7 +71,7 @@ class CarFT:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, rate)
 
     def encode(self, encoder, x):
-        """Return features (B, D) of length 1."""
+        """Return normalised features (B, D)."""
         with torch.autocast(x.device.type, torch.bfloat16, enabled=x.device.type == "cuda"):
             features = encoder(x)
         return F.normalize(features.float(), dim=-1)
@@ -81,7 +81,7 @@ class CarFT:
         return self.head(self.encode(self.f, x))
 
     def step(self, x, y):
-        """Train on images x (B, 3, R, R) and labels y (B,); return (L, CE, KL)."""
+        """Take a training step on images x (B, 3, R, R) and labels y (B,); return (L, CE, KL)."""
         z = self.encode(self.f, x)
         with torch.no_grad():
             log_p0 = F.log_softmax(self.tau * self.encode(self.f0, x) @ self.W_ctx.T, dim=1)
@@ -98,14 +98,14 @@ class CarFT:
 
     @torch.no_grad()
     def accuracy(self, loader):
-        """Return the share of images that are classified right."""
+        """Return the share of correctly classified images, in [0, 1]."""
         device = self.W_ctx.device
         right = [(self.logits(x.to(device)).argmax(1).cpu() == y).float() for x, y in loader]
         return torch.cat(right).mean().item()
 
 
 def batches(loader, n):
-    """Yield n batches, over and over the images."""
+    """Yield n batches, repeating the loader as needed."""
     while n > 0:
         for batch in loader:
             if n > 0:
@@ -114,11 +114,14 @@ def batches(loader, n):
 
 
 def main(argv=None):
+    """Run the command."""
     parser = argparse.ArgumentParser(description="CAR-FT on a folder DOMAIN/CLASS/IMAGE.")
-    parser.add_argument("--data", required=True, help="the folder")
-    parser.add_argument("--target", required=True, help="the domain that is left out")
+    parser.add_argument("--data", required=True, help="folder DOMAIN/CLASS/IMAGE")
+    parser.add_argument("--target", required=True, help="test domain")
     parser.add_argument("--clip", default="ViT-B/16", help="a name, file, or open_clip:MODEL/TAG")
-    parser.add_argument("--contexts", nargs="+", default=CONTEXTS, help="for a CONTEXT of CLASS")
+    parser.add_argument(
+        "--contexts", nargs="+", default=CONTEXTS, help="as in 'a CONTEXT of CLASS'"
+    )
     parser.add_argument("--lam", type=float, default=1.0, help="λ, the weight of the context KL")
     parser.add_argument("--lr", type=float, default=5e-6)
     parser.add_argument("--steps", type=int, default=5000)
@@ -127,7 +130,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     domains = sorted(entry.name for entry in os.scandir(args.data) if entry.is_dir())
     if args.target not in domains or len(domains) < 2 or len(args.contexts) < 2:
-        parser.error(f"needs 2 contexts or more, and a target among 2 domains or more: {domains}")
+        parser.error(f"needs at least 2 contexts, and a target among at least 2 domains: {domains}")
 
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -141,7 +144,7 @@ def main(argv=None):
     target = ImageFolder(f"{args.data}/{args.target}", test)
     sources, classes = ConcatDataset(sources), target.classes
     if any(part.classes != classes for part in sources.datasets) or len(sources) < args.batch:
-        parser.error("all domains must have the same classes, and --batch images or more")
+        parser.error("all domains must have the same classes, and at least --batch images in total")
 
     names = [name.replace("_", " ") for name in classes]
     W_ctx, W_cls = prompt_weights(model, tokenize, args.contexts, names)

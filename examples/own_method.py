@@ -1,10 +1,10 @@
-"""A method of your own: CAR-FT with a changed loss, in DomainBed's commands and tables.
+"""A method of your own: CAR-FT with a changed loss, for DomainBed's commands and tables.
 
     export DOMAINBED_CARFT_METHODS=examples/own_method.py
-    python -m domainbed_carft.sweep launch --algorithms CARFT CosineCARFT --datasets DigitStyles ...
+    carft sweep launch --algorithms CARFT CosineCARFT --datasets DigitStyles ...
 
-It works in either host, and in the jobs of a sweep. A package that you pip install names its module
-in the entry point group "domainbed_carft.methods" instead, and needs no variable.
+It works on either host and in the jobs of a sweep. An installed package can list its module in the
+entry point group "domainbed_carft.methods" instead of setting the variable.
 """
 
 import torch.nn.functional as F
@@ -13,9 +13,9 @@ from domainbed_carft import CARFT, Knob, add_method, car_ft_loss
 
 
 class CosineCARFT(CARFT):
-    """CAR-FT whose features also stay near the zero-shot ones.
+    """CAR-FT that also keeps features close to the zero-shot features.
 
-    L = CE + λ·KL(p0_ctx ‖ p_ctx) + γ·(1 − cos(f(x), f0(x))), γ is the knob cosine_gamma.
+    L = CE + λ·KL(p0_ctx ‖ p_ctx) + γ·(1 − cos(f(x), f0(x))), where γ is the knob cosine_gamma.
     """
 
     def loss(self, images, labels):
@@ -35,10 +35,10 @@ class CosineCARFT(CARFT):
 
 
 def at_least_0(value):
-    """The rule of a knob: None where the value is allowed, else what it must be."""
+    """Return None if the value is allowed, else a description of allowed values."""
     return None if isinstance(value, (int, float)) and value >= 0 else "a number >= 0"
 
 
-# The third argument draws a value where a sweep searches at random.
+# The third argument draws random values, for sweeps with --n_hparams above 1.
 gamma = Knob(1.0, at_least_0, lambda random: 10 ** random.uniform(-1, 1))
 add_method(CosineCARFT, knobs={"cosine_gamma": gamma})

@@ -1,11 +1,16 @@
-"""Compare settings, each a sweep of its own: the table of an ablation, and its curve.
+"""Compare the settings of an ablation, each of which is a sweep: a table, and optionally a plot.
 
-A row per setting and algorithm: accuracy on held-out source images (what selects the step) and on
-the test domains, in per cent, by training-domain validation; the difference of the average from the
-reference's with Student's 95 % interval over trials; the average at the last step of every run,
-which no selection touches (validation may choose step 0, almost zero-shot CLIP); the context KL at
-the end of training. Runs that are not finished or sound are named and left out, and so is a trial
-that lacks a test domain.
+The table has a row per setting and algorithm, with these columns:
+
+* accuracy in per cent, at the step selected by training-domain validation, on held-out images of
+  the source domains and on the test domains,
+* the difference of the average from the reference's, with Student's 95 % interval over trials,
+* the average at the last step, without selection (validation may select step 0, which is almost
+  zero-shot CLIP),
+* the context KL at the end of training.
+
+Runs that are unfinished or unsound are reported and left out, and so are trials that lack a test
+domain.
 """
 
 import argparse
@@ -23,7 +28,7 @@ from domainbed_carft.reports import plots, tables
 def read(setting, trials, known):
     """Return [(name, algorithm, cells, cells at the last step, KL)] of NAME=SWEEP[:ALGORITHM].
 
-    A sweep is a folder or a file of packed records; ALGORITHM is the text of a row.
+    SWEEP is a folder or a file of packed records. ALGORITHM is the label of a row.
     """
     name, _, sweep = setting.partition("=")
     sweep, _, only = sweep.partition(":")
@@ -39,7 +44,7 @@ def read(setting, trials, known):
             runs = {}
             for r in found:
                 if r["args"]["algorithm"] == algorithm:
-                    runs[r["args"]["seed"]] = r.get("context_kl")  # records are in order of steps
+                    runs[r["args"]["seed"]] = r.get("context_kl")  # records are sorted by step
             kl = [value for value in runs.values() if value is not None]
             part = cells[cells.algorithm == algorithm]
             at_last = last[last.algorithm == algorithm]
@@ -48,15 +53,20 @@ def read(setting, trials, known):
 
 
 def compare(rows, reference, environments):
-    """Return the table.
+    """Return the table as a DataFrame.
+
+    Args:
+        rows: as :func:`read` returns them.
+        reference: NAME or "NAME ALGORITHM" of the row that the others are compared with.
+        environments: names of the test environments.
 
     Raises:
-        SystemExit: no row is called `reference`, as NAME or "NAME ALGORITHM".
+        SystemExit: there is no row `reference`.
     """
     names = [f"{name} {algorithm}" for name, algorithm, *_ in rows]
     chosen = [i for i, row in enumerate(rows) if reference in (row[0], names[i])]
     if not chosen:
-        raise SystemExit(f"No setting {reference!r} (--reference); there are: {', '.join(names)}")
+        raise SystemExit(f"No setting {reference!r} (--reference). Known: {', '.join(names)}")
     numbers = range(len(environments))
     base = accuracies.by_trial(rows[chosen[0]][2], numbers)
     lines = []
@@ -79,12 +89,12 @@ def compare(rows, reference, environments):
 
 
 def curve(table, knob, path):
-    """Draw source validation and the average of the test domains against the settings' numbers."""
+    """Save a plot of source validation and test-domain average against the values of a knob."""
     figure, axes = plots.new(1, 2, width=9, height=3.8)
     part = table.assign(x=table.setting.astype(float)).sort_values("x")
     for ax, column, i in zip(axes, ("source validation", "average"), (0, 2)):
         errors = part["± error"] if column == "average" else None
-        x = range(len(part))  # settings are about evenly spaced in their logarithm, but for 0
+        x = range(len(part))  # but for 0, values are about evenly spaced in their logarithm
         ax.errorbar(
             x, part[column], errors, color=plots.PALETTE[i], marker=plots.MARKERS[i], capsize=3
         )
@@ -101,11 +111,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--settings", nargs="+", required=True, metavar="NAME=SWEEP[:ALGORITHM]")
     parser.add_argument(
-        "--reference", required=True, help="the setting that others are compared to"
+        "--reference", required=True, help="setting that the others are compared with"
     )
-    parser.add_argument("--trials", type=int, required=True, help="trials that every setting has")
+    parser.add_argument("--trials", type=int, required=True, help="number of trials to use")
     parser.add_argument("--output_dir", required=True, help="folder for table.* and curve.png")
-    parser.add_argument("--curve", metavar="KNOB", help="draw: settings are numbers of this knob")
+    parser.add_argument("--curve", metavar="KNOB", help="plot against this knob, named by settings")
     args = parser.parse_args()
     known = known_datasets()
     rows = [row for setting in args.settings for row in read(setting, args.trials, known)]

@@ -1,7 +1,7 @@
-# Sourced by the ablation scripts: OUTPUT, and `setting` and `table` below.
+# Functions for the ablation scripts, which source this file.
 #
-# Every setting is a sweep of its own in OUTPUT/NAME, over all test domains, with TRIALS trials.
-# MAIN is a sweep made by digitstyles_main.sh: its runs stand for the default setting.
+# Each setting is a sweep in OUTPUT/NAME, over all test domains, with TRIALS trials. MAIN is a sweep
+# of digitstyles_main.sh, whose runs are used for the default setting.
 set -eu
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 OUTPUT=${1:-$(basename "$0" .sh)}
@@ -11,7 +11,7 @@ PYTHON=${PYTHON:-python}
 export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1
 export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 if [ ! -d "$MAIN" ]; then
-    echo "No folder $MAIN: run sweeps/digitstyles_main.sh first, or say MAIN=its output" >&2
+    echo "No folder $MAIN: run sweeps/digitstyles_main.sh first, or set MAIN to its output" >&2
     exit 1
 fi
 SETTINGS=()
@@ -28,12 +28,12 @@ setting() {
     SETTINGS+=("$name=$OUTPUT/$name")
 }
 
-# default NAME [ALGORITHM]: the runs of MAIN, where they are to stand in the table
+# default NAME [ALGORITHM]: add the runs of MAIN to the table
 default() {
     SETTINGS+=("$1=$MAIN${2:+:$2}")
 }
 
-# table FIRST: FIRST is the row that the others are compared with; --curve draws them, too
+# table REFERENCE [--curve KNOB]: compare the settings with REFERENCE
 table() {
     "$PYTHON" "$HERE/ablation.py" --output_dir "$OUTPUT" --trials "$TRIALS" --reference "$@" \
         --settings "${SETTINGS[@]}"

@@ -2,7 +2,7 @@
 # Question: which contexts must CAR-FT keep? They are the prompts of the zero-shot head, too.
 # Cost:     60 runs of 201 steps; about 20 minutes on 2 cores, no GPU.
 # Output:   OUTPUT (default: ablation_contexts): records, table.*. Needs MAIN (see ablation.sh).
-# Call it the same way again to go on: the path of a contexts' file is part of its runs' arguments.
+# To resume, repeat the same command: the paths of the context files are part of the runs' arguments.
 source "$(dirname "$0")/ablation.sh"
 default all CARFT
 for name in color source seven random_words; do

@@ -1,23 +1,29 @@
-"""One table of several sweeps of one data set, one row per algorithm and sweep.
+"""Compare several sweeps of one data set in a table with a row per algorithm and sweep.
 
     python sweeps/compare.py OUTPUT/main OUTPUT/average_ema [--baseline CLIP_ERM]
         [--trials 3 4] [--output_dir FOLDER]
 
-A sweep is a folder, or a file of packed records (tools/records.py).
+A sweep is a folder, or a file of packed records (tools/records.py). The columns are:
 
-Accuracy in per cent, mean over the test environments, then mean ± standard error over n trials,
-for each selection rule (X: nothing to select), each followed by the difference to the row of
---baseline on the same trials, with the 95 % interval of Student's t over trials. `validation` is
-what the rule "training" chose by, `RULE at step 0` in how many of its cells a rule chose the first
-record, of an almost zero-shot model (the oracle always takes the last). `minutes` is the wall time
-of the updates of a run with one test environment, mean over runs, without evaluation (in which
-CLIP_LP fits its head). Runs that are not finished or sound are named and left out, and so is a
-trial that lacks a test environment which any row has; a number without ± or interval is of one
-trial. Where a rule has fewer trials than `n` (leave-one-out needs runs with pairs of test
-environments), it says so.
-Rows are sorted by `validation`: choose by it, not by what is to its right. Rows of "+WiSE" come
-behind the others: theirs is on plain images, the others' on augmented ones where the runs had
-augmentation, so the two do not compare. --output_dir draws the differences, too: compare.png.
+n                 number of trials
+validation        validation accuracy, which the rule "training" maximizes
+RULE              accuracy under a selection rule (X: nothing to select)
+... − BASELINE    difference from the row of --baseline on the same trials, with Student's 95 %
+                  interval over trials
+RULE at step 0    number of cells for which the rule selects the first record, of an almost
+                  zero-shot model (the oracle always selects the last record)
+minutes           mean wall time of the updates of runs with one test environment, without
+                  evaluation (in which CLIP_LP fits its head)
+
+Accuracies are in per cent, averaged over test environments, then mean ± standard error over trials.
+With one trial, there is no ± and no interval. A cell has its own n if it has fewer trials than the
+row: leave-one-out needs runs with pairs of test environments. Runs that are unfinished or unsound
+are reported and left out, and so are trials that lack a test environment.
+
+Rows are sorted by `validation`. Choose by it, not by the columns to its right. Rows of "+WiSE" come
+last. Their validation is on plain images, while that of other rows is on augmented images if the
+runs had augmentation, so the two cannot be compared. With --output_dir, the differences are plotted
+to compare.png.
 """
 
 import argparse
@@ -32,28 +38,36 @@ from domainbed_carft.records import accuracies, soundness
 from domainbed_carft.reports import plots, tables
 
 
-def minutes(of_algorithm):
+def minutes(records):
     """Return the mean wall time of the updates of runs with one test environment, in minutes."""
     seconds, last = {}, {}
-    for record in of_algorithm:
+    for record in records:
         if len(record["args"]["test_envs"]) > 1:
             continue
         run = record["args"].get("output_dir"), str(record["args"]["test_envs"])
-        steps = record["step"] - last.get(run, -1)  # its times are means since the one before
+        steps = record["step"] - last.get(run, -1)  # step_time is a mean since the last record
         last[run] = record["step"]
         seconds[run] = seconds.get(run, 0.0) + steps * record.get("step_time", np.nan)
     return float(np.mean(list(seconds.values()))) / 60 if seconds else None
 
 
 def collect(folders, trials):
-    """Return {name: {"row": Row, "rules": {rule: cells}, "environments": [number], "minutes"}}."""
+    """Return {name: {"row": Row, "rules": {rule: cells}, "environments": [index], "minutes"}}.
+
+    Args:
+        folders: sweeps, as folders or files of packed records.
+        trials: trial seeds to use, or None for all.
+
+    Raises:
+        SystemExit: a sweep has several data sets, or two rows have the same name.
+    """
     rows, known = {}, register.known_datasets()
     for folder in folders:
         sweep = soundness.load(folder, known)
         found = sweep.records
         datasets = {record["args"]["dataset"] for record in found}
         if len(datasets) != 1:
-            raise SystemExit(f"{folder} must hold the runs of one data set, has {datasets}")
+            raise SystemExit(f"{folder} must have runs of one data set, has {datasets}")
         if trials:
             found = [record for record in found if record["args"]["trial_seed"] in trials]
         chosen = {rule: accuracies.accuracies(found, rule) for rule in accuracies.RULES}
@@ -65,37 +79,46 @@ def collect(folders, trials):
             )
             if name in rows:
                 raise SystemExit(f"Two rows would be called {name!r}: rename the folder {folder}")
-            of_it = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
+            own = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
             runs = [r for r in found if r["args"]["algorithm"] == algorithm]
             row = sweep.rows[algorithm]
-            rows[name] = {"row": row, "rules": of_it, "minutes": minutes(runs)}
-    cells = [cells for row in rows.values() for cells in row["rules"].values()]
+            rows[name] = {"row": row, "rules": own, "minutes": minutes(runs)}
+    tables_of_cells = [cells for row in rows.values() for cells in row["rules"].values()]
+    environments = sorted({env for cells in tables_of_cells for env in cells.test_env})
     for row in rows.values():
-        row["environments"] = sorted({env for of in cells for env in of.test_env})
+        row["environments"] = environments
     return rows
 
 
 def by_trial(rows, name, rule, column="accuracy"):
-    """Return {trial seed: mean over the test environments, per cent} of a row."""
+    """Return {trial seed: mean over the test environments in per cent} of a row, as a Series."""
     row = rows[name]
     return accuracies.by_trial(row["rules"][rule], row["environments"], column)
 
 
 def change(rows, name, baseline, rule, column="accuracy"):
-    """Return {trial seed: difference to the baseline} of the trials that both have."""
+    """Return {trial seed: difference from the baseline} for common trials, as a Series."""
     return (by_trial(rows, name, rule, column) - by_trial(rows, baseline, rule, column)).dropna()
 
 
 def compare(rows, baseline):
-    """Return the DataFrame."""
+    """Return the table as a DataFrame.
+
+    Args:
+        rows: as :func:`collect` returns them.
+        baseline: name of the row that the others are compared with.
+
+    Raises:
+        SystemExit: there is no row `baseline`.
+    """
     if baseline not in rows:
-        raise SystemExit(f"--baseline must be one of {', '.join(rows)}; got {baseline!r}")
+        raise SystemExit(f"--baseline must be one of {', '.join(rows)}, got {baseline!r}")
 
     def changed(name, rule, column="accuracy"):
         if name == baseline:
             return ""
-        of_trials = change(rows, name, baseline, rule, column)
-        return stats.interval_text(of_trials) if len(of_trials) else None
+        changes = change(rows, name, baseline, rule, column)
+        return stats.interval_text(changes) if len(changes) else None
 
     table, order = [], []
     for name, row in rows.items():
@@ -126,24 +149,25 @@ def compare(rows, baseline):
 
 
 def draw(rows, names, baseline):
-    """Return a figure of the differences to the baseline, a panel per rule that has any, or None.
+    """Return a figure of the differences from the baseline, or None if there are none.
 
-    A row per name; points are means over the trials, lines their 95 % intervals.
+    It has a panel per selection rule and a row per name. Points are means over trials, and lines
+    are 95 % intervals.
     """
     changes = {
         rule: {name: change(rows, name, baseline, rule) for name in names if name != baseline}
         for rule in accuracies.RULES
     }
-    changes = {rule: of for rule, of in changes.items() if any(map(len, of.values()))}
+    changes = {rule: found for rule, found in changes.items() if any(map(len, found.values()))}
     if not changes:
         return None
     size = {"width": 2.6 + 2.6 * len(changes), "height": 1 + 0.24 * len(names)}
     figure, panels = plots.new(1, len(changes), **size, sharey=True, squeeze=False)
-    for axes, (rule, of) in zip(panels[0], changes.items()):
+    for axes, (rule, found) in zip(panels[0], changes.items()):
         axes.axvline(0, color="black", lw=0.8)
-        for name in of:
-            if len(of[name]):
-                mean, low, high = stats.interval(of[name])
+        for name in found:
+            if len(found[name]):
+                mean, low, high = stats.interval(found[name])
                 look = plots.look(rows[name]["row"])
                 axes.plot([low, high], [names.index(name)] * 2, color=look["color"], lw=1.2)
                 axes.plot([mean], [names.index(name)], markersize=6, **look)
@@ -164,11 +188,9 @@ def save(rows, baseline, folder, name):
 def main(argv=None):
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="+", help="of sweeps, each with the folders of its runs")
-    parser.add_argument("--baseline", default="CLIP_ERM", help="a row's name")
-    parser.add_argument(
-        "--trials", type=int, nargs="+", help="trial seeds that count; default: all"
-    )
+    parser.add_argument("folders", nargs="+", help="sweeps: folders or files of packed records")
+    parser.add_argument("--baseline", default="CLIP_ERM", help="name of a row")
+    parser.add_argument("--trials", type=int, nargs="+", help="trial seeds to use (default: all)")
     parser.add_argument("--output_dir", help="folder for compare.txt, .md, .tex, .csv and .png")
     args = parser.parse_args(argv)
     rows = collect(args.folders, args.trials)

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Question: on DigitStyles, which method, and which average of weights, does best under one recipe?
 # Cost:     with SINGLE=1: 17 algorithms x 4 test domains x TRIALS (5) = 340 runs of 201 steps, of 10
-#           to 75 s on one core, 48 on average, two at a time: 2.3 hours on 2 cores.
-#           Without, the pairs of test domains come on top that leave-one-domain-out selection needs:
-#           850 runs, 5.7 hours. WiSE-FT takes 7 to 20 s a run, one at a time.
+#           to 75 s on one core, 48 on average, two at a time: 2.3 hours on 2 cores. Without SINGLE,
+#           also pairs of test domains, which leave-one-domain-out selection needs: 850 runs, 5.7
+#           hours. WiSE-FT takes 7 to 20 s per run, one at a time.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
 #           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
-# Running it again goes on where it was stopped; SINGLE=1 first and then without it does no run twice.
+# Repeat the command to resume. Running with SINGLE=1 and then without it repeats no run.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_baselines}
 TRIALS=${TRIALS:-5}
@@ -27,7 +27,7 @@ sweep main '{}' "CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill
 for KIND in ema beta swad; do
     sweep "average_$KIND" "{\"clip_average\": \"$KIND\"}" "CLIP_ERM CARFT"
 done
-# alone on the machine, unlike the jobs
+# uses all cores, since no other job is running
 OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
 for FOLDER in main average_ema average_beta average_swad; do
     "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT/$FOLDER" > /dev/null

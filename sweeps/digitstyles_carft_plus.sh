@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Question: is there a variant of CAR-FT that beats the paper's, chosen on the training domains?
 # Cost:     search: 8 variants and CLIP_ERM x 4 test domains x 3 trials = 108 runs of 201 steps;
-#           confirmation of one variant: 3 sweeps x 4 x 5 fresh trials = 60 runs. About 50 s a run on
-#           one core, two at a time on 2 cores: 45 minutes, and 25.
+#           confirmation of one variant: 3 sweeps x 4 x 5 new trials = 60 runs. About 50 s per run on
+#           one core: 45 and 25 minutes on 2 cores.
 # Output:   OUTPUT (default: sweep_digitstyles_carft_plus): a sweep per variant, and the tables.
 #
-#   sweeps/digitstyles_carft_plus.sh OUTPUT                 search, trials 0 to 2: look at the column
-#                                                           `validation`, and nowhere else
-#   CONFIRM=ema sweeps/digitstyles_carft_plus.sh OUTPUT     once: that variant, the paper's CAR-FT and
-#                                                           CLIP_ERM on the fresh trials 3 to 7
-# Running it again goes on where it was stopped. Searched, too, with commit acf1971, and removed
-# again: λ rising or falling over the run, the KL over contexts and classes at once (joint), alone and
-# with averages, and FLYP's loss with the KL of contexts: docs/methods.md says what came of it.
+#   sweeps/digitstyles_carft_plus.sh OUTPUT                 search on trials 0 to 2: choose by the
+#                                                           column `validation` only
+#   CONFIRM=ema sweeps/digitstyles_carft_plus.sh OUTPUT     run once: that variant, the paper's CAR-FT
+#                                                           and CLIP_ERM on the new trials 3 to 7
+# Repeat the command to resume. Commit acf1971 also searched variants that have been removed: λ rising
+# or falling during training, the joint KL over contexts and classes, alone and with averages, and
+# FLYP's loss with the context KL. docs/methods.md has their results.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_carft_plus}
 PYTHON=${PYTHON:-python}

@@ -4,9 +4,8 @@
 # Cost:     180 runs (DRAWS=3, TRIALS=3) of 201 steps; about 70 minutes on 2 cores, no GPU. With
 #           SINGLE=1 72 runs, 27 minutes.
 # Output:   OUTPUT (default: sweep_digitstyles_hparams): records, the tables in results.txt.
-# Leave-one-domain-out selection needs pairs of test domains, which are most of the cost: SINGLE=1
-# leaves them out, and running it again without does no run twice. hparams seed 0 is the default
-# knobs.
+# Leave-one-domain-out selection needs pairs of test domains, which are most of the cost. SINGLE=1
+# skips them, and running without it later repeats no run. hparams seed 0 has the default knobs.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_hparams}
 TRIALS=${TRIALS:-3}

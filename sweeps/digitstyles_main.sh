@@ -1,11 +1,10 @@
 #!/usr/bin/env bash
 # Question: on DigitStyles, leaving one domain out, what does CAR-FT add to plain fine-tuning, and
 #           what does either do to the recognition of contexts?
-# Cost:     60 runs of 201 steps, then the probe; 31 minutes on 2 cores that other programs
-#           shared, no GPU.
+# Cost:     60 runs of 201 steps, then the probe; 31 minutes on 2 cores with other load, no GPU.
 # Output:   OUTPUT (default: sweep_digitstyles_main): records, the tables in results.txt, probe/.
-# Running it again goes on where it was stopped. Every job has one thread, so that its numbers do
-# not depend on the number of cores; DOMAINBED_CARFT_JOBS run at a time.
+# Repeat the command to resume. Every job has one thread, so that results do not depend on the number
+# of cores. DOMAINBED_CARFT_JOBS jobs run at a time.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_main}
 TRIALS=${TRIALS:-5}

@@ -2,8 +2,8 @@
 # Question: does an unmodified DomainBed give the same rows as the embedded host?
 # Cost:     12 runs of 201 steps; about 10 minutes on 2 cores, no GPU.
 # Output:   OUTPUT (default: sweep_digitstyles_real_host): records, the tables in results.txt.
-# DOMAINBED_ROOT is a checkout of facebookresearch/DomainBed, which starts no job a second time: after
-# a sweep that was cut short, the check before the tables names the commands that go on.
+# DOMAINBED_ROOT is a checkout of facebookresearch/DomainBed. DomainBed does not restart unfinished
+# jobs. After an interrupted sweep, the check before the tables prints the commands to resume.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_real_host}
 TRIALS=${TRIALS:-1}

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Question: on the five data sets of DomainBed, CLIP ViT-B/16: which method does best under one recipe?
-# Cost:     by arithmetic, not measured, if the loaders keep up: at 125e12 FLOPs a second (40 % of an
-#           A100's bf16 peak), a forward pass is 35.1 GFLOPs an image and 1.0 a text of 13 ids, a
-#           training step 3 times that. A step of CLIP_ERM: 32 images of each training domain; 5,001
-#           steps are 51 PFLOPs (3 domains) or 84 (DomainNet: 5). All images are evaluated at 18
-#           (DomainNet: 6) checkpoints. Training relative to CLIP_ERM: CLIP_ZeroShot 0, CLIP_LP 1/3, CLIP_LPFT 0.93,
-#           CLIP_L2SP and CLIP_CLIPood 1, CLIP_FLYP 1.03, CARFT, CLIP_Distill and CLIP_MIRO 1.33,
-#           CLIP_LipsumFT 1.34; all eleven 10.6
+# Cost:     calculated, not measured, for 125e12 FLOPs per second (40 % of an A100's bf16 peak), if
+#           data loading keeps up. A forward pass is 35.1 GFLOPs per image and 1.0 per text of 13
+#           tokens. A training step is 3 forward passes. A step of CLIP_ERM has 32 images of each
+#           training domain, so 5,001 steps are 51 PFLOPs (3 domains) or 84 (DomainNet: 5). All images
+#           are evaluated at 18 (DomainNet: 6) checkpoints. Training relative to CLIP_ERM:
+#           CLIP_ZeroShot 0, CLIP_LP 1/3, CLIP_LPFT 0.93, CLIP_L2SP and CLIP_CLIPood 1, CLIP_FLYP
+#           1.03, CARFT, CLIP_Distill and CLIP_MIRO 1.33, CLIP_LipsumFT 1.34; all eleven 10.6.
 #
 #                            SEARCH=reduced     SEARCH=full         one run of CLIP_ERM
 #             PACS           16 GPU hours         670 GPU hours     0.13 h
@@ -18,25 +18,25 @@
 #             all           190                11,700
 #
 #           WiSE-FT: 11 values of alpha on all out splits and the target domains, of 10 methods, on
-#           one GPU. Random draws of smaller batches make full cheaper than that.
-#           reduced: what papers on CLIP do: one set of knobs per method (ours: the defaults), leave
-#           one domain out, 3 trials. full: DomainBed's protocol: 20 sets of knobs, pairs of test
-#           domains for leave-one-domain-out selection, 3 trials. GPU memory: 4 x 350 MB for weights,
-#           gradients and AdamW's state, 350 MB for a frozen copy, plus activations.
+#           one GPU. Since random batch sizes may be smaller, full costs less than that.
+#           reduced, as in papers on CLIP: one set of knobs per method (the defaults), single test
+#           domains, 3 trials. full, DomainBed's protocol: 20 sets of knobs, pairs of test domains for
+#           leave-one-domain-out selection, 3 trials. GPU memory: 4 x 350 MB for weights, gradients
+#           and AdamW's state, 350 MB for a frozen copy, plus activations.
 #           Disk: 350 MB per run for model.pkl (FLYP 600), which wise_ft needs: 0.27 TB for the 726
-#           runs of reduced, 15 TB for the 40,260 of full (remove what you do not interpolate).
+#           runs of reduced, 15 TB for the 40,260 of full (delete those you do not interpolate).
 # Output:   OUTPUT (default: sweep_domainbed_baselines_vitb16): records, results.txt with DomainBed's
-#           tables for the three selection rules (leave-one-out is X with SEARCH=reduced), WiSE-FT's
-#           rows in them. The table has 11 rows, and 10 with +WiSE. Expected there, published with the
-#           authors' own recipes: CAR-FT 96.8 85.5 85.7 61.9 62.5 (PACS VLCS OfficeHome
-#           TerraIncognita DomainNet). Nobody has run this script yet.
+#           tables for the three selection rules (leave-one-out is X with SEARCH=reduced), including
+#           rows of WiSE-FT. There are 11 rows, and 10 with +WiSE. Published results with the authors'
+#           own recipe: CAR-FT 96.8 85.5 85.7 61.9 62.5 (PACS VLCS OfficeHome TerraIncognita
+#           DomainNet). This script has not been run yet.
 #
 #   [SEARCH=reduced|full] [DATASETS="PACS VLCS"] [LAUNCHER=multi_gpu] \
 #       /path/to/domainbed_carft/sweeps/domainbed_baselines_vitb16.sh ./domainbed/data [OUTPUT]
 #
-# Run it in the root of a checkout of DomainBed. Running it again starts what has no folder yet, or
-# on the embedded host what is not done. There are no tables before all runs are done: the check
-# before them names what is missing, and the commands that make it.
+# Run it in the root of a checkout of DomainBed. Repeating the command starts the runs without a
+# folder, or on the embedded host the runs that are not done. Tables are printed when all runs are
+# done. Until then, the check before them prints the missing runs and the commands to run them.
 set -eu
 DATA=${1:?usage: domainbed_baselines_vitb16.sh DATA_DIR [OUTPUT]}
 OUTPUT=${2:-sweep_domainbed_baselines_vitb16}

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Question: leaving out each domain of PACS, VLCS, OfficeHome, TerraIncognita and DomainNet, what
 #           does CAR-FT add to plain fine-tuning and zero-shot CLIP? ViT-B/16, default knobs.
-# Cost:     by arithmetic, not measured. A forward pass is 35.1 GFLOPs an image, a training step 3
+# Cost:     calculated, not measured. A forward pass is 35.1 GFLOPs per image, a training step 3
 #           times that, 4 with CAR-FT's frozen copy (benchmarks/flops.py). A trial trains on 16
-#           test domains x 5,001 steps x 96 images and DomainNet's 6 x 5,001 x 160: 12.5 M images;
-#           at 125e12 FLOPs a second (40 % of an A100's bf16 peak) 2.9 hours plain, 3.9 CAR-FT.
-#           Evaluation of about 10 M images an algorithm and trial: 0.8 hours, of three algorithms
-#           2.4. 3 trials: 28 GPU hours. That is if the loaders keep up, and evaluation then reads
-#           3,600 images a second: more processes (DOMAINBED_CARFT_N_WORKERS; by default 4 a
-#           loader) or a clip_cache help; without, evaluation takes longer.
-#           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of activations an
+#           test domains x 5,001 steps x 96 images and DomainNet's 6 x 5,001 x 160: 12.5 M images.
+#           At 125e12 FLOPs per second (40 % of an A100's bf16 peak): CLIP_ERM 2.9 hours, CARFT 3.9.
+#           Evaluation reads about 10 M images per algorithm and trial: 0.8 hours, or 2.4 for three
+#           algorithms. 3 trials: 28 GPU hours. This assumes that data loading keeps up: evaluation
+#           reads 3,600 images per second. More processes (DOMAINBED_CARFT_N_WORKERS, by default 4
+#           per loader) or a clip_cache help.
+#           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of activations per
 #           image in bf16: 10 GB, 16 GB for DomainNet.
 # Output:   OUTPUT (default: sweep_domainbed_vitb16): records, and the tables in results.txt.
-# Running it again goes on where it was stopped. LAUNCHER=multi_gpu takes all GPUs.
+# Repeat the command to resume. LAUNCHER=multi_gpu uses all GPUs.
 set -eu
-DATA=${1:?usage: domainbed_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: what DATA_DIR holds)}
+DATA=${1:?usage: domainbed_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: layout of DATA_DIR)}
 OUTPUT=${2:-sweep_domainbed_vitb16}
 TRIALS=${TRIALS:-3}
 LAUNCHER=${LAUNCHER:-local}

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
 # Question: fine-tuned on ImageNet, what do CAR-FT and plain fine-tuning keep on the five shifted
 #           sets? CLIP ViT-B/16; with α = 0.5, WiSE-FT's average with zero-shot CLIP, too.
-# Cost:     by arithmetic, not measured. A forward pass is 35.1 GFLOPs an image, a training step 3
+# Cost:     calculated, not measured. A forward pass is 35.1 GFLOPs per image, a training step 3
 #           times that, 4 with CAR-FT's frozen copy (benchmarks/flops.py). 50,000 steps x 256
-#           images: 1.35e18 FLOPs plain, 1.80e18 CAR-FT; at 125e12 a second (40 % of an A100's
-#           bf16 peak) 3.0 and 4.0 hours, so 7 GPU hours a trial; evaluation adds less than 0.2.
-#           At that speed 900 to 1,200 images a second must be read: many loader
-#           processes (DOMAINBED_CARFT_N_WORKERS; by default 8), or a clip_cache.
-#           Memory: 86 M weights x 16 bytes, frozen copy 0.2 GB, 90 MB of activations an image
+#           images: 1.35e18 FLOPs plain, 1.80e18 CAR-FT. At 125e12 per second (40 % of an A100's
+#           bf16 peak), 3.0 and 4.0 hours, so 7 GPU hours per trial. Evaluation adds less than 0.2.
+#           At that speed, 900 to 1,200 images per second must be read: use many loader
+#           processes (DOMAINBED_CARFT_N_WORKERS, by default 8) or a clip_cache.
+#           Memory: 86 M weights x 16 bytes, frozen copy 0.2 GB, 90 MB of activations per image
 #           in bf16: 25 GB at batch 256.
 # Output:   OUTPUT (default: sweep_imagenet_vitb16): records, evaluate_imagenet*.json, table.md.
 # Recipe:   Lipsum-FT's (AdamW, lr 1e-5, no weight decay, batch 256, 50,000 steps, 10 % warm-up),
-#           for which numbers of other methods are published; CAR-FT's own is not known.
-# Running it again goes on where it was stopped.
+#           with which results of other methods are published. CAR-FT's recipe is not known.
+# Repeat the command to resume.
 set -eu
-DATA=${1:?usage: imagenet_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: what DATA_DIR holds)}
+DATA=${1:?usage: imagenet_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: layout of DATA_DIR)}
 OUTPUT=${2:-sweep_imagenet_vitb16}
 TRIALS=${TRIALS:-1}
 PYTHON=${PYTHON:-python}

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Question: on eleven downstream tasks, what does CAR-FT add to plain fine-tuning and zero-shot
 #           CLIP? ViT-B/16; the task's conventional accuracy on its official test images.
-# Cost:     by arithmetic, not measured. A forward pass is 35.1 GFLOPs an image, a training step 3
+# Cost:     calculated, not measured. A forward pass is 35.1 GFLOPs per image, a training step 3
 #           times that, 4 with CAR-FT's frozen copy (benchmarks/flops.py). 5,001 steps x 128
-#           images: at 125e12 FLOPs a second (40 % of an A100's bf16 peak) 0.15 hours plain, 0.20
-#           CAR-FT; 11 tasks x 3 trials: 12 GPU hours, evaluation about 1 more.
-#           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of activations an
-#           image in bf16: 13 GB at batch 128.
+#           images: at 125e12 FLOPs per second (40 % of an A100's bf16 peak), 0.15 hours for plain
+#           fine-tuning and 0.20 for CAR-FT. 11 tasks x 3 trials: 12 GPU hours, and about 1 for
+#           evaluation. Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of
+#           activations per image in bf16: 13 GB at batch 128.
 # Output:   OUTPUT (default: sweep_tasks_vitb16): records, evaluate_TASK.json, table.md.
-# Running it again goes on where it was stopped. TASKS="DTD EuroSAT" takes fewer.
+# Repeat the command to resume. TASKS="DTD EuroSAT" selects some of the tasks.
 set -eu
-DATA=${1:?usage: tasks_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: what DATA_DIR holds)}
+DATA=${1:?usage: tasks_vitb16.sh DATA_DIR [OUTPUT]   (docs/datasets.md: layout of DATA_DIR)}
 OUTPUT=${2:-sweep_tasks_vitb16}
 TRIALS=${TRIALS:-3}
 PYTHON=${PYTHON:-python}

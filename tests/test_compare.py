@@ -191,7 +191,7 @@ def test_the_command_and_its_errors(sweeps, capsys):
     assert "CARFT" in capsys.readouterr().out
     assert (sweeps / "saved" / "compare.md").read_text().startswith("| algorithm")
     assert (sweeps / "saved" / "compare.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(SystemExit, match="must be one of CARFT, CLIP_ERM; got 'ERM'"):
+    with pytest.raises(SystemExit, match="must be one of CARFT, CLIP_ERM, got 'ERM'"):
         compare.main([str(sweeps / "main"), "--baseline", "ERM"])
     (sweeps / "empty").mkdir()
     with pytest.raises(SystemExit, match="no finished run in .*empty"):

@@ -86,7 +86,7 @@ def test_it_runs_on_a_folder(car_ft, tiny_clip, tmp_path, capsys):
     "flags, said",
     [
         ("--target skech", "a target among 2 domains or more: ['art_painting', 'cartoon'"),
-        ("--target sketch --contexts photo", "needs 2 contexts or more"),
+        ("--target sketch --contexts photo", "needs at least 2 contexts"),
         ("--target sketch --batch 10", "--batch images or more"),
     ],
 )

@@ -24,8 +24,18 @@ ERM = {"erm_without": {"works": True, "numbers": [{"loss": 1.0, "hparams": {"lr"
     "step, process, numbers, says",
     [
         ("erm_with", done(), [{"loss": 1.0, "hparams": {"lr": 1}}], ""),
-        ("erm_with", done(), [{"loss": 1.1, "hparams": {"lr": 1}}], "than without this package: loss"),
-        ("erm_with", done(), [{"loss": 1.0, "hparams": {"lr": 2}}], "than without this package: hparams"),
+        (
+            "erm_with",
+            done(),
+            [{"loss": 1.1, "hparams": {"lr": 1}}],
+            "than without this package: loss",
+        ),
+        (
+            "erm_with",
+            done(),
+            [{"loss": 1.0, "hparams": {"lr": 2}}],
+            "than without this package: hparams",
+        ),
         ("erm_with", done(1, err="Warning: w\nKeyError: 'x'\n"), [], "KeyError: 'x'"),
         ("typed", done(1, "ValueError: y", "domainbed_carft: a note"), [], "ValueError: y"),
         ("typed", done(), [], "without records"),

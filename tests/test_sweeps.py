@@ -89,7 +89,7 @@ def test_a_script_s_commands_are_right(script, environment, programs, tmp_path, 
 def test_a_header_says_question_cost_and_output_by_the_counted_flops(script):
     text = (SWEEPS / script).read_text()
     assert all(f"# {word}:" in text for word in ("Question", "Cost", "Output"))
-    assert f"{flops.forward_flops() / 1e9:.1f} GFLOPs an image" in text
+    assert f"{flops.forward_flops() / 1e9:.1f} GFLOPs per image" in text
 
 
 def test_the_hours_follow_from_the_flops():
@@ -99,7 +99,7 @@ def test_the_hours_follow_from_the_flops():
     images = 16 * 5001 * 96 + 6 * 5001 * 160
     hours = {factor: flops.hours(images, factor * once, 125e12) for factor in (3, 4)}
     text = (SWEEPS / "domainbed_vitb16.sh").read_text()
-    assert f"{hours[3]:.1f} hours plain, {hours[4]:.1f} CAR-FT" in text
+    assert f"CLIP_ERM {hours[3]:.1f} hours, CARFT {hours[4]:.1f}" in text
 
 
 def test_the_hours_of_all_methods_follow_from_the_flops():

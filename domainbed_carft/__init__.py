@@ -7,7 +7,7 @@ has the package installed (see :mod:`domainbed_carft.register`).
 
 import sys
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 
 TYPE_CHECKING = False  # avoids importing typing; type checkers know the name
 if TYPE_CHECKING:

@@ -192,7 +192,9 @@ def test_training_domain_names_as_contexts(make):
 
 def test_one_context_is_a_head_but_no_distribution(make):
     assert make("CLIP_ERM", clip_contexts="single").context_weights.shape == (1, 16)
-    with pytest.raises(ValueError, match="at least two contexts, but clip_contexts 'single' has one"):
+    with pytest.raises(
+        ValueError, match="at least two contexts, but clip_contexts 'single' has one"
+    ):
         make("CARFT", clip_contexts="single")
 
 

@@ -310,7 +310,10 @@ WRONG = {
     "alpha": (["--run", "x", "--alpha", "1.5"], r"--alpha must be in [0, 1], got [1.5]"),
     "alpha alone": (["--zero_shot", "--dataset", "PACS", "--alpha", "1"], "it needs --run"),
     "hparams": (["--zero_shot", "--dataset", "PACS", "--hparams", "["], "must be a JSON object"),
-    "hparams of a run": (["--run", "x", "--hparams", '{"lr": 1}'], "keeps the knobs it was trained with"),
+    "hparams of a run": (
+        ["--run", "x", "--hparams", '{"lr": 1}'],
+        "keeps the knobs it was trained with",
+    ),
     "plot": (["--run", "x", "--plot", "x.pdf"], "--plot must end in .png"),
     "run": (["--run", "{tmp}/x"], "No file {tmp}/x"),
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
@@ -368,7 +371,7 @@ def test_a_sweep_is_its_runs(trained, tmp_path, capsys):
         evaluate.main(["--run", trained(name), "--workers", "0"])
         alone = result(f"{trained(name)}/evaluate_own.json")["rows"]
         assert result(sweep / name / "evaluate_own.json")["rows"] == alone
-    with pytest.raises(SystemExit, match="--plot is of one run; .* is a sweep of 3"):
+    with pytest.raises(SystemExit, match="--plot needs a single run, but .* is a sweep of 3"):
         evaluate.main(["--run", str(sweep), "--plot", "x.png"])
     (sweep / "CARFT" / "model.pkl").write_bytes(b"none")
     with pytest.raises(SystemExit, match="(?s)1 of 3 runs could not.*CARFT/model.pkl is not a mod"):

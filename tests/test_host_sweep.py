@@ -110,7 +110,7 @@ def test_a_run_again_adds_no_second_records(here, real_host, swept, tmp_path):
     job = jobs(swept[0])[0]
     shutil.copytree(job, tmp_path / "done")
     again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
-    assert "finished run. Nothing to do" in here.run(again, real_host).stdout
+    assert "finished run: nothing to do" in here.run(again, real_host).stdout
     other = here.run(f"{again} --algorithm ERM", real_host, check=False)
     assert other.returncode == 2 and "now 'ERM'. Take another --output_dir" in other.stderr
     assert records(tmp_path / "done") == records(job)

@@ -67,7 +67,7 @@ def install(extra=""):
 def reason(error):
     """Return the first sentence of an error's message, or the name of its type.
 
-    What follows, as torch's advice to open a file with weights_only=False, is left out.
+    Later sentences, such as torch's advice to use weights_only=False, may mislead users.
     """
     lines = str(error).strip().splitlines()
     sentence = re.split(r"(?<=[^\W\d]{2})\.\s", lines[0])[0].rstrip(".") if lines else ""

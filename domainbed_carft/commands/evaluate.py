@@ -138,7 +138,7 @@ def run(args):
 
 
 def runs_of(path):
-    """Return the folders of a sweep's runs that have a model; [] of anything else."""
+    """Return the folders of a sweep's runs that have a model, or [] if `path` is not a sweep."""
     if os.path.isfile(os.path.join(path, "model.pkl")) or not os.path.isdir(path):
         return []
     return sorted(
@@ -149,12 +149,18 @@ def runs_of(path):
 
 
 def run_each(args, folders, data):
-    """Evaluate each run of a sweep; print one table of them. Other algorithms are left out."""
+    """Evaluate each run of a sweep, and print a table of them.
+
+    Runs of algorithms of other packages are left out with a message.
+
+    Raises:
+        ValueError: a run could not be evaluated. The others are evaluated first.
+    """
     from ..reports import evaluation, tables
 
     if args.output_file or args.plot:
         flag = "--output_file" if args.output_file else "--plot"
-        raise ValueError(f"{flag} is of one run; {args.run} is a sweep of {len(folders)}")
+        raise ValueError(f"{flag} needs a single run, but {args.run} is a sweep of {len(folders)}")
     register()
     from ..analysis.saved_run import OtherAlgorithm
 
@@ -182,10 +188,11 @@ def run_each(args, folders, data):
 
 
 def evaluate(args, data, path):
-    """Evaluate one run, or CLIP itself; print the table and write the record.
+    """Evaluate one run or zero-shot CLIP, print its table, and write its record.
 
     Args:
-        data: the name of what it is evaluated on, or None: the run's own data.
+        args: the parsed flags.
+        data: name of the suite, data set or folder, or None for the run's own data.
         path: of the record.
     """
     from ..analysis import subjects

@@ -258,7 +258,7 @@ def test_the_run_s_length_is_read_from_the_trainer_s_command_line(make, monkeypa
 
 def test_training_beyond_the_planned_length_warns_once(make):
     algorithm = make("CLIP_ERM", clip_steps=2)
-    with pytest.warns(UserWarning, match="after the 2 steps.*clip_steps") as seen:
+    with pytest.warns(UserWarning, match="after 2 steps.*clip_steps") as seen:
         train(algorithm, 5)
     assert len(seen) == 1
     before = copy.deepcopy(algorithm.state_dict())

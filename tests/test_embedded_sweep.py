@@ -151,7 +151,7 @@ def test_without_a_terminal_nobody_is_asked(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         sweep.main([*flags.split(), "--output_dir", str(tmp_path / "o")])
     assert stop.value.code == 2
-    assert "carft sweep: error: there is no terminal" in capsys.readouterr().err
+    assert "carft sweep: error: cannot ask for confirmation" in capsys.readouterr().err
     assert not (tmp_path / "o").exists()
 
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
     assert out.startswith("Total records: 8\n" + TABLE)
     for line in (2, 3, 4):
         assert f"results.jsonl, line {line} is left out" in err
-    assert "odd/results.jsonl cannot be read" in err
+    assert "odd/results.jsonl is left out, since it cannot be read" in err
     assert "1 records are of the data set Elsewhere" in err
 
 

@@ -85,9 +85,9 @@ def test_it_runs_on_a_folder(car_ft, tiny_clip, tmp_path, capsys):
 @pytest.mark.parametrize(
     "flags, said",
     [
-        ("--target skech", "a target among 2 domains or more: ['art_painting', 'cartoon'"),
+        ("--target skech", "a target among at least 2 domains: ['art_painting', 'cartoon'"),
         ("--target sketch --contexts photo", "needs at least 2 contexts"),
-        ("--target sketch --batch 10", "--batch images or more"),
+        ("--target sketch --batch 10", "at least --batch images"),
     ],
 )
 def test_it_says_what_it_needs(car_ft, tiny_clip, tmp_path, capsys, flags, said):

@@ -61,7 +61,7 @@ def test_the_first_screen_is_short_and_says_what_decides():
         "no part has run on a GPU yet",
         "nobody has run this on DomainBed's five data sets yet",
         "](docs/digitstyles.png)",
-        "zero-shot CLIP, whose pre-training has seen all four styles, stays ahead of both",
+        "zero-shot CLIP, which has seen all four styles in pre-training, is better than both",
     ):
         assert said in first, said
     assert (ROOT / "docs" / "digitstyles.png").stat().st_size < 150_000

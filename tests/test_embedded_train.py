@@ -260,7 +260,7 @@ def test_a_killed_run_of_an_earlier_version_goes_on_with_the_defaults_of_newer_k
         train.main(flags(tmp_path / "old", steps=9, hparams='{"batch_size": 8, "lars": true}'))
     assert "lars: was False, now True" in capsys.readouterr().err
     train.main(flags(tmp_path / "old", steps=9))
-    assert "without the knobs lars. It goes on with their defaults." in capsys.readouterr().err
+    assert "These knobs get their defaults: lars" in capsys.readouterr().err
     assert lasting(tmp_path / "old") == lasting(tmp_path / "whole")
 
 

@@ -129,8 +129,8 @@ def resumable(folder, args, hparams):
         )
     if added:
         print(
-            "NOTE: the killed run is of an earlier version, without the knobs "
-            f"{', '.join(sorted(added))}. It goes on with their defaults.",
+            "NOTE: the interrupted run is of an earlier version. These knobs get their defaults: "
+            f"{', '.join(sorted(added))}",
             file=sys.stderr,
         )
     return state
@@ -141,7 +141,7 @@ def check_same_data(args, dataset, state):
     if state is None:
         return
     if "data" not in state:
-        print("NOTE: data not compared, since the earlier run did not record its", file=sys.stderr)
+        print("NOTE: the interrupted run did not record its data: not compared", file=sys.stderr)
         return
     hard, soft = data_facts.differences(state["data"], data_facts.facts(dataset))
     if hard or soft:

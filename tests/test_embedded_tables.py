@@ -147,7 +147,7 @@ def test_what_cannot_be_read_is_named_and_left_out(tmp_path, capsys):
     for line in (2, 3, 4):
         assert f"results.jsonl, line {line} is left out" in err
     assert "odd/results.jsonl is left out, since it cannot be read" in err
-    assert "1 records are of the data set Elsewhere" in err
+    assert "1 records are of the unknown data set Elsewhere" in err
 
 
 def test_bad_flags(tmp_path, capsys):

@@ -14,7 +14,7 @@ class CLIP_ZeroShot(CLIPAlgorithm):
     """Zero-shot CLIP with the head W_cls from prompts. Nothing is trained."""
 
     trains = False
-    needs_batches = False  # so the embedded host does not load training images
+    needs_batches = False
 
     def step(self, minibatches):
         """Do nothing and return no values."""

@@ -107,7 +107,10 @@ setup(
         "hf": ["transformers>=4.40", "safetensors", "sentencepiece", "protobuf"],
         # carft export --to onnx
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"],
-        "test": ["pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"],
+        "test": [
+            *("pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"),
+            "hypothesis>=6.100",  # tools/fuzz.py
+        ],
         # What an unmodified DomainBed imports itself for train, sweep and collect_results.
         "domainbed": ["wilds>=2.0", "timm>=0.9", "gdown>=5.0"],
     },

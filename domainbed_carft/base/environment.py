@@ -96,7 +96,7 @@ def check():
 def _one_of(name, *allowed):
     value = os.environ.get(name) or None
     if value not in (None, *allowed):
-        raise WrongVariable(f"{name} must be {' or '.join(allowed)}, or unset: got {value!r}")
+        raise WrongVariable(f"{name} must be {' or '.join(allowed)}, or unset: got {value[:40]!r}")
     return value
 
 
@@ -104,6 +104,8 @@ def _whole(name, least, default):
     value = os.environ.get(name)
     if not value:
         return default
-    if not (value.isascii() and value.isdigit()) or int(value) < least:
-        raise WrongVariable(f"{name} must be a whole number >= {least}, or unset: got {value!r}")
+    if not (value.isascii() and value.isdigit() and len(value) < 10) or int(value) < least:
+        raise WrongVariable(
+            f"{name} must be a whole number >= {least}, or unset: got {value[:40]!r}"
+        )
     return int(value)

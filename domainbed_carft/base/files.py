@@ -73,3 +73,20 @@ def alone(path):
             print(f"No lock on {path}, this file system has none: {error}", file=sys.stderr)
             held = False
         yield held
+
+
+class Twice(ValueError):
+    """A name is there twice in a JSON object."""
+
+
+def once(pairs):
+    """Return the dict of a JSON object's pairs: an object_pairs_hook that refuses names twice.
+
+    Raises:
+        Twice: json would take the last.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise Twice(f"{next(name for name in names if names.count(name) > 1)!r} is there twice")
+    return found

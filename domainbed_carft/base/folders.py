@@ -82,7 +82,16 @@ def left_out(found, ending_hint=""):
 
 def some(names, n=3):
     """Return the first names, and "..." where there are more."""
-    return ", ".join(map(str, names[:n])) + (" ..." if len(names) > n else "")
+    return ", ".join(map(shown, names[:n])) + (" ..." if len(names) > n else "")
+
+
+def shown(name):
+    """Return a name as it goes into a message of one line.
+
+    What would break the line, is invisible or is no text (a file name in another encoding) is
+    escaped: "a\\n".
+    """
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(name))
 
 
 def composed(name):

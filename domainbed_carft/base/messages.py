@@ -5,6 +5,8 @@ import os
 import re
 import sys
 
+from .folders import shown
+
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # endings of files
 # The module that this process was started with, before a host's script takes its place.
 STARTED = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "")
@@ -20,11 +22,12 @@ def unknown(what, name, known, near=None):
         known: the valid names, all listed in the message.
         near: the names to suggest from; default: `known`.
     """
+    name = shown(name)
     folded = {str(k).lower(): str(k) for k in (known if near is None else near)}
     close = difflib.get_close_matches(name.lower(), folded, n=3, cutoff=0.5)
     found = [folded[k] for k in ([name.lower()] if name.lower() in folded else close)]
-    hint = f": did you mean {' or '.join(found)}?" if found else "."
-    message = f"Unknown {what} {name!r}{hint} Known: {', '.join(map(str, known)) or 'none'}"
+    hint = f": did you mean {' or '.join(map(shown, found))}?" if found else "."
+    message = f"Unknown {what} {name!r}{hint} Known: {', '.join(map(shown, known)) or 'none'}"
     return f"{message}. {OWN_DATA_SETS}" if what == "data set" else message
 
 

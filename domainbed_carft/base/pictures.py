@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from .folders import ENDINGS
+from .folders import ENDINGS, shown
 
 MORE = (".jfif", ".jpe", ".gif", ".avif", ".apng", ".jp2")  # read where Pillow can
 
@@ -44,15 +44,16 @@ def read(path, exif=False, whole=False):
             with Image.open(path) as image:
                 return to_rgb(ImageOps.exif_transpose(image) if exif else image)
     except Image.DecompressionBombError as error:
-        raise Unreadable(f"{path} is too large an image: {error}. Scale it down.") from error
+        raise Unreadable(f"{shown(path)} is too large an image: {error}. Scale it down.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         if not os.path.exists(path):
             raise Unreadable(
-                f"No file {path}: moved or deleted since the folder was read?"
+                f"No file {shown(path)}: moved or deleted since the folder was read?"
             ) from None
         size = os.path.getsize(path)
         raise Unreadable(
-            f"{path} ({size} bytes) is no image that can be read: {error}. Restore or remove it."
+            f"{shown(path)} ({size} bytes) is no image that can be read: {shown(error)}. "
+            "Restore or remove it."
         ) from error
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = True

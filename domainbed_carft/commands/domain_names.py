@@ -2,6 +2,7 @@
 
 import os
 
+from ..base.folders import composed, folders_in, shown
 from ..base.messages import unknown
 
 
@@ -9,7 +10,7 @@ def numbered(asked, domains):
     """Return the indices of domains.
 
     Args:
-        asked: indices, or names in any case.
+        asked: indices, or names in any case and Unicode form.
         domains: for each domain, a list of its names.
 
     Raises:
@@ -24,9 +25,7 @@ def numbered(asked, domains):
         if isinstance(word, int):
             found.append(word)
             continue
-        named = [
-            i for i, names in enumerate(domains) if word.lower() in {name.lower() for name in names}
-        ]
+        named = [i for i, names in enumerate(domains) if _folded(word) in set(map(_folded, names))]
         if not named:
             known = [f"{i} {' or '.join(dict.fromkeys(names))}" for i, names in enumerate(domains)]
             near = [name for names in domains for name in names]
@@ -34,13 +33,17 @@ def numbered(asked, domains):
         if len(named) > 1:
             which = ", ".join(map(str, named))
             raise ValueError(
-                f"--test_envs: {word} is the name of several domains ({which}): give numbers"
+                f"--test_envs: {shown(word)} is the name of several domains ({which}): give numbers"
             )
         found += named
     if len(set(found)) < len(found):
-        words = " ".join(map(str, asked))
+        words = " ".join(map(shown, asked))
         raise ValueError(f"--test_envs names a domain twice: {words} (numbers {found})")
     return found
+
+
+def _folded(name):
+    return composed(name).lower()
 
 
 def replaced(words, numbers):
@@ -90,13 +93,15 @@ def domains_of(given):
 
 
 def folder_names(cls, given):
-    """Return the sorted names of a data set's domain folders, or [] if it has no such folders.
+    """Return the names of a data set's domain folders in its order, or [] if it has none.
 
     Raises:
         FileNotFoundError: the data set's folder does not exist.
     """
     from domainbed import datasets, hparams_registry
 
+    if getattr(cls, "HAS_OWN_PLACE", False):  # its ENVIRONMENTS are its folders
+        return []
     base = datasets.MultipleEnvironmentImageFolder
     if not issubclass(cls, base):
         return []
@@ -120,5 +125,4 @@ def folder_names(cls, given):
         base.__init__ = init
     if not os.path.isdir(root):
         raise FileNotFoundError(f"No folder {root} (it comes from --data_dir)")
-    with os.scandir(root) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir())
+    return folders_in(root)

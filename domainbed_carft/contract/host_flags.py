@@ -4,6 +4,9 @@ import argparse
 import json
 import os
 
+from ..base.files import once
+from ..base.folders import shown
+
 TASK = "domain_generalization"
 NO_TERMINAL = (
     "cannot ask for confirmation without a terminal: add --skip_confirmation to start at once"
@@ -95,7 +98,7 @@ def check_whole(given, **least):
 
 
 def check_hparams(given):
-    """Check that --hparams is a JSON object.
+    """Check that --hparams is a JSON object without a name twice.
 
     Raises:
         ValueError: it is not a JSON object.
@@ -103,11 +106,14 @@ def check_hparams(given):
     text = given.get("hparams")
     why = "not an object"
     try:
-        if isinstance(json.loads(text or "{}"), dict):
+        if isinstance(json.loads(text or "{}", object_pairs_hook=once), dict):
             return
+    except RecursionError:
+        why = "nested too deeply"
     except ValueError as error:
         why = error
-    raise ValueError(f"--hparams must be a JSON object like '{{\"lr\": 1e-5}}', got {text} ({why})")
+    got = shown(text if len(text) <= 200 else f"{text[:200]} ...")
+    raise ValueError(f"--hparams must be a JSON object like '{{\"lr\": 1e-5}}', got {got} ({why})")
 
 
 def sweep_parser(prog=None, data_dir_needed=True):

@@ -5,9 +5,12 @@ import json
 import re
 import sys
 
+from ..base.files import Twice, once
+from ..base.folders import shown
+
 NEEDED = ("trial_seed", "dataset", "algorithm", "test_envs", "hparams_seed")
 LIMIT = 1_000_000  # bytes; DomainBed's lines have about 2,000
-ACCURACY = re.compile(r"env(\d{1,3})_(in|out|uda)_acc")
+ACCURACY = re.compile(r"env([0-9]{1,3})_(in|out|uda)_acc")
 
 
 def numbered(lines):
@@ -29,7 +32,9 @@ def parse(line):
     if len(line) > LIMIT:
         raise ValueError(f"longer than {LIMIT:,} bytes")
     try:
-        record = json.loads(line.decode("utf-8"))
+        record = json.loads(line.decode("utf-8"), object_pairs_hook=once)
+    except Twice:
+        raise
     except (ValueError, RecursionError):
         raise ValueError(
             "not JSON" if line.endswith(b"\n") else "half a line, as a killed run leaves it"
@@ -44,7 +49,7 @@ def parse(line):
         if is_accuracy(key):
             number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not number or not 0 <= value <= 1:
-                raise ValueError(f"{key} is {str(value)[:40]}, not an accuracy in [0, 1]")
+                raise ValueError(f"{key} is {shown(str(value)[:40])}, not an accuracy in [0, 1]")
     return {sys.intern(key): value for key, value in record.items()}
 
 
@@ -54,13 +59,18 @@ def check_args(args):
     if lacking:
         raise ValueError(f"its args have no {', '.join(lacking)}")
     envs = args["test_envs"]
-    wrong = [name for name in ("dataset", "algorithm") if not isinstance(args[name], str)]
+    wrong = [name for name in ("dataset", "algorithm") if not _is_name(args[name])]
     wrong += [name for name in ("trial_seed", "hparams_seed") if not is_count(args[name])]
     numbers = isinstance(envs, list) and all(map(is_count, envs))
     wrong += [] if numbers and 0 < len(envs) == len(set(envs)) else ["test_envs"]
     if wrong:
-        shown = ", ".join(f"{name} {str(args[name])[:40]!r}" for name in wrong)
-        raise ValueError(f"of the wrong type: {shown}")
+        values = ", ".join(f"{name} {str(args[name])[:40]!r}" for name in wrong)
+        raise ValueError(f"of the wrong type: {values}")
+
+
+def _is_name(value):
+    """Say whether a value is a text that can be printed: JSON may hold half a character."""
+    return isinstance(value, str) and (value.isascii() or shown(value) == value)
 
 
 def read(file):

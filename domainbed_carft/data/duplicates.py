@@ -4,6 +4,8 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 
+from ..base.folders import shown
+
 MANY = 100_000  # images of a data set, above which they are compared only when asked to decode
 
 
@@ -25,7 +27,7 @@ def sentence(environments, progress=lambda paths: paths):
     parts = [
         f"{within + across} images are copies of others, byte for byte ({within} within a domain, "
         f"where a split may train on one and validate on the other; {across} across domains), "
-        f"such as {environments[e].items[i]} and {environments[f].items[j]}"
+        f"such as {shown(environments[e].items[i])} and {shown(environments[f].items[j])}"
     ]
     if labels:
         parts.append(f"{labels} of the groups have different classes")
@@ -37,7 +39,7 @@ def same_content(environments, progress=lambda paths: paths):
     by_size = defaultdict(list)
     for e, env in enumerate(environments):
         for i, item in enumerate(env.items):
-            if isinstance(item, (str, os.PathLike)):
+            if isinstance(item, (str, os.PathLike)) and os.path.isfile(item):
                 by_size[os.path.getsize(item)].append((e, i))
     candidates = [place for group in by_size.values() if len(group) > 1 for place in group]
     paths = [environments[e].items[i] for e, i in candidates]

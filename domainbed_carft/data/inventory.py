@@ -8,7 +8,7 @@ import os
 import warnings
 from dataclasses import dataclass
 
-from ..base.folders import ENDINGS
+from ..base.folders import ENDINGS, shown, some
 from . import duplicates, images
 
 COUNTS = {  # environment or part: images
@@ -160,11 +160,21 @@ def _finding(name, load, decode, progress):
         facts.append("its images are compared with each other only with --decode")
     if decode:
         notes += broken(environments, progress)
-    total = ", ".join(f"{part} {n:,}" for part, n in counts.items())
+    else:
+        notes += links(environments)
+    total = ", ".join(f"{shown(part)} {n:,}" for part, n in counts.items())
     text = f"{total} images, {len(set(environments[0].targets)):,} classes"
     return Finding(
         name, "incomplete" if notes else "whole", "; ".join([text, *notes, *filter(None, facts)])
     )
+
+
+def links(environments):
+    """Return a note where files are links to nothing."""
+    items = [item for env in environments for item in env.items]
+    paths = [item for item in items if isinstance(item, (str, os.PathLike))]
+    gone = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
+    return [f"{len(gone)} files are links to nothing: {some(gone)}"] if gone else []
 
 
 def broken(environments, progress=lambda paths: paths):
@@ -180,7 +190,7 @@ def broken(environments, progress=lambda paths: paths):
             with Image.open(path) as image:
                 image.load()
         except (ValueError, OSError, SyntaxError) as error:
-            cut = "" if str(path) in str(error) else f"{path} is cut short: "
+            cut = "" if shown(path) in str(error) else f"{shown(path)} is cut short: "
             notes.append(f"{cut}{error}")
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = True

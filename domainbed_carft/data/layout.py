@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from ..base.folders import composed, folders_in, hidden_in, some
+from ..base.folders import composed, folders_in, hidden_in, shown, some
 
 
 def class_folders(root, domains):
@@ -20,21 +20,22 @@ def class_folders(root, domains):
     for domain, found in names.items():
         if not found:
             raise ValueError(
-                f"No class folders in {root}/{domain}. Expected the layout "
+                f"No class folders in {root}/{shown(domain)}. Expected the layout "
                 f"{root}/DOMAIN/CLASS/IMAGE."
             )
         forms = [composed(name) for name in found]
         twice = sorted({name for name in forms if forms.count(name) > 1})
         if twice:
             raise ValueError(
-                f"{root}/{domain} has {twice[0]!r} twice, in two Unicode forms: merge the folders"
+                f"{root}/{shown(domain)} has {twice[0]!r} twice, in two Unicode forms: merge the "
+                "folders"
             )
     every = {composed(name) for found in names.values() for name in found}
     for domain, found in names.items():
         lacking = sorted(every - {composed(name) for name in found})
         if lacking:
             raise ValueError(
-                f"Every domain of {root} must have the same class folders: {domain} lacks "
+                f"Every domain of {root} must have the same class folders: {shown(domain)} lacks "
                 f"{some(lacking, 10)}"
             )
     if len({tuple(found) for found in names.values()}) == 1:
@@ -66,6 +67,6 @@ def check_readable_by_host(root, domains):
             if name != folder:
                 raise ValueError(
                     f"The class folders of {root} have names in two Unicode forms, and DomainBed "
-                    f"would take {name!r} for two classes: rename {Path(root, domain, folder)} to "
-                    "the composed form (NFC)"
+                    f"would take {name!r} for two classes: rename "
+                    f"{shown(Path(root, domain, folder))} to the composed form (NFC)"
                 )

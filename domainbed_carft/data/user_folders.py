@@ -13,7 +13,7 @@ import torch
 from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFolder
 
 from ..base import environment
-from ..base.folders import composed, folders_in
+from ..base.folders import composed, folders_in, some
 from . import images, layout, transforms
 
 VARIABLE = environment.DATASETS
@@ -52,7 +52,7 @@ def data_set(name, path, least=2):
         raise ValueError(f"no folder {path}. {expected}")
     domains = folders_in(path)
     if len(domains) < least:
-        found = f"{len(domains)} domain folders: {', '.join(domains) or 'none'}"
+        found = f"{len(domains)} domain folders: {some(domains, 99) or 'none'}"
         raise ValueError(f"{path} has {found}. {expected}")
     return type(name, (_UserFolder,), {"FOLDER": path, "ENVIRONMENTS": domains})
 
@@ -85,14 +85,14 @@ def as_recorded(cls, environments, classes):
         return cls
     print(
         f"NOTE: the folders of {cls.FOLDER} are numbered otherwise than in the run; domains and "
-        f"classes are matched by name, as the run had them: {', '.join(environments)}",
+        f"classes are matched by name, as the run had them: {some(environments, 99)}",
         file=sys.stderr,
     )
     return type(cls.__name__, (cls,), {"ENVIRONMENTS": own, "CLASSES": list(classes)})
 
 
 def _changed(new, gone):
-    new, gone = ", ".join(sorted(new)), ", ".join(sorted(gone))
+    new, gone = some(sorted(new), 99), some(sorted(gone), 99)
     return "; ".join([f"{gone} are gone"] * bool(gone) + [f"{new} are new"] * bool(new))
 
 

@@ -7,6 +7,7 @@ are written as JSON into every record.
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import numpy as np
 
 from ..contract.seeds import seed_hash
 
+LARGEST = sys.float_info.max  # a whole number in JSON may be larger
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 # Data sets fine-tuned at twice the learning rate of the others: CLIPood's choice for the first two,
 # Lipsum-FT's for ImageNet; the tasks follow ImageNet.
@@ -55,7 +57,7 @@ def number(low, high=math.inf, open_low=False, whole=False):
 
     def check(value):
         right_type = isinstance(value, int if whole else (int, float))
-        if isinstance(value, bool) or not right_type or not math.isfinite(value):
+        if isinstance(value, bool) or not right_type or not abs(value) <= LARGEST:
             return rule
         return None if (value > low if open_low else value >= low) and value < high else rule
 

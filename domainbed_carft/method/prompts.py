@@ -121,7 +121,7 @@ def file_class_names(path, folders=None):
             f"No file {path} (clip_class_names: one class name per line, or FOLDER<TAB>NAME)"
         )
     text = _text_of(path, "A file of class names (clip_class_names)")
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in io.StringIO(text, newline=None) if line.strip()]
     if lines and all("\t" in line for line in lines):
         names = _by_folder(path, lines, folders)
     elif any("\t" in line for line in lines):

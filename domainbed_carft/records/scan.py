@@ -117,7 +117,7 @@ def _judge(sweep, job, lines):
         # Every line of a run repeats its arguments and knobs; keep one copy in memory.
         if record["args"] == job.args:
             record["args"] = job.args
-        if record.get("hparams") == hparams:
+        if hparams is not None and record.get("hparams") == hparams:
             record["hparams"] = hparams
         job.args, hparams = job.args or record["args"], hparams or record.get("hparams")
         job.row = job.row or row_of(job.args)

@@ -100,7 +100,7 @@ class Fuzz:
         new = {"target": target.name, "what": str(wrong), "input": value, "count": 0}
         kept = self.failures.setdefault(kind, new)
         kept["count"] += 1
-        if len(json.dumps(value)) < len(json.dumps(kept["input"])):
+        if _size(value) < _size(kept["input"]):
             kept.update(what=str(wrong), input=value)
 
     def round(self, number, n_inputs):
@@ -121,9 +121,10 @@ class Fuzz:
             def search(drawn):
                 self.one(*drawn)
 
-            with contextlib.suppress(Wrong):  # kept, with its smallest input
+            try:
                 search()
-            self._known.update(self.failures)
+            except Wrong as wrong:  # kept, with its smallest input
+                self._known.add(kind_of(target, wrong))
 
     @property
     def total(self):
@@ -145,6 +146,11 @@ class Fuzz:
             "counts": {name: dict(counts) for name, counts in self.counts.items()},
             "failures": list(self.failures.values()),
         }
+
+
+def _size(value):
+    text = json.dumps(value)
+    return len(text), text
 
 
 def _version(name):

@@ -3,8 +3,11 @@
 import sys
 
 import pytest
+from conftest import make_image_folder
+from domainbed import datasets
 
 from domainbed_carft.commands import domain_names, train
+from domainbed_carft.data import user_folders
 
 PACS = [["A", "art_painting"], ["C", "cartoon"], ["P", "photo"], ["S", "sketch"]]
 
@@ -104,3 +107,21 @@ def test_what_is_wrong_never_reaches_the_host(words, said, script, data_dir, cap
         train.main([*fixed.split(), *words.split()])
     assert stop.value.code == 2 and script == []
     assert said in capsys.readouterr().err
+
+
+def test_hidden_folders_are_no_domains_and_shift_no_number(tmp_path):
+    make_image_folder(tmp_path / "PACS")
+    (tmp_path / "PACS" / ".ipynb_checkpoints").mkdir()
+    given = {"dataset": "PACS", "algorithm": "CARFT", "data_dir": str(tmp_path)}
+    assert domain_names.domains_of(given) == PACS
+
+
+def test_the_domains_of_a_user_s_own_folder(tmp_path, monkeypatch):
+    folder = make_image_folder(tmp_path / "Own", domains=("ink", "photo"))
+    own = user_folders.data_set("Own", str(folder))
+    monkeypatch.setattr(datasets, "Own", own, raising=False)
+    assert domain_names.domains_of({"dataset": "Own", "data_dir": None}) == [["ink"], ["photo"]]
+
+
+def test_a_name_may_be_typed_in_either_unicode_form():
+    assert domain_names.numbered(["caf\u00e9"], [["art"], ["cafe\u0301"]]) == [1]

@@ -67,3 +67,10 @@ def test_nothing_else_reads_them():
     reads = re.compile(r"environ[^\n]*DOMAINBED_CARFT_|getenv")
     found = {f.name for f in root.rglob("*.py") if reads.search(f.read_text(encoding="utf-8"))}
     assert found == {"register.py"}  # at Python's start it must not import environment.py
+
+
+def test_a_number_too_long_for_python_is_told_in_a_short_line(monkeypatch):
+    monkeypatch.setenv("DOMAINBED_CARFT_JOBS", "9" * 5000)
+    with pytest.raises(environment.WrongVariable, match="must be a whole number") as raised:
+        environment.check()
+    assert len(str(raised.value)) < 200

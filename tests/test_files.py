@@ -1,6 +1,7 @@
 """atomic.py: the old file or the new one, and nothing beside it."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -58,3 +59,9 @@ def test_where_there_are_no_locks_nobody_waits_and_it_is_said(tmp_path, monkeypa
     with files.alone(tmp_path / "file") as held:
         assert not held
     assert "this file system has none" in capsys.readouterr().err
+
+
+def test_a_name_twice_in_a_json_object_is_refused():
+    assert json.loads('{"a": {"b": 1}}', object_pairs_hook=files.once) == {"a": {"b": 1}}
+    with pytest.raises(files.Twice, match="'b' is there twice"):
+        json.loads('{"a": {"b": 1, "b": 2}}', object_pairs_hook=files.once)

@@ -51,3 +51,17 @@ def test_a_running_trainer_is_checked_for_the_algorithm_that_it_trains(monkeypat
     trainer.check("CARFT")
     trainer.check("CARFT")
     assert capsys.readouterr().err.count("does not use the unlabelled images") == 1
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ('{"lr": 1, "lr": 2}', "'lr' is there twice"),
+        ("[" * 100_000, "nested too deeply"),
+        ("x\ny", r"got x\\ny "),
+    ],
+)
+def test_hparams_that_are_no_plain_object_are_told_in_one_line(text, said):
+    with pytest.raises(ValueError, match=said) as raised:
+        host_flags.check_hparams({"hparams": text})
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 500

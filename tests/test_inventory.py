@@ -198,3 +198,13 @@ def test_the_docs_have_each_data_set_s_folder_and_counts():
     for name, place in inventory.FOLDERS.items():
         total = f"{sum(inventory.COUNTS[name].values()):,}" if inventory.COUNTS[name] else ""
         assert any(f"`{name}` | `{place}/`" in row and total in row for row in rows)
+
+
+def test_links_to_nothing_are_counted(tmp_path):
+    folder = make_image_folder(tmp_path / "Own", domains=("ink", "photo"))
+    (folder / "ink" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    (found,) = [one for one in inventory.check(str(folder)) if one.name == "Own"]
+    assert found.state == "incomplete"
+    assert "1 files are links to nothing: " in found.text and "gone.png" in found.text
+    (found,) = [one for one in inventory.check(str(folder), decode=True) if one.name == "Own"]
+    assert "No file" in found.text and "links to nothing" not in found.text

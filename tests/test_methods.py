@@ -170,3 +170,9 @@ def test_a_knob_of_the_host_has_the_type_of_its_default(typed, rule):
     with pytest.raises(ValueError, match=rule):
         check_types(typed, defaults)
     check_types({"class_balanced": False, "resnet_dropout": 0, "unknown": "x"}, defaults)
+
+
+@pytest.mark.parametrize("knob", ["batch_size", "clip_steps", "lr"])
+def test_a_whole_number_beyond_all_floats_is_refused(knob):
+    with pytest.raises(ValueError, match=f"{knob} must be "):
+        methods.check("CARFT", default(**{knob: 10**400}))

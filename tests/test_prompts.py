@@ -375,3 +375,10 @@ def test_a_name_given_twice_and_no_file(tmp_path):
 def test_unicode_forms_of_a_class_are_one_name():
     decomposed = unicodedata.normalize("NFD", "caf\u00e9")
     assert class_prompt_names([decomposed]) == ["caf\u00e9"]
+
+
+@pytest.mark.parametrize("inside", ["\x0c", "\x1c", "\x85", "\u2028"])
+def test_only_line_breaks_end_a_class_name(tmp_path, inside):
+    file = tmp_path / "names.txt"
+    file.write_bytes(f"a{inside}b\r\nc\n".encode())
+    assert file_class_names(file) == [f"a{inside}b", "c"]

@@ -108,3 +108,10 @@ def test_reading_needs_neither_torch_nor_the_host():
     code = "import domainbed_carft.soundness, sys; print({'torch', 'domainbed'} & {*sys.modules})"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.stdout.strip() == "set()", run.stderr
+
+
+def test_a_record_without_knobs_gets_none(tmp_path):
+    one = {k: v for k, v in record(0, [(0.5, 0.5)]).items() if k != "hparams"}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results.jsonl").write_text(json.dumps(one) + "\n")
+    assert scan.scan(tmp_path).jobs[0].records == [one]

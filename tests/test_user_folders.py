@@ -84,3 +84,10 @@ def test_a_wrong_variable_ends_a_command_with_one_line(tmp_path):
         "domainbed_carft: DOMAINBED_CARFT_DATASETS: no folder /nope. "
         "Expected /nope/DOMAIN/CLASS/IMAGE, 2 domains or more"
     ]
+
+
+def test_a_name_with_a_line_break_is_escaped_in_the_message(tmp_path):
+    make_image_folder(tmp_path / "Own", domains=("a\nb",))
+    with pytest.raises(ValueError, match=r"has 1 domain folders: a\\nb\.") as raised:
+        user_folders.data_set("Own", str(tmp_path / "Own"))
+    assert str(raised.value).isprintable()

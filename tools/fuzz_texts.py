@@ -287,7 +287,7 @@ def record_lines(draw):
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
         key = draw(st.sampled_from([*record, "env1_in_acc", "env٣_in_acc", "env1_uda_acc"]))
         value = draw(rubbish)
-        if key == "args" and draw(st.booleans()):
+        if key == "args" and isinstance(record.get("args"), dict) and draw(st.booleans()):
             record["args"][draw(st.sampled_from([*ARGS, "seed", "steps"]))] = value
         elif draw(st.booleans()):
             record.pop(key, None)

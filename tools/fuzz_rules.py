@@ -31,9 +31,9 @@ class Wrong(Exception):
     """A value that is not the oracle's, a refusal of what is right, or no clear refusal."""
 
 
-def is_clear(said):
+def is_clear(said, longest=LONGEST):
     """Say whether a text is one line that can be printed, not too long."""
-    return bool(said.strip()) and len(said) < LONGEST and all(c.isprintable() for c in said)
+    return bool(said.strip()) and len(said) < longest and all(c.isprintable() for c in said)
 
 
 def refusal(error):

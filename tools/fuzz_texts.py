@@ -6,6 +6,7 @@ import math
 import os
 import re
 import sys
+import unicodedata
 from unittest import mock
 
 from fuzz_folders import form, hidden, names
@@ -274,7 +275,7 @@ rubbish = st.one_of(
     st.none(),
     st.booleans(),
     st.sampled_from([-1, 0.5, 1.5, "0", "", [], [0, 0], [-1], [True], {}, 10**400, math.nan]),
-    st.sampled_from([math.inf, 1e-9, [0, 1], "\ud800", "é", "x" * 50, 7, 1]),
+    st.sampled_from([math.inf, 1e-9, [0, 1], "\ud800", "a\nb", "\x85", "é", "x" * 50, 7, 1]),
 )
 
 
@@ -320,7 +321,8 @@ def _count(value):
 
 
 def _is_name(text):
-    return isinstance(text, str) and text.isprintable()
+    odd = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, ends of lines
+    return isinstance(text, str) and not any(unicodedata.category(c) in odd for c in text)
 
 
 def meant(line):

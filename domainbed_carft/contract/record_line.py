@@ -10,6 +10,7 @@ from ..base.folders import shown
 
 NEEDED = ("trial_seed", "dataset", "algorithm", "test_envs", "hparams_seed")
 LIMIT = 1_000_000  # bytes; DomainBed's lines have about 2,000
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 ACCURACY = re.compile(r"env([0-9]{1,3})_(in|out|uda)_acc")
 
 
@@ -69,8 +70,8 @@ def check_args(args):
 
 
 def _is_name(value):
-    """Say whether a value is a text that can be printed: JSON may hold half a character."""
-    return isinstance(value, str) and (value.isascii() or shown(value) == value)
+    """Say whether a value is a text of one line that can be printed: JSON may hold other ones."""
+    return isinstance(value, str) and not UNPRINTABLE.search(value)
 
 
 def read(file):

@@ -75,7 +75,7 @@ def test_wrong_names_are_told(tmp_path):
     write(tmp_path / "a", [0.5])
     common = ("--trials", 1, "--output_dir", tmp_path / "t")
     wrong = compare("--settings", f"x={tmp_path}/a", "--reference", "y", *common)
-    assert wrong.returncode == 1 and "there are: x CARFT" in wrong.stderr
+    assert wrong.returncode == 1 and "Known: x CARFT" in wrong.stderr
     missing = compare("--settings", f"x={tmp_path}/none", "--reference", "x", *common)
     assert missing.returncode == 1 and "No folder" in missing.stderr
     assert not (tmp_path / "t").exists()

@@ -179,9 +179,18 @@ def test_the_card_has_numbers_with_n_and_where_they_come_from(folder, tmp_path):
     held = [record[f"env{i}_out_acc"] for i in (0, 2, 3)]
     assert f"is {100 * sum(held) / 3:.1f} % here" in card
     assert "Left out: cartoon." in card and "commit: abc1234" in card and "`lr` 0.001" in card
-    assert "They are of α = 1" not in card and "step, 5, of which" in card
+    assert "They are of α = 1" not in card and "at step 5, of which" in card
     half = (tmp_path / "half" / "README.md").read_text()
     assert "**They are of α = 1**" in half and "with α = 0.5" in half
+
+
+def test_the_card_of_an_earlier_step_has_its_numbers(folder, tmp_path):
+    shutil.copy(folder / "model.pkl", folder / "model_step2.pkl")
+    open_run(folder / "model_step2.pkl").export("torchscript", tmp_path / "out")
+    open_run(folder).export("torchscript", tmp_path / "last")
+    (folder / "model_step2.pkl").unlink()
+    first, last = ((tmp_path / name / "README.md").read_text() for name in ("out", "last"))
+    assert "at step 2, of which" in first and "at step 5, of which" in last
 
 
 def test_two_resizings_are_said(run_folder, tmp_path):  # noqa: F811

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def _resizing(hparams, size, backbone):
 def _card(run, to, backbone, templates, lacking):
     folder = os.path.dirname(run.path) or "."
     origin = provenance.read(folder)
+    records, record = _records(run.path)
     resizing, exact = _resizing(run.hparams, run.prepared_size, backbone)
     with open(CARD, encoding="utf-8") as file:
         template = jinja2.Environment(trim_blocks=True, lstrip_blocks=True).from_string(file.read())
@@ -167,8 +169,9 @@ def _card(run, to, backbone, templates, lacking):
         templates=templates,
         lacking=lacking,
         origin=origin,
-        domains=_domains(run.args, origin, folder),
-        chosen=_chosen(folder),
+        domains=_domains(run.args, origin, record),
+        chosen=_chosen(records, record),
+        step=record.get("step"),
         resizing=resizing,
         exact=exact,
         size=run.prepared_size,
@@ -177,9 +180,19 @@ def _card(run, to, backbone, templates, lacking):
     )
 
 
-def _domains(args, origin, folder):
-    """Return [{name, trained, images, in, out}] of a run's last record; accuracies in per cent."""
-    record = record_line.last(os.path.join(folder, RECORDS)) or {}
+def _records(path):
+    """Return (records of a model's run, that of the step that the model is of, or {})."""
+    try:
+        found = [record for _, record in record_line.read(Path(path).parent / RECORDS)[0]]
+    except OSError:
+        return [], {}
+    step = re.fullmatch(r"model_step(\d+)\.pkl", os.path.basename(path))
+    own = [record for record in found if step is None or record["step"] == int(step[1])]
+    return found, own[-1] if own else {}
+
+
+def _domains(args, origin, record):
+    """Return [{name, trained, images, in, out}] of a record; accuracies in per cent."""
     names = origin.get("domains")
     numbers = (int(key[3:].split("_")[0]) for key in record_line.accuracies_of(record))
     count = 1 + max(numbers, default=-1)
@@ -197,16 +210,15 @@ def _domains(args, origin, folder):
     return rows
 
 
-def _chosen(folder):
-    """Return (the last step, the step that training-domain validation chooses, its accuracies)."""
-    try:
-        records = [record for _, record in record_line.read(os.path.join(folder, RECORDS))[0]]
-    except OSError:
-        return None
+def _chosen(records, record):
+    """Return what training-domain validation says of a record, and which step it chooses; or None.
+
+    Of a run with several test environments it says nothing.
+    """
     rule = selection.IIDAccuracySelectionMethod
     best = rule.run_acc(records)
-    if best is None:
+    here = rule.run_acc([record]) if record else None
+    if best is None or here is None:
         return None
     step = next(r["step"] for r in records if rule.run_acc([r]) == best)
-    last = rule.run_acc(records[-1:])
-    return {"last_step": records[-1]["step"], "last": last, "step": step, "best": best}
+    return {"here": here, "step": step, "best": best}

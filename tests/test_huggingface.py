@@ -43,10 +43,8 @@ def check(found, model, tokens):
     assert (found.mean, found.std) == ((0.5,) * 3, (0.25,) * 3)
 
 
-@pytest.mark.parametrize(
-    "image, text", [("quick_gelu",) * 2, ("gelu",) * 2, ("gelu", "quick_gelu")]
-)
-def test_a_folder_of_clip(tmp_path, image, text):
+def save_hf_clip(folder, image="quick_gelu", text="quick_gelu"):
+    """Save a small random CLIPModel with its preprocessing; return the model."""
     transformers = pytest.importorskip("transformers")
     ids = {"vocab_size": 49408, "eos_token_id": 49407, "bos_token_id": 49406, "pad_token_id": 49407}
     config = transformers.CLIPConfig(
@@ -55,9 +53,17 @@ def test_a_folder_of_clip(tmp_path, image, text):
         projection_dim=20,
     )
     model = randomise(transformers.CLIPModel(config))
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(folder)
     said = {**PREPROCESSOR, "do_center_crop": True}
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(said))
+    (folder / "preprocessor_config.json").write_text(json.dumps(said))
+    return model
+
+
+@pytest.mark.parametrize(
+    "image, text", [("quick_gelu",) * 2, ("gelu",) * 2, ("gelu", "quick_gelu")]
+)
+def test_a_folder_of_clip(tmp_path, image, text):
+    model = save_hf_clip(tmp_path, image, text)
     found = backbones.load(str(tmp_path))
     tokens = clip.tokenize(["a photo of a dog", "it’s &amp; that"])
     assert torch.equal(found.tokenize(["a photo of a dog", "it’s &amp; that"]), tokens)
@@ -84,7 +90,8 @@ def test_an_image_encoder_of_transformers_with_the_texts_of_a_clip(tmp_path, tin
         torch.testing.assert_close(found.visual(x), theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_a_folder_of_siglip(tmp_path):
+def save_siglip(folder):
+    """Save a small random SigLIP with a tokenizer of six words; return the model."""
     transformers = pytest.importorskip("transformers")
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
@@ -92,16 +99,22 @@ def test_a_folder_of_siglip(tmp_path):
     text = {**TEXT, **ids, "hidden_size": 32, "max_position_embeddings": 16}
     config = transformers.SiglipConfig(vision_config=VISION, text_config=text)
     model = randomise(transformers.SiglipModel(config))
-    model.save_pretrained(tmp_path)
+    model.save_pretrained(folder)
     words = {word: i for i, word in enumerate(["<pad>", "</s>", "<unk>", "dog", "a", "photo"])}
+    words |= {"giant": 6, "house": 7}
     tokenizer = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     end = [("</s>", 1)]
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=end)
     signs = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **signs)
-    fast.save_pretrained(tmp_path)
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    fast.save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSOR))
+    return model
+
+
+def test_a_folder_of_siglip(tmp_path):
+    model = save_siglip(tmp_path)
     found = backbones.load(str(tmp_path))
     tokens = found.tokenize(["a Dog", "a photo of a dog"])
     assert tokens.tolist() == [[4, 3, 1, *[0] * 13], [4, 5, 2, 4, 3, 1, *[0] * 10]]

@@ -73,10 +73,10 @@ def test_each_form_in_the_docs_has_its_test():
 # OpenAI's format, by a path
 
 
-def test_an_archive_of_openai(tmp_path, tiny_clip):
-    model, _ = clip.load(tiny_clip, device="cpu")
+def save_archive(model, file):
+    """Save a model as OpenAI's archives are: TorchScript, and three numbers beside the weights."""
 
-    class Archive(torch.nn.Module):  # as OpenAI's: half precision, and three numbers beside it
+    class Archive(torch.nn.Module):
         def __init__(self):
             super().__init__()
             for name, part in model.named_children():
@@ -90,7 +90,12 @@ def test_an_archive_of_openai(tmp_path, tiny_clip):
         def forward(self, x):
             return self.visual(x)
 
-    torch.jit.trace(Archive(), torch.zeros(1, 3, 32, 32)).save(str(tmp_path / "a.pt"))
+    torch.jit.trace(Archive(), torch.zeros(1, 3, 32, 32)).save(str(file))
+
+
+def test_an_archive_of_openai(tmp_path, tiny_clip):
+    model, _ = clip.load(tiny_clip, device="cpu")
+    save_archive(model, tmp_path / "a.pt")
     same(backbones.load(str(tmp_path / "a.pt")), model, OPENAI, "QuickGELU")
 
 

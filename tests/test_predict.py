@@ -204,11 +204,14 @@ def test_what_is_said_before_work(run_folder, files, tmp_path):
     image = f"{files}/dog/0.png"
     table = tmp_path / "t.csv"
     table.write_text(f"path\n{image}\n")
+    (tmp_path / "page.html").mkdir()
     for words, message in (
         ([image, "--top_k", "4"], "the run has 3 classes"),
         ([str(table), "--output_file", str(table)], "would be written over"),
         ([image, "--output_file", "/nowhere/a.csv"], "/nowhere is not there"),
         (["/nowhere.png"], "No file or folder /nowhere.png"),
+        ([image, "--class_names", "/no.txt"], "No file /no.txt .--class_names"),
+        ([image, "--html", str(tmp_path / "page.html")], "page.html is a folder"),
     ):
         with pytest.raises(SystemExit, match=message):
             predict.main(["--run", str(run_folder), *words])

@@ -134,9 +134,11 @@ def new_folder(target):
     Raises:
         OSError: it cannot be made.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    part.mkdir()
+    try:
+        part.mkdir(parents=True)
+    except OSError as error:
+        raise OSError(f"The folder {target} cannot be made ({error.strerror})") from error
     try:
         yield part
         if target.is_dir():

@@ -51,9 +51,15 @@ def runs_folder(path):
 
 
 def lines_of(path):
-    """Return the lines of a text file that are not empty; None of None."""
+    """Return the lines of --class_names that are not empty; None where it is not given.
+
+    Raises:
+        ValueError: no such file, or no UTF-8.
+    """
     if path is None:
         return None
+    if not os.path.isfile(path):
+        raise ValueError(f"No file {path} (--class_names)")
     with open(path, encoding="utf-8-sig") as file:
         return [line.strip() for line in file if line.strip()]
 

@@ -72,6 +72,8 @@ def run(args):
     paths = prediction.find(args.images)
     for output in filter(None, (args.output_file, args.html)):
         given = [path for path in (*args.images, *paths) if os.path.exists(path)]
+        if os.path.isdir(output):
+            raise ValueError(f"{output} is a folder, and should be a file")
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in given):
             raise ValueError(f"{output} is read from, and would be written over")
     check_folders(args.output_file, args.html)
@@ -131,7 +133,8 @@ def write(opened, paths, args):
             args.html, f"Predictions of {opened.args['algorithm']}", about(opened), unreadable
         )
         print(f"Written: {args.html}", file=sys.stderr)
-    print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)
+    if counter:
+        print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)
     if cut:
         print(
             f"NOTE: {len(cut)} files are cut short and were filled up with grey, as in training: "
@@ -171,7 +174,9 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except (ValueError, OSError) as error:
-        raise SystemExit(f"{program('predict')}: error: {error}") from None
+        unwritten = isinstance(error, OSError) and error.filename
+        said = f"{error.strerror}: {error.filename}" if unwritten else error
+        raise SystemExit(f"{program('predict')}: error: {said}") from None
     if failed:
         raise SystemExit(1)
 

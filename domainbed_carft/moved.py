@@ -14,7 +14,7 @@ MOVED = {
     "atomic": ("base.files",),
     "averaging": ("method.averaging",),
     "backbone_parts": ("models.layers",),
-    "backbones": ("models.backbones",),
+    "backbones": ("models.backbones", "models.backbone_names"),
     "baselines": ("algorithms.baselines", "algorithms.linear_probes"),
     "cache": ("data.image_cache",),
     "data_check": ("data.inventory",),

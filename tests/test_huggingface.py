@@ -6,7 +6,7 @@ import clip
 import pytest
 import torch
 
-from domainbed_carft.models import backbones, huggingface
+from domainbed_carft.models import backbones, hf_names
 
 VISION = {
     **{"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2},
@@ -129,7 +129,7 @@ def test_names_need_no_transformers():
     tensors = {f"{start}.{p}_proj.weight": torch.full((2, 2), i) for i, p in enumerate("qkv")}
     tensors["visual_projection.weight"] = torch.arange(6).reshape(3, 2)
     tensors["vision_model.embeddings.position_ids"] = torch.zeros(1)
-    found = huggingface.renamed(tensors)
+    found = hf_names.renamed(tensors)
     assert set(found) == {"transformer.resblocks.0.attn.in_proj_weight", "visual.proj"}
     assert found["transformer.resblocks.0.attn.in_proj_weight"][:, 0].tolist() == [0, 0, 1, 1, 2, 2]
     assert found["visual.proj"].tolist() == [[0, 2, 4], [1, 3, 5]]

@@ -17,7 +17,7 @@ from conftest import CLASSES, save_clip
 from safetensors.torch import save_file
 
 from domainbed_carft.base import messages
-from domainbed_carft.models import backbones, hub, weights
+from domainbed_carft.models import backbone_names, backbones, hub, weights
 
 TEXTS = ["a photo of a dog", "it’s &amp; that"]
 OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -106,7 +106,7 @@ def test_a_state_dict_of_this_layout_is_asked_for_its_activation(tmp_path, kind)
     file = str(tmp_path / f"w.{kind}")
     save_file(model.state_dict(), file) if kind != "pt" else torch.save(model.state_dict(), file)
     with pytest.raises(
-        ValueError, match=r"w\.\w+: nothing says .*clip_input_norm.*clip_activation"
+        ValueError, match=r"w\.\w+: it is unknown what .*clip_input_norm.*clip_activation"
     ):
         backbones.load(file)
     with pytest.raises(ValueError, match="clip_activation") as error:
@@ -146,7 +146,7 @@ def test_what_openai_s_code_would_build_wrongly_is_refused(tmp_path, change, mes
         for i in range(24):
             state[f"transformer.resblocks.{i}.ln_1.bias"] = torch.zeros(1)
     torch.save(state, tmp_path / "w.pt")
-    with pytest.raises(ValueError, match=f"{message}.*write open_clip:MODEL/PATH"):
+    with pytest.raises(ValueError, match=f"{message}.*use open_clip:MODEL/PATH"):
         backbones.load(str(tmp_path / "w.pt"), "openai", "gelu")
 
 
@@ -243,7 +243,7 @@ def test_weights_of_another_architecture(tmp_path, named):
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(ValueError) as error:
         backbones.load(f"open_clip:tiny/{tmp_path}/w.pt", "openai", "gelu")
-    assert "1 missing (ln_final.bias); 1 of no use (visual.lora_A)" in str(error.value)
+    assert "1 missing (ln_final.bias); 1 unexpected (visual.lora_A)" in str(error.value)
     assert "visual.proj (3, 3) instead of (64, 24)" in str(error.value)
 
 
@@ -266,7 +266,7 @@ def test_a_folder_of_open_clip(tmp_path, written):
     found = backbones.load(name)
     same(found, model, HALF, "QuickGELU")
     assert (found.interpolation, found.resize_mode) == ("bilinear", "squash")
-    assert backbones.resizing(name) == ("bilinear", "squash")
+    assert backbone_names.resizing(name) == ("bilinear", "squash")
     theirs = open_clip.create_model(f"local-dir:{tmp_path}").eval()
     same(found, theirs, HALF, "QuickGELU")
 
@@ -356,7 +356,7 @@ def test_an_image_encoder_that_is_not_this_one(tmp_path, tiny_clip):
     lora = {**visual, "transformer.resblocks.0.lora_A": torch.zeros(1)}
     two = {f"{part}.{k}": v for part in ("student", "teacher") for k, v in visual.items()}
     for content, message in (
-        (lora, "1 of no use .transformer.resblocks.0.lora_A"),
+        (lora, "1 unexpected .transformer.resblocks.0.lora_A"),
         (two, "several image encoders: student., teacher."),
         ({**visual, "proj": torch.zeros(3, 3)}, r"proj \(3, 3\) instead of \(64, 16\)"),
         ({"head": torch.zeros(1)}, "no class_embedding among its 1 weights"),
@@ -408,7 +408,7 @@ def test_a_run_of_another_algorithm(tmp_path):
 
 
 def test_runs_from_before_the_knobs_are_read_as_they_were_trained(monkeypatch, named):
-    before = backbones.knobs_before
+    before = backbone_names.knobs_before
     for name, activation in (
         ("a/w.pt", "quick_gelu"),
         ("open_clip:tiny/w.pt", "gelu"),
@@ -437,7 +437,7 @@ def test_a_pickle_that_wants_code_is_refused(tmp_path, how):
     file = tmp_path / "w.pt"
     with open(file, "wb") as out:
         (torch.save if how == "torch.save" else pickle.dump)(Classifier(2, 2), out)
-    with pytest.raises(ValueError, match=r"Python objects.*save the weights alone") as error:
+    with pytest.raises(ValueError, match=r"Python objects.*Save only the weights") as error:
         backbones.load(str(file))
     assert how == "pickle" or "test_weights.Classifier" in str(error.value)
 
@@ -452,9 +452,9 @@ def test_a_pickle_that_wants_code_is_refused(tmp_path, how):
         ({"module.a": torch.zeros(1), "a": torch.zeros(1)}, "weights a twice"),
         ({"epoch": 3}, "no weights, but epoch"),
         ({"a.visual.x": torch.zeros(1), "b.visual.x": torch.zeros(1)}, "several CLIPs .a., b."),
-        ({"visual.trunk.x": torch.zeros(1)}, "names of open_clip; write open_clip:MODEL/PATH"),
-        ({"conv1.weight": torch.zeros(1)}, "no text tower, .* written NAME.PATH"),
-        ({"vision_model.a": torch.zeros(1)}, "names of Hugging Face. Give the folder"),
+        ({"visual.trunk.x": torch.zeros(1)}, "open_clip.s names; use open_clip:MODEL/PATH"),
+        ({"conv1.weight": torch.zeros(1)}, "no text encoder, .* use NAME.PATH"),
+        ({"vision_model.a": torch.zeros(1)}, "Hugging Face.s names. Give the folder"),
     ],
 )
 def test_a_file_of_something_else(tmp_path, content, message):
@@ -499,11 +499,11 @@ def test_tokens_that_cannot_be_downloaded(monkeypatch):
 
 
 def test_resizing_is_told_without_loading_weights(tmp_path, tiny_clip):
-    assert backbones.resizing("ViT-B/16") == ("bicubic", "shortest")
-    assert backbones.resizing("open_clip:ViT-B-16-SigLIP/webli") == ("bicubic", "squash")
-    assert backbones.resizing("open_clip:ViT-L-14-CLIPA/datacomp1b") == ("bilinear", "squash")
+    assert backbone_names.resizing("ViT-B/16") == ("bicubic", "shortest")
+    assert backbone_names.resizing("open_clip:ViT-B-16-SigLIP/webli") == ("bicubic", "squash")
+    assert backbone_names.resizing("open_clip:ViT-L-14-CLIPA/datacomp1b") == ("bilinear", "squash")
     (tmp_path / "w.pt").write_bytes(b"")
-    assert backbones.resizing(f"open_clip:ViT-B-16-SigLIP/{tmp_path}/w.pt")[1] == "squash"
-    assert backbones.resizing(f"ViT-B/16+{tmp_path}/w.pt") == ("bicubic", "shortest")
+    assert backbone_names.resizing(f"open_clip:ViT-B-16-SigLIP/{tmp_path}/w.pt")[1] == "squash"
+    assert backbone_names.resizing(f"ViT-B/16+{tmp_path}/w.pt") == ("bicubic", "shortest")
     shutil.copy(tiny_clip, tmp_path / "mine.pt")
-    assert backbones.resizing(f"{tmp_path}/mine.pt") == ("bicubic", "shortest")
+    assert backbone_names.resizing(f"{tmp_path}/mine.pt") == ("bicubic", "shortest")

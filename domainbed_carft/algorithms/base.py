@@ -13,7 +13,7 @@ from ..data import describe
 from ..method.averaging import Average, shares
 from ..method.preprocess import ClipInput
 from ..method.schedule import lr_factor
-from ..models import backbones, encoders, prompt_cache
+from ..models import backbone_names, backbones, encoders, prompt_cache
 from ..models.memory import FeatureMemory
 from . import host_calls, settings
 
@@ -56,7 +56,7 @@ class CLIPAlgorithm(Algorithm):
         class_names = settings.class_names(hparams, data, num_classes)
         self.class_names = class_names  # as used in the prompts
         templates = None if class_names is None else settings.context_templates(hparams, data)
-        backbone = backbones.load(*backbones.of_knobs(hparams))
+        backbone = backbones.load(*backbone_names.of_knobs(hparams))
         self.input = ClipInput(
             backbone.resolution,
             hparams["clip_input"],

@@ -15,7 +15,7 @@ from ..base.assets import ASSETS
 from ..contract.run_files import RECORDS
 from ..method.losses import context_kl, context_probs
 from ..method.prompts import build_prompts, prompt_weights
-from ..models import backbones, prompt_cache
+from ..models import backbone_names, backbones, prompt_cache
 from ..records import soundness
 from ..records.rows import ordered, row_of
 from .saved_run import OtherAlgorithm, check_algorithm, load, models, splits
@@ -95,7 +95,7 @@ class Prober:
     def zero_shot(self, run, i, keys):
         """Return f_0(x) of images of environment i, each computed once in a sweep."""
         knobs = [run.hparams[f"clip_{knob}"] for knob in ("precision", "input", "transform")]
-        key = (*backbones.of_knobs(run.hparams), *knobs, run.args["dataset"], i)
+        key = (*backbone_names.of_knobs(run.hparams), *knobs, run.args["dataset"], i)
         if key not in self.before:
             every = range(len(run.dataset[i]))
             self.before[key] = self.features(run.zero_shot, run.dataset[i], every, "zero-shot")
@@ -107,9 +107,9 @@ class Prober:
         # differ could not be compared otherwise.
         templates = context_templates({**run.hparams, "clip_contexts": "auto"}, run.description)
         names = run.algorithm.class_names
-        key = (*backbones.of_knobs(run.hparams), *names, *templates, json.dumps(groups))
+        key = (*backbone_names.of_knobs(run.hparams), *names, *templates, json.dumps(groups))
         if key not in self.weights:
-            backbone = backbones.load(*backbones.of_knobs(run.hparams))
+            backbone = backbones.load(*backbone_names.of_knobs(run.hparams))
             found = {}
             for group, values in groups.items():
                 flat = [phrase for phrases in values.values() for phrase in phrases]

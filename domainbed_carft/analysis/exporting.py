@@ -19,7 +19,7 @@ from ..contract import provenance, record_line, selection
 from ..contract.run_files import RECORDS
 from ..data.transforms import of_knobs, parse
 from ..method.prompts import class_prompt_names
-from ..models import backbones, graphs, hf_writer, writers
+from ..models import backbone_names, backbones, graphs, hf_writer, writers
 from . import zero_shot
 
 CARD = ASSETS / "export_card.md.j2"
@@ -57,7 +57,7 @@ def export(run, to, folder):
     target = Path(folder).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} is there already: give a new folder, or an empty one")
-    backbone = backbones.load(*backbones.of_knobs(run.hparams))
+    backbone = backbones.load(*backbone_names.of_knobs(run.hparams))
     name = run.hparams["clip_backbone"]
     try:
         templates, lacking = zero_shot.templates(run.path, run.args, run.hparams), ""
@@ -98,7 +98,7 @@ def _write(run, to, part, backbone, name, head):
             WRITERS[to](str(part), image, text, backbone.resolution, tokens.cpu())
         return
     resizing, _ = _resizing(run.hparams, run.prepared_size, backbone)
-    WRITERS[to](str(part), backbone, backbones.model_cfg(name), resizing)
+    WRITERS[to](str(part), backbone, backbone_names.model_cfg(name), resizing)
     _check(part / AS_BACKBONE[to], backbone)
 
 

@@ -19,7 +19,7 @@ from ..data import describe, given_images
 from ..data.given_images import OneImage
 from ..method import averaging, calibration
 from ..method.prompts import class_prompt_names
-from ..models import backbones
+from ..models import backbone_names, backbones
 from . import exporting, same_data, saved_run, zero_shot
 
 BATCH = 64  # as both hosts evaluate
@@ -240,7 +240,7 @@ def open_run(
     algorithm = getattr(host_algorithms, args["algorithm"])(*shape, knobs)
     weights = saved["model_dict"]
     if alpha < 1:
-        backbone = backbones.load(*backbones.of_knobs(hparams))
+        backbone = backbones.load(*backbone_names.of_knobs(hparams))
         start = {**algorithm.state_dict(), "head.weight": zero_shot.head(backbone, texts, names)}
         weights = averaging.interpolate(start, weights, alpha)
     algorithm.load_state_dict(weights)

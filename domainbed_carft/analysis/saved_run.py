@@ -19,7 +19,7 @@ from ..base.messages import reason, unknown
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
-from ..models import backbones
+from ..models import backbone_names
 from . import same_data
 
 SAVED = (
@@ -94,7 +94,7 @@ def load(path, data_dir=None):
     return Run(
         path=path,
         args=args,
-        hparams=backbones.knobs_before(saved["model_hparams"]),
+        hparams=backbone_names.knobs_before(saved["model_hparams"]),
         dataset=dataset,
         description=describe.describe(hparams),
         algorithm=algorithm,
@@ -141,7 +141,7 @@ def all_knobs(saved):
     """
     args = saved["args"]
     knobs = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
-    knobs.update(backbones.knobs_before(saved["model_hparams"]))
+    knobs.update(backbone_names.knobs_before(saved["model_hparams"]))
     return knobs
 
 

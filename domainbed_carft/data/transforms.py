@@ -4,7 +4,7 @@ from functools import partial
 
 from ..method import knobs
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from ..models import backbones
+from ..models import backbone_names
 from .image_cache import Cached
 from .images import read
 
@@ -26,7 +26,7 @@ def transforms(kind, resizing=OPENAI):
 
     Args:
         kind: the value.
-        resizing: (interpolation, mode) of "clip", as backbones.resizing says them of a CLIP.
+        resizing: (interpolation, mode) of "clip", as backbone_names.resizing says them of a CLIP.
 
     square: PIL image -> PIL image of fixed size, the same every time.
     augment: PIL image -> PIL image of that size, at random, from an image of any size.
@@ -74,7 +74,7 @@ def of_knobs(hparams):
     kind = hparams["clip_transform"]
     if parse(kind)[0] == "host":
         return kind, OPENAI  # which "host" does not heed
-    return kind, backbones.resizing(hparams["clip_backbone"])
+    return kind, backbone_names.resizing(hparams["clip_backbone"])
 
 
 def fit(dataset, test_envs, hparams, augment=True):

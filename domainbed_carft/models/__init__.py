@@ -1,1 +1,1 @@
-"""CLIPs: loaded, run in a precision, frozen, and their features and prompts remembered."""
+"""CLIP models: loading, precision, frozen copies, and caches of features and prompt weights."""

@@ -1,4 +1,4 @@
-"""CLIP's encoders as they are used: precision, frozen copies, features remembered."""
+"""CLIP's image and text encoders with autocast, and frozen copies of them."""
 
 import contextlib
 import copy
@@ -8,18 +8,17 @@ from torch import nn
 
 
 class ImageEncoder(nn.Module):
-    """An image encoder under autocast: (B, 3, R, R) -> (B, D) in fp32.
+    """An image encoder with autocast: (B, 3, R, R) -> (B, D) in fp32.
+
+    BatchNorm layers (of CLIP's ResNets) always use the statistics of pre-training. So without
+    dropout, the outputs are the same in training and evaluation mode, and the model equals
+    zero-shot CLIP before the first step.
 
     Args:
-        visual: the encoder; its weights stay in the precision they have (fp32 masters).
-        precision: "fp32"; "bf16" or "fp16" for autocast; "auto": on a GPU bf16 where it has it,
-            else fp16; fp32 on a CPU.
+        visual: the encoder. Its weights keep their precision (fp32).
+        precision: "fp32", "bf16", "fp16" or "auto" (see :func:`autocast_dtype`).
         dropout: whether dropout and stochastic depth (DropPath) of the architecture are active in
             training.
-
-    Without dropout, it computes the same in training and in evaluation: else the model would differ
-    from zero-shot CLIP before the first step. BatchNorm layers (CLIP's ResNets) use the statistics
-    of pre-training in any case.
     """
 
     def __init__(self, visual, precision="auto", dropout=False):
@@ -42,15 +41,16 @@ class TextEncoder(nn.Module):
     """A CLIP's text encoder g without its image encoder: (N, L) token ids -> (N, D) in fp32.
 
     Args:
-        backbone: its text model is taken over, not copied; the image encoder in it is left out.
-        precision, dropout: as in ImageEncoder.
+        backbone: the CLIP. Its text model is not copied, and loses its image encoder.
+        precision: as for ImageEncoder.
+        dropout: as for ImageEncoder.
     """
 
     def __init__(self, backbone, precision="auto", dropout=False):
         super().__init__()
         self.model, self.precision, self.dropout = backbone.text, precision, dropout
         self.short = backbone.short_texts
-        # OpenAI's encode_text asks the image encoder's first layer for its type.
+        # OpenAI's encode_text reads the dtype of the image encoder's first layer.
         self.model.visual = nn.Module()
         self.model.visual.conv1 = nn.Module()
         self.model.visual.conv1.register_buffer("weight", torch.zeros(0), persistent=False)
@@ -67,7 +67,7 @@ class TextEncoder(nn.Module):
 
 
 def _train_part(tower, mode):
-    """Set a tower's training mode; BatchNorm layers stay in evaluation."""
+    """Set an encoder's training mode, but keep BatchNorm layers in evaluation mode."""
     tower.train(mode)
     for module in tower.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -78,9 +78,11 @@ def encode_text(model, tokens, short):
     """Return model.encode_text(tokens) (N, D) of token ids (N, L).
 
     Args:
-        short: leave out the padding behind the longest text. OpenAI's text encoder is causal and
-            takes the feature at the end of the text, its highest id: what comes after changes
-            nothing but rounding, and costs most of the time ("a photo of a dog." has 7 of 77 ids).
+        model: the CLIP.
+        tokens: token ids.
+        short: cut the padding after the longest text. OpenAI's text encoder is causal, and reads
+            the feature at the end token, which has the highest id. So padding only affects
+            rounding, but takes most of the time ("a photo of a dog." has 7 of 77 ids).
     """
     return model.encode_text(tokens[:, : int(tokens.argmax(1).max()) + 1] if short else tokens)
 
@@ -96,11 +98,12 @@ def autocast(precision, device):
 def autocast_dtype(precision, device):
     """Return torch.bfloat16, torch.float16, or None for plain fp32.
 
-    "auto" is bf16 on GPUs that compute in it (NVIDIA's from compute capability 8.0 on, AMD's), fp16
-    on others: torch.cuda.is_bf16_supported() would count slow emulation, too.
+    "auto" is fp32 on a CPU, bf16 on GPUs with native support (NVIDIA with compute capability 8.0 or
+    higher, AMD), and fp16 on other GPUs. (torch.cuda.is_bf16_supported() also accepts slow
+    emulation.)
 
     Raises:
-        ValueError: fp16 on a CPU, where it has no speed and overflows.
+        ValueError: fp16 on a CPU, where it is slow and may overflow.
     """
     cuda = torch.device(device).type == "cuda"
     if precision == "auto":
@@ -114,11 +117,11 @@ def autocast_dtype(precision, device):
 
 
 class Frozen(nn.Module):
-    """A frozen copy of an encoder, which moves with its owner and does nothing else with it.
+    """A frozen copy of an image encoder.
 
-    It is in no state_dict, has no parameters to train, and stays in eval mode when the owner's
-    train() is called. Its matrices are held in the precision it computes in, since autocast would
-    cast them anew in every step.
+    It moves to other devices with its owner, but it is not part of the owner's state_dict,
+    parameters or train(). Its matrices are stored in the precision of the computation, since
+    autocast would cast them in every step.
     """
 
     def __init__(self, visual, precision="auto"):
@@ -126,12 +129,12 @@ class Frozen(nn.Module):
         self._hold(ImageEncoder(copy.deepcopy(visual), precision))
 
     def _hold(self, encoder):
-        # a list hides it from state_dict, parameters and train
+        # the list hides it from state_dict, parameters and train
         self._held = [encoder.requires_grad_(False).eval()]
 
     @property
     def copy(self):
-        """The encoder that is held."""
+        """The frozen encoder."""
         return self._held[0]
 
     def _apply(self, fn, recurse=True):
@@ -149,7 +152,7 @@ class Frozen(nn.Module):
 
 
 class FrozenText(Frozen):
-    """The same of a backbone's text encoder, which is taken over: (N, L) token ids -> (N, D)."""
+    """A frozen text encoder: (N, L) token ids -> (N, D). The backbone's own is used, not a copy."""
 
     def __init__(self, backbone, precision="auto"):
         nn.Module.__init__(self)
@@ -161,7 +164,7 @@ class FrozenText(Frozen):
 
 
 def cast_matrices(module, dtype):
-    """Cast the weights of linear, convolution and attention layers; norms keep theirs."""
+    """Cast the weights of linear, convolution and attention layers, but not of normalisations."""
     for part in module.modules():
         if isinstance(part, (nn.Linear, nn.Conv2d, nn.MultiheadAttention)):
             for parameter in part.parameters(recurse=False):

@@ -1,4 +1,4 @@
-"""A CLIP as TorchScript and ONNX files."""
+"""Export of a CLIP to TorchScript and ONNX."""
 
 import contextlib
 import copy
@@ -14,13 +14,14 @@ from .encoders import TextEncoder
 
 
 def to_torchscript(folder, image, text, size, tokens):
-    """Write image.pt and text.pt, traced modules.
+    """Write the traced modules image.pt and text.pt.
 
     Args:
-        image: module of images (B, 3, R, R).
-        text: module of token ids (N, L).
-        size: R.
-        tokens: example ids (2, L).
+        folder: an existing folder.
+        image: module with images (B, 3, R, R) as input.
+        text: module with token ids (N, L) as input.
+        size: resolution R.
+        tokens: example token ids (2, L).
     """
     with _plain_attention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -32,10 +33,10 @@ def to_torchscript(folder, image, text, size, tokens):
 
 
 def to_onnx(folder, image, text, size, tokens):
-    """Write image.onnx and text.onnx. Arguments as of :func:`to_torchscript`.
+    """Write image.onnx and text.onnx. For the arguments, see :func:`to_torchscript`.
 
     Raises:
-        ImportError: without the packages of the extra `export`.
+        ImportError: the packages of the extra `export` are not installed.
     """
     try:
         import onnx  # noqa: F401
@@ -43,7 +44,7 @@ def to_onnx(folder, image, text, size, tokens):
     except ImportError as e:
         raise ImportError(f"ONNX files need onnx and onnxscript: {install('export')}") from e
     some = torch.export.Dim("n", min=1)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells of its every step
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it logs every step
     with _plain_attention(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for module, example, name, inputs, outputs in (
@@ -64,7 +65,7 @@ def to_onnx(folder, image, text, size, tokens):
 
 
 class Classifier(nn.Module):
-    """Images (B, 3, R, R) in CLIP's normalisation -> (logits (B, K), features f(x) (B, D))."""
+    """Classifier: images (B, 3, R, R) in CLIP's normalisation -> (logits (B, K), f(x) (B, D))."""
 
     def __init__(self, visual, head):
         super().__init__()
@@ -78,7 +79,7 @@ class Classifier(nn.Module):
 
 
 def text_module(backbone):
-    """Return a module of a copy of the text tower, token ids (N, L) -> features (N, D)."""
+    """Return a copy of the text encoder as a module: token ids (N, L) -> features (N, D)."""
     own = copy.copy(backbone)
     own.text, own.short_texts = copy.deepcopy(backbone.text), False
     return TextEncoder(own, "fp32").eval()
@@ -86,7 +87,7 @@ def text_module(backbone):
 
 @contextlib.contextmanager
 def _plain_attention():
-    """Keep attention to operations that files know, not torch's fused ones."""
+    """Disable torch's fused attention, which exported files do not support."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:

@@ -1,4 +1,4 @@
-"""A CLIP as a folder of transformers' CLIPModel: the way back from models.huggingface."""
+"""Export of a CLIP to a folder for transformers' CLIPModel, the inverse of huggingface.py."""
 
 import os
 
@@ -6,12 +6,11 @@ from . import openai, writers
 
 
 def to_hf(folder, backbone, cfg, resizing):
-    """Write a folder that transformers' CLIPModel opens.
-
-    Args: as of :func:`writers.to_open_clip`.
+    """Write a CLIP for transformers' CLIPModel. For the arguments, see writers.to_open_clip.
 
     Raises:
-        writers.Impossible: an image encoder that is no ViT of CLIP, or texts that are not OpenAI's.
+        writers.Impossible: the image encoder is not a ViT of CLIP, or the vocabulary is not
+            OpenAI's.
     """
     state, visual = writers.state_of(backbone), backbone.visual
     fits = "visual.class_embedding" in state and "token_embedding.weight" in state
@@ -79,7 +78,7 @@ def _hf_preprocessor(backbone, resizing):
     }
 
 
-_HF = (  # ours: theirs
+_HF = (  # (our name, name in transformers)
     ("visual.class_embedding", "vision_model.embeddings.class_embedding"),
     ("visual.conv1.", "vision_model.embeddings.patch_embedding."),
     ("visual.positional_embedding", "vision_model.embeddings.position_embedding.weight"),
@@ -100,7 +99,7 @@ _HF_BLOCK = {
 
 
 def _hf_names(state):
-    """Return weights in OpenAI's layout by the names of CLIPModel."""
+    """Return weights in OpenAI's layout under the names of CLIPModel."""
     found = {}
     for name, tensor in state.items():
         theirs = next((b + name[len(a) :] for a, b in _HF if name.startswith(a)), name)
@@ -118,7 +117,7 @@ def _hf_names(state):
 
 
 def _hf_tokenizer(folder):
-    """Write OpenAI's vocabulary and merges as transformers has them."""
+    """Write OpenAI's vocabulary and merges in the format of transformers."""
     tokenizer = openai.import_clip().simple_tokenizer.SimpleTokenizer()
     writers.write_json(folder, "vocab.json", tokenizer.encoder)
     ranks = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub, as folders."""
+"""Downloading repositories of the Hugging Face Hub."""
 
 import os
 
@@ -8,22 +8,22 @@ SMALL = ("*.json", "*.txt", "*.model")  # configs and tokenizers
 
 
 def repository(name):
-    """Return the folder in Hugging Face's cache of a repository, downloaded if need be.
+    """Return the folder of a repository in Hugging Face's cache, downloaded if needed.
 
-    It has the configs, the tokenizer, and one file of weights, of those that are looked for.
+    It contains the configs, the tokenizer, and the preferred file of weights.
 
     Args:
         name: "ORG/NAME".
 
     Raises:
-        FileNotFoundError: it is not in the cache and could not be downloaded; says which file.
+        FileNotFoundError: a file is not in the cache and could not be downloaded.
     """
     from huggingface_hub import hf_hub_download, snapshot_download
     from huggingface_hub.utils import EntryNotFoundError
 
     try:
         folder = snapshot_download(name, allow_patterns=list(SMALL))
-    except Exception as e:  # whatever no network, no such repository, no right to it raise
+    except Exception as e:  # no network, unknown repository, no permission, ...
         raise _not_there(name, "configs", e) from e
     is_open_clip = os.path.isfile(os.path.join(folder, pretrained.CONFIG))
     preferred = (openclip if is_open_clip else huggingface).PREFERRED
@@ -35,7 +35,7 @@ def repository(name):
                 )
             hf_hub_download(name, file)
             return folder
-        except EntryNotFoundError as e:  # without a network, also: not in the cache
+        except EntryNotFoundError as e:  # or, without a network, not in the cache
             missing = e
         except Exception as e:
             raise _not_there(name, file, e) from e
@@ -46,6 +46,6 @@ def _not_there(name, file, error):
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     return FileNotFoundError(
         f"The {file} of hf-hub:{name} are not in Hugging Face's cache ({openclip.HUB}) and could "
-        f"not be downloaded ({reason}). Get them once on a machine with a network: "
-        f"huggingface_hub.snapshot_download({name!r}); or give a folder that has them"
+        f"not be downloaded ({reason}). Download them once on a machine with a network, with "
+        f"huggingface_hub.snapshot_download({name!r}), or give a folder that has them"
     )

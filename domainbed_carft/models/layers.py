@@ -1,19 +1,18 @@
-"""What some baselines need of a backbone: random texts, layers' outputs."""
+"""Random texts and intermediate features, for some baselines."""
 
 import torch
 from torch import nn
 
 
 def random_tokens(backbone):
-    """Return draw(n, length, generator) -> (n, L) ids: a text of `length` random ids, framed.
+    """Return a function draw(n, length, generator) -> (n, L) token ids of random texts.
 
-    The frame is the tokenizer's own: what it puts before a text, after it, and as padding, which is
-    seen from an empty text and a short one. Ids are drawn from those with an embedding that are no
-    signs of that frame: a small CLIP may have learned a few words only, and leave the rest of
-    OpenAI's vocabulary at zero.
+    The texts have `length` random ids, with the tokenizer's own start, end and padding, which are
+    inferred from an empty and a short text. Special tokens and ids without an embedding (all zeros)
+    are not drawn. A small CLIP may have learned only some words of OpenAI's vocabulary.
 
     Raises:
-        ValueError: a tokenizer that puts no such frame around a text.
+        ValueError: the tokenizer does not put texts between a start and an end.
     """
     empty, text = torch.as_tensor(backbone.tokenize(["", "dog"])).long()
     start = _common_start(empty, text)
@@ -21,21 +20,21 @@ def random_tokens(backbone):
     length = _length_within(text[start:], after)
     if length is None:
         raise ValueError(
-            "Random texts need a tokenizer that puts the ids of a text between a start and an end; "
-            f"this backbone's makes {text[:6].tolist()} of 'dog' and {empty[:6].tolist()} of an "
-            "empty text: take CARFT or another method that needs no random texts"
+            "Random texts need a tokenizer that puts the ids of a text between a start and an end, "
+            f"but this one gives {text[:6].tolist()} for 'dog' and {empty[:6].tolist()} for an "
+            "empty text: use CARFT or another method that does not need random texts"
         )
     table = next(m for m in backbone.text.modules() if isinstance(m, nn.Embedding)).weight
-    inner = getattr(backbone.tokenize, "tokenizer", None)  # of transformers, in its wrapper
+    inner = getattr(backbone.tokenize, "tokenizer", None)  # of transformers, inside a wrapper
     signs = {*before.tolist(), after[0].item(), *getattr(inner, "all_special_ids", ())}
     usable = table.detach().abs().sum(1) > 0
     usable[[i for i in signs if i < len(table)]] = False
     known = usable.nonzero().flatten()
-    most = len(after) - 1 - int(after[-1] != after[-2])  # an end, and what always comes last
+    most = len(after) - 1 - int(after[-1] != after[-2])  # without the end and a final fixed token
 
     def draw(n, length, generator):
         if not 0 < length <= most:
-            raise ValueError(f"A random text has 1 to {most} tokens, got {length}")
+            raise ValueError(f"Random texts must have 1 to {most} tokens, got {length}")
         tokens = empty.repeat(n, 1)
         picks = torch.randint(len(known), (n, length), generator=generator)
         tokens[:, start : start + length] = known[picks]
@@ -46,13 +45,13 @@ def random_tokens(backbone):
 
 
 def _common_start(empty, text):
-    """Return how many ids a tokenizer puts before any text."""
+    """Return the number of ids that a tokenizer puts before any text."""
     differ = (empty != text).nonzero()
     return int(differ[0]) if len(differ) else len(empty)
 
 
 def _length_within(text, after):
-    """Return how many ids of a text come before what follows every text, or None."""
+    """Return the number of ids of a text before the tokenizer's fixed ending, or None."""
     for n in range(1, len(after) - 1):
         rest = after[: len(after) - n - 1]
         if torch.equal(text[n:-1], rest) and text[-1] == after[-1]:
@@ -61,15 +60,14 @@ def _length_within(text, after):
 
 
 def stages(visual):
-    """Return [(module, channel axis)], whose outputs are an encoder's intermediate features.
+    """Return [(module, channel axis)] of layers whose outputs are intermediate features.
 
-    The axis is that of an output of four dimensions; tokens have their channels last. In order: the
-    first layer, then the last block of each of four groups (of as many as there are, where there
-    are fewer): those of MIRO's authors. ResNets, ConvNeXt, FastViT and Swin have such groups by
-    themselves.
+    As in MIRO, these are the first layer and the last block in each of four groups of blocks (fewer
+    if there are fewer blocks). ResNets, ConvNeXt, FastViT and Swin consist of such groups. The axis
+    is that of channels in four-dimensional outputs. Tokens always have channels last.
 
     Raises:
-        ValueError: an encoder without blocks that are known here.
+        ValueError: the structure of the encoder is unknown.
     """
     trunk = getattr(visual, "trunk", visual)  # open_clip's wrapper of timm's models
     axis = -1 if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else 1
@@ -88,15 +86,15 @@ def stages(visual):
     if hasattr(trunk, "stem") and hasattr(trunk, "stages"):
         return _grouped(trunk.stem, trunk.stages, axis)
     raise ValueError(
-        "Intermediate features need an image encoder of blocks, as the ViTs, ResNets, ConvNeXts, "
-        f"FastViTs and Swins of OpenAI, open_clip and timm; this one is a {type(trunk).__name__}: "
-        "take another clip_backbone, or CARFT or CLIP_L2SP, which look at the last features or at "
-        "the weights"
+        "Intermediate features need an image encoder made of blocks, such as the ViTs, ResNets, "
+        f"ConvNeXts, FastViTs and Swins of OpenAI, open_clip and timm. This one is a "
+        f"{type(trunk).__name__}: use another clip_backbone, or CARFT or CLIP_L2SP, which do not "
+        "need intermediate features"
     )
 
 
 def _grouped(first, blocks, axis):
-    """Return the first layer and the last block of each of four groups, with the channels' axis."""
+    """Return the first layer and the last block of each of four groups, with the channel axis."""
     blocks = list(blocks)
     groups = min(4, len(blocks))
     ends = [blocks[len(blocks) * (i + 1) // groups - 1] for i in range(groups)]
@@ -104,10 +102,10 @@ def _grouped(first, blocks, axis):
 
 
 class Tap:
-    """Keeps the outputs of some modules' last forward pass: channels last, (..., C).
+    """Stores the outputs of modules in their last forward pass, with channels last, (..., C).
 
     Args:
-        layers: [(module, axis)] as of :func:`stages`.
+        layers: [(module, channel axis)], as :func:`stages` returns them.
     """
 
     def __init__(self, layers):
@@ -117,7 +115,7 @@ class Tap:
 
     def _keep(self, i, axis):
         def hook(module, inputs, output):
-            # an image (B, C, H, W) or tokens, whose channels are last already
+            # tokens already have channels last
             self.outputs[i] = output.movedim(axis, -1) if output.dim() == 4 else output
 
         return hook

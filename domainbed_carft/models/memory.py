@@ -1,4 +1,4 @@
-"""Features of images that were encoded before, keyed by a hash of their pixels."""
+"""Caches of image features, keyed by a hash of pixels."""
 
 import torch
 
@@ -6,18 +6,19 @@ import torch
 class FeatureMemory:
     """Cache of the frozen encoder's features, for runs without augmentation.
 
-    Without augmentation an image comes back pixel for pixel. CAR-FT's second forward pass is then
-    needed once per image instead of once per step. The key is a 64-bit hash of the pixels.
+    Without augmentation, an image always has the same pixels. So CAR-FT needs the frozen forward
+    pass once per image instead of once per step. The key is a 64-bit hash of the pixels.
 
     Args:
-        limit: rows kept (D floats each, on the CPU); later images are computed every time.
+        limit: maximum number of cached images (D floats each, on the CPU). Features of further
+            images are computed every time.
     """
 
     def __init__(self, limit=500_000):
         self.rows, self.limit = {}, limit
 
     def __call__(self, frozen, images):
-        """Return frozen(images), computing only the images that are new."""
+        """Return frozen(images), computed for new images only."""
         keys = image_keys(images)
         new = [i for i, key in enumerate(keys) if key not in self.rows]
         known = [i for i, key in enumerate(keys) if key in self.rows]
@@ -34,7 +35,7 @@ class FeatureMemory:
         return features
 
     def state_dict(self):
-        """Return what a resumed run needs to go on with the same numbers, bit for bit."""
+        """Return the state that a resumed run needs for identical results."""
         return {"keys": list(self.rows), "rows": list(self.rows.values())}
 
     def load_state_dict(self, state):
@@ -42,25 +43,25 @@ class FeatureMemory:
 
 
 class Seen:
-    """The frozen features and labels of all images that a run has seen, each image once.
+    """Frozen features and labels of all images that a run has seen, each image once.
 
-    The key is a hash of the pixels: without augmentation each image is encoded once, with it each
-    augmented view counts as a new image.
+    The key is a hash of the pixels. Without augmentation, each image is encoded once. With it, each
+    augmented view is a new image.
 
     Args:
-        limit: rows kept (D floats each, on the CPU); later images are left out.
+        limit: maximum number of images (D floats each, on the CPU). Further images are ignored.
     """
 
     def __init__(self, limit=500_000):
         self.rows, self.limit = {}, limit  # {key: (feature, label)}
-        self.steps = 0  # batches taken in
-        self.fitted = 0  # rows that the last fit was of
+        self.steps = 0  # number of batches added
+        self.fitted = 0  # number of rows in the last fit
 
     def __len__(self):
         return len(self.rows)
 
     def add(self, encode, images, labels):
-        """Take in a batch: images (B, ...), labels (B,); encode gives features (B, D)."""
+        """Add a batch of images (B, ...) and labels (B,). `encode` returns features (B, D)."""
         self.steps += 1
         if len(self.rows) >= self.limit:
             return
@@ -71,7 +72,7 @@ class Seen:
             self.rows.update(zip(new, zip(features, labels[chosen].tolist())))
 
     def tensors(self, device):
-        """Return (features (N, D), labels (N,)), in the order of the first look at each image."""
+        """Return (features (N, D), labels (N,)), in the order in which images were first seen."""
         features, labels = zip(*self.rows.values())
         return torch.stack(features).to(device), torch.tensor(labels, device=device)
 
@@ -80,7 +81,7 @@ class Seen:
         self.rows, self.fitted = {}, 0
 
     def state_dict(self):
-        """Return what a resumed run needs to go on with the same numbers."""
+        """Return the state that a resumed run needs for identical results."""
         return {"rows": self.rows, "steps": self.steps, "fitted": self.fitted}
 
     def load_state_dict(self, state):
@@ -89,9 +90,9 @@ class Seen:
 
 
 def image_keys(images):
-    """Return one 64-bit whole number per image (B, ...): Σ bits·r mod 2^64, r random and odd.
+    """Return a 64-bit integer for each image (B, ...): Σ bits·r mod 2^64 with random odd r.
 
-    In whole numbers the sum has no rounding: the key does not depend on the batch or the device.
+    Integer sums have no rounding, so the key depends on neither the batch nor the device.
     """
     bits = images.float().contiguous().view(torch.int32).flatten(1).long()
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""CLIPs in OpenAI's format: by OpenAI's names, or files of that layout."""
+"""Loading CLIPs in OpenAI's format, by name or from files."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from . import pretrained, weights
 
 EMBEDDED = ASSETS / "digitclip.pt"
 VOCABULARY = 49408  # tokens of OpenAI's tokenizer
-# Whole numbers that OpenAI's archives have among their weights, and that open_clip never writes.
+# Integers among the weights in OpenAI's files, which open_clip never writes
 MARKS = ("input_resolution", "context_length", "vocab_size")
 
 
@@ -24,10 +24,11 @@ def load(name, given):
 
     Args:
         name: "embedded", an OpenAI name, or a path.
-        given: Training of the knobs, which goes first.
+        given: Training of the knobs, which overrides that of the file.
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`backbones.load`.
+        FileNotFoundError: as for :func:`backbones.load`.
+        ValueError: as for :func:`backbones.load`.
     """
     clip = import_clip()
     path = _path(clip, name)
@@ -50,12 +51,12 @@ def load(name, given):
 
 
 def import_clip():
-    """Return OpenAI's package; the one that is called "clip" on the package index is another.
+    """Return OpenAI's package clip. The one of that name on the package index is different.
 
     Raises:
-        ImportError: that other one is installed; no pkg_resources.
+        ImportError: another package of that name is installed, or pkg_resources is missing.
     """
-    with warnings.catch_warnings():  # pkg_resources' notice of its own end
+    with warnings.catch_warnings():  # pkg_resources' deprecation warning
         warnings.simplefilter("ignore")
         try:
             import clip
@@ -63,8 +64,8 @@ def import_clip():
             if "pkg_resources" not in str(error):
                 raise
             raise ImportError(
-                "The package clip needs pkg_resources, which setuptools has up to version 81: "
-                "pip install 'setuptools<82'"
+                "The package clip needs pkg_resources, which setuptools includes up to version "
+                "81: pip install 'setuptools<82'"
             ) from error
     if not hasattr(clip, "available_models"):
         raise ImportError(
@@ -75,7 +76,7 @@ def import_clip():
 
 
 def names():
-    """Return the names that stand for weights by themselves, and how the others are written."""
+    """Return the names of weights, and placeholders for the other forms of clip_backbone."""
     others = ("open_clip:MODEL/TAG", "hf-hub:ORG/NAME", "a file or a folder (docs/weights.md)")
     return ["embedded", *import_clip().available_models(), *others]
 
@@ -89,70 +90,72 @@ def _path(clip, name):
     if not os.path.isfile(path):
         if is_weights_file(name):
             raise FileNotFoundError(
-                f"No weights file {path} (clip_backbone). It takes a file or a folder of weights, "
-                f"or one of {', '.join(names())}."
+                f"No weights file {path} (clip_backbone). It must be a file or a folder of "
+                f"weights, or one of {', '.join(names())}."
             )
         raise ValueError(unknown("clip_backbone", name, names()))
     return path
 
 
 def _downloaded(clip, name):
-    """Return the path of OpenAI's weights in clip's own cache, downloading them if need be."""
+    """Return the path of OpenAI's weights in clip's cache, downloaded if needed."""
     url = clip.clip._MODELS[name]
     folder = Path("~/.cache/clip").expanduser()
     try:
         with contextlib.ExitStack() as stack:
-            with contextlib.suppress(OSError):  # a folder that is read-only, but has the file
+            with contextlib.suppress(OSError):  # the folder may be read-only, but have the file
                 folder.mkdir(parents=True, exist_ok=True)
-                # clip writes to the file itself: jobs of a sweep must not do so side by side
+                # clip does not write atomically, so jobs of a sweep must not download in parallel
                 stack.enter_context(files.alone(folder / os.path.basename(url)))
             return clip.clip._download(url, str(folder))
-    except (OSError, RuntimeError) as e:  # no network, no right to write, a broken download
+    except (OSError, RuntimeError) as e:  # no network, no permission, a broken download
         raise FileNotFoundError(
             f"The weights of {name} are not at {folder / os.path.basename(url)} and could not be "
-            f"downloaded ({e}). Get {url} on a machine with a network, and put it there, or give "
-            "its path as clip_backbone."
+            f"downloaded ({e}). Download {url} on a machine with a network, and put it there or "
+            "set clip_backbone to its path."
         ) from e
 
 
 def _check_layout(tensors, path):
-    """Refuse what OpenAI's code would build wrongly, or not at all; say how it is written.
+    """Check that OpenAI's code builds the right architecture for some weights.
 
     Raises:
-        ValueError: another layout, another vocabulary, heads that are not 64 channels wide.
+        ValueError: the layout or vocabulary differ, or heads are not 64 channels wide. The message
+            says which clip_backbone to use.
     """
     wrong = f"{path} is not a CLIP in OpenAI's format (clip_backbone): "
-    by_model = "write open_clip:MODEL/PATH, with one of open_clip's models and this path"
+    by_model = "use open_clip:MODEL/PATH, with one of open_clip's models and this path"
     if any(".vision_model." in f".{k}" for k in tensors):
         raise ValueError(
-            f"{wrong}these are names of Hugging Face. Give the folder that has config.json beside "
-            "the weights; or NAME+PATH, for the image encoder alone with the texts of NAME"
+            f"{wrong}its weights have Hugging Face's names. Give the folder with the weights and "
+            "config.json, or NAME+PATH for its image encoder with the text encoder of NAME"
         )
     if any(k.startswith(("visual.trunk.", "text.")) for k in tensors):
-        raise ValueError(f"{wrong}these are names of open_clip; {by_model}")
+        raise ValueError(f"{wrong}its weights have open_clip's names; {by_model}")
     if "token_embedding.weight" not in tensors or "text_projection" not in tensors:
         raise ValueError(
-            f"{wrong}it has no text tower, but {', '.join(list(tensors)[:3])}. An image encoder "
-            "alone is written NAME+PATH, where NAME is the CLIP whose texts go with it"
+            f"{wrong}it has no text encoder, only {', '.join(list(tensors)[:3])}, .... For an "
+            "image encoder alone, use NAME+PATH, where NAME is the CLIP that has the text encoder"
         )
     rows = len(tensors["token_embedding.weight"])
     if rows != VOCABULARY:
         raise ValueError(
-            f"{wrong}it has {rows} tokens, and OpenAI's tokenizer {VOCABULARY}; {by_model}"
+            f"{wrong}it has {rows} tokens, but OpenAI's tokenizer has {VOCABULARY}; {by_model}"
         )
     if heads := _other_heads(tensors):
         raise ValueError(
-            f"{wrong}its heads are not 64 channels wide if it is open_clip's {heads[0]}; {by_model}"
+            f"{wrong}if it is open_clip's {heads[0]}, its heads are not 64 channels wide; "
+            f"{by_model}"
         )
 
 
 def _build(clip, tensors, path):
-    """Return clip's own model with these weights, in fp32; its builder would round them to fp16."""
+    """Return clip's model with these weights in fp32. (clip's builder would round them to fp16.)"""
     try:
-        with torch.random.fork_rng(devices=[]):  # its random start is of no use to anybody
+        with torch.random.fork_rng(devices=[]):  # random initial weights are overwritten
             model = clip.model.build_model(dict(tensors)).float()
     except (KeyError, RuntimeError, IndexError, TypeError) as e:
-        reason = str(e).splitlines()[0] if str(e) else "no further reason"
+        reason = str(e).splitlines()[0] if str(e) else "unknown reason"
         raise ValueError(
             f"{path} is not a CLIP in OpenAI's format (clip_backbone): {type(e).__name__}: {reason}"
         ) from e
@@ -161,7 +164,7 @@ def _build(clip, tensors, path):
 
 
 def set_activation(tower, activation):
-    """Replace the activations of a tower by "gelu", "gelu_tanh" or "quick_gelu"."""
+    """Set all activations in a module to "gelu", "gelu_tanh" or "quick_gelu"."""
     for module in list(tower.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, nn.GELU) or type(child).__name__ == "QuickGELU":
@@ -182,17 +185,17 @@ ACTIVATIONS = {
 
 
 def takes_short_texts(model):
-    """Whether a CLIP encodes fewer ids than it has positions, from the first on."""
+    """Return whether a CLIP can encode fewer ids than it has positions."""
     try:
         with torch.no_grad():
             model.encode_text(torch.tensor([[0, 1]]))
-    except RuntimeError:  # clip as OpenAI has it on GitHub adds all positions, clip-anytorch some
+    except RuntimeError:  # OpenAI's repository adds all positions; clip-anytorch adds those needed
         return False
     return True
 
 
 def _shape(tensors):
-    """Return (image tower, text tower) of weights: layers, width, patch; layers, width."""
+    """Return ((layers, width, patch size) of the image encoder, (layers, width) of the text)."""
     text = len({k.split(".")[2] for k in tensors if k.startswith("transformer.resblocks.")})
     width = len(tensors["ln_final.weight"]) if "ln_final.weight" in tensors else None
     conv = tensors["visual.conv1.weight"] if "visual.conv1.weight" in tensors else torch.zeros(0)
@@ -208,7 +211,7 @@ def _shape(tensors):
 
 
 def _alike(tensors):
-    """Return open_clip's architectures that have these layers and widths, in OpenAI's layout."""
+    """Return open_clip's architectures in OpenAI's layout with the shape of these weights."""
     import open_clip
 
     found = []
@@ -228,7 +231,7 @@ def _alike(tensors):
 
 
 def _other_heads(tensors):
-    """Return open_clip's architectures of this shape whose heads are not 64 channels wide."""
+    """Return open_clip's architectures of this shape with heads that are not 64 channels wide."""
     import open_clip
 
     configs = {name: open_clip.get_model_config(name) for name in _alike(tensors)}

@@ -1,4 +1,4 @@
-"""open_clip's CLIPs: by tag, by a file for one of its architectures, by a folder."""
+"""Loading open_clip's CLIPs, by tag, from a file or from a folder."""
 
 import copy
 import os
@@ -6,22 +6,22 @@ import os
 from ..base.messages import install, unknown
 from . import pretrained, weights
 
-PREFERRED = (  # what open_clip itself takes first
+PREFERRED = (  # in the order of open_clip itself
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
     "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth",
     "model.safetensors",
 )
-HUB = "~/.cache/huggingface/hub, or where HF_HOME says"
+HUB = "~/.cache/huggingface/hub, or below HF_HOME"
 
 
 def split(spec):
     """Return (model, tag or path) of "MODEL/TAG" or "MODEL/PATH".
 
     Raises:
-        ValueError: an architecture that open_clip does not have, or that has no plain features;
-            neither a tag of it nor a file.
+        ValueError: open_clip does not have the model, the model is not supported, or there is
+            neither such a tag nor such a file.
     """
     import open_clip
 
@@ -30,8 +30,8 @@ def split(spec):
         raise ValueError(unknown("open_clip model", model, open_clip.list_models()))
     if "multimodal_cfg" in open_clip.get_model_config(model):
         raise ValueError(
-            f"open_clip's {model} gives tokens beside its features, as CoCa does: it cannot be a "
-            "clip_backbone"
+            f"open_clip's {model} returns tokens in addition to features, like CoCa: it cannot be "
+            "a clip_backbone"
         )
     tags = open_clip.list_pretrained_tags_by_model(model)
     if tag not in tags:
@@ -63,10 +63,13 @@ def load(spec, given):
     """Return (model in fp32, tokenize, Training) of "MODEL/TAG" or "MODEL/PATH".
 
     Args:
-        given: Training of the knobs, which goes first.
+        spec: the name without "open_clip:".
+        given: Training of the knobs, which overrides that of the weights.
 
     Raises:
-        FileNotFoundError, ImportError, ValueError: as :func:`backbones.load`.
+        FileNotFoundError: as for :func:`backbones.load`.
+        ImportError: as for :func:`backbones.load`.
+        ValueError: as for :func:`backbones.load`.
     """
     import open_clip
 
@@ -75,12 +78,12 @@ def load(spec, given):
     name = f"open_clip:{spec}"
     training = training_of(spec, given)
     training = pretrained.require(training, name, [model], pretrained.has_activation(config))
-    tokenize = _tokenizer(config, name)  # before weights of gigabytes are downloaded
+    tokenize = _tokenizer(config, name)  # before gigabytes of weights are downloaded
     if tag not in open_clip.list_pretrained_tags_by_model(model):
         return build(config, tag, training), tokenize, training
     quick = training.activation == "quick_gelu"
     try:
-        # open_clip only warns where weights want OpenAI's activation and the model has another
+        # by default, open_clip only warns if weights need OpenAI's activation
         built = open_clip.create_model(
             model,
             pretrained=tag,
@@ -106,14 +109,16 @@ def load_folder(folder, name, given):
         raise ValueError(f"{os.path.join(folder, pretrained.CONFIG)} has no model_cfg")
     model_cfg = config["model_cfg"]
     if "multimodal_cfg" in model_cfg:
-        raise ValueError(f"{name} gives tokens beside its features: it cannot be a clip_backbone")
+        raise ValueError(
+            f"{name} returns tokens in addition to features: it cannot be a clip_backbone"
+        )
     training = pretrained.require(given.over(pretrained.of_config(config)), name)
     tokenize = _tokenizer(model_cfg, name, folder)
     return build(model_cfg, weights.only_file(folder, PREFERRED), training), tokenize, training
 
 
 def training_of_folder(folder):
-    """Return what a folder's open_clip_config.json says of its training."""
+    """Return the Training in a folder's open_clip_config.json."""
     return pretrained.of_folder(folder)
 
 
@@ -121,7 +126,7 @@ def build(model_cfg, path, training):
     """Return a model of an open_clip architecture with the weights of a file, in fp32.
 
     Raises:
-        ValueError: the file's weights are not those of the architecture.
+        ValueError: the weights do not fit the architecture.
     """
     from open_clip import convert
     from open_clip.model import convert_to_custom_text_state_dict
@@ -135,7 +140,7 @@ def build(model_cfg, path, training):
     tensors = convert.convert_state_dict(model, tensors)  # Apple's names of MobileCLIP
     if not hasattr(model, "positional_embedding"):
         tensors = convert_to_custom_text_state_dict(tensors)
-    # a buffer that transformers had before 4.31
+    # a buffer of transformers before 4.31
     tensors.pop("text.transformer.embeddings.position_ids", None)
     if getattr(model, "logit_bias", None) is None:  # of training with SigLIP's loss
         tensors.pop("logit_bias", None)
@@ -147,8 +152,8 @@ def architecture(model_cfg, quick_gelu):
     """Return a model of an open_clip architecture with random weights.
 
     Raises:
-        ImportError: its text tower is one of transformers, which is not there.
-        FileNotFoundError: its text tower's config, of Hugging Face, could not be downloaded.
+        ImportError: the text encoder needs transformers, which is not installed.
+        FileNotFoundError: the config of the text encoder could not be downloaded.
     """
     from open_clip.model import CLIP, CustomTextCLIP
 
@@ -164,13 +169,13 @@ def architecture(model_cfg, quick_gelu):
     except (RuntimeError, ImportError) as e:
         if text and "transformers" in str(e):
             raise ImportError(
-                f"The text tower {text} is one of transformers: {install('hf')}"
+                f"The text encoder {text} needs the package transformers: {install('hf')}"
             ) from e
         raise
     except OSError as e:
         raise FileNotFoundError(
-            f"The text tower {text} needs its config.json in Hugging Face's cache ({HUB}), which "
-            f"is not there and could not be downloaded ({_first_line(e)})"
+            f"The config.json of the text encoder {text} is not in Hugging Face's cache ({HUB}), "
+            f"and could not be downloaded ({_first_line(e)})"
         ) from e
 
 
@@ -178,8 +183,9 @@ def _tokenizer(model_cfg, name, folder=None):
     """Return the tokenizer that an open_clip architecture was trained with.
 
     Raises:
-        ImportError: one of transformers, which is not there; says what to install.
-        FileNotFoundError: its files are not there and could not be downloaded; says which.
+        ImportError: the tokenizer needs transformers, which is not installed.
+        FileNotFoundError: its files do not exist and could not be downloaded.
+        ValueError: the config does not say which tokenizer to use.
     """
     from open_clip import tokenizer
 
@@ -190,7 +196,7 @@ def _tokenizer(model_cfg, name, folder=None):
     if not source:
         if text.get("vocab_size", 49408) != 49408:
             raise ValueError(
-                f"{name} has {text['vocab_size']} tokens and names no tokenizer: its config needs "
+                f"{name} has {text['vocab_size']} tokens, but no tokenizer: its config needs "
                 "text_cfg.hf_tokenizer_name"
             )
         return tokenizer.SimpleTokenizer(context_length=length, **kwargs)
@@ -208,8 +214,9 @@ def _tokenizer(model_cfg, name, folder=None):
     except (OSError, ValueError) as e:
         raise FileNotFoundError(
             f"The tokenizer of {name}, {source} ({', '.join(TOKENIZER_FILES)}), is not in Hugging "
-            f"Face's cache ({HUB}) and could not be downloaded: {_first_line(e)}. Get it once on a "
-            f"machine with a network: transformers.AutoTokenizer.from_pretrained({source!r})"
+            f"Face's cache ({HUB}) and could not be downloaded: {_first_line(e)}. Download it once "
+            "on a machine with a network, with "
+            f"transformers.AutoTokenizer.from_pretrained({source!r})"
         ) from e
 
 

@@ -1,8 +1,8 @@
-"""What a CLIP was trained with: normalisation, activation, resizing. Found, or asked for.
+"""Preprocessing and activation that a CLIP was trained with.
 
-Weights do not say it. A tag of open_clip does, and so does open_clip_config.json beside a file;
-else it is what all tags of the architecture agree on; else the knobs clip_input_norm and
-clip_activation have to say it. Nothing here is guessed.
+They cannot be inferred from the weights. They come from a tag of open_clip, from an
+open_clip_config.json next to the weights, or from values that all tags of the architecture have in
+common. Otherwise the knobs clip_input_norm and clip_activation are required. Nothing is guessed.
 """
 
 import json
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from ..method.knobs import six_numbers
 from ..method.preprocess import CLIP_MEAN, CLIP_STD, IMAGENET_MEAN, IMAGENET_STD
 
-NORMS = {  # the names that clip_input_norm takes
+NORMS = {  # names accepted by clip_input_norm
     "openai": (CLIP_MEAN, CLIP_STD),
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "inception": ((0.5,) * 3, (0.5,) * 3),
@@ -22,14 +22,15 @@ CONFIG = "open_clip_config.json"
 
 @dataclass(frozen=True)
 class Training:
-    """What a CLIP was trained with; None: not known.
+    """Preprocessing and activation that a CLIP was trained with. None stands for unknown.
 
     Attributes:
-        mean, std: of the images, 3 numbers each, for values in [0, 1].
-        activation: "gelu" or "quick_gelu", of the towers whose architecture leaves it open.
-        interpolation: of its own resizing, "bicubic" or "bilinear".
-        resize_mode: "shortest" (side to the size, then a crop of the centre), "longest" (and a
-            border) or "squash" (both sides to the size).
+        mean: mean of the images' normalisation, 3 numbers for values in [0, 1].
+        std: standard deviation of the normalisation.
+        activation: "gelu" or "quick_gelu", for encoders whose architecture does not determine it.
+        interpolation: "bicubic" or "bilinear" resizing.
+        resize_mode: "shortest" (resize the shorter side, then crop the centre), "longest" (resize
+            the longer side, then pad) or "squash" (resize both sides, ignoring the aspect ratio).
     """
 
     mean: tuple | None = None
@@ -39,7 +40,7 @@ class Training:
     resize_mode: str | None = None
 
     def over(self, other):
-        """Return it with what it does not know taken from another."""
+        """Return a copy with unknown values replaced by those of `other`."""
         return replace(other, **{k: v for k, v in vars(self).items() if v is not None})
 
 
@@ -47,10 +48,10 @@ OPENAI = Training(CLIP_MEAN, CLIP_STD, "quick_gelu", "bicubic", "shortest")
 
 
 def of_knobs(input_norm="auto", activation="auto"):
-    """Return what the knobs clip_input_norm and clip_activation say.
+    """Return the Training given by the knobs clip_input_norm and clip_activation.
 
     Raises:
-        ValueError: as the knobs' rules.
+        ValueError: clip_input_norm is invalid.
     """
     mean = std = None
     if input_norm != "auto":
@@ -60,7 +61,7 @@ def of_knobs(input_norm="auto", activation="auto"):
 
 
 def of_config(config):
-    """Return what the content of an open_clip_config.json says: without quick_gelu, GELU."""
+    """Return the Training in an open_clip_config.json. Without quick_gelu, it has GELU."""
     found = config.get("preprocess_cfg") or {}
     return Training(
         _numbers(found.get("mean")),
@@ -72,10 +73,11 @@ def of_config(config):
 
 
 def of_folder(folder, model_cfg=None):
-    """Return what a folder's open_clip_config.json says; nothing where there is none.
+    """Return the Training in a folder's open_clip_config.json, empty if there is none.
 
     Args:
-        model_cfg: the architecture in question; the config of another one does not count.
+        folder: the folder.
+        model_cfg: the architecture. If given, configs of other architectures are ignored.
     """
     config = read_json(folder, CONFIG)
     if config is None or "model_cfg" not in config:
@@ -90,10 +92,10 @@ def _architecture(model_cfg):
 
 
 def read_json(folder, name):
-    """Return the content of a JSON file of a folder, or None where it is not there.
+    """Return the content of a JSON file in a folder, or None if it does not exist.
 
     Raises:
-        ValueError: it is no JSON object.
+        ValueError: it is not a JSON object.
     """
     path = os.path.join(folder, name)
     if not os.path.isfile(path):
@@ -109,13 +111,13 @@ def read_json(folder, name):
 
 
 def of_tag(model, tag):
-    """Return what open_clip says of one of its tags."""
+    """Return the Training of one of open_clip's tags."""
     import open_clip
 
     found = open_clip.get_pretrained_cfg(model, tag)
     quick = open_clip.get_model_config(model).get("quick_gelu", found.get("quick_gelu", False))
     return Training(
-        # as open_clip has it where a tag says nothing
+        # open_clip's defaults
         _numbers(found.get("mean") or CLIP_MEAN),
         _numbers(found.get("std") or CLIP_STD),
         _activation(quick),
@@ -125,7 +127,7 @@ def of_tag(model, tag):
 
 
 def of_tags(*models):
-    """Return what all tags of some of open_clip's architectures agree on."""
+    """Return the values that all tags of some of open_clip's architectures have in common."""
     import open_clip
 
     every = [of_tag(m, t) for m in models for t in open_clip.list_pretrained_tags_by_model(m)]
@@ -139,7 +141,7 @@ def of_tags(*models):
 
 
 def of_architecture(model):
-    """Return what one of open_clip's architectures says by itself, and then what its tags do."""
+    """Return the Training of one of open_clip's architectures, from its config and its tags."""
     import open_clip
 
     stated = _activation(open_clip.get_model_config(model).get("quick_gelu"))
@@ -147,45 +149,47 @@ def of_architecture(model):
 
 
 def has_activation(model_cfg):
-    """Whether an architecture of open_clip leaves the activation open in one of its towers."""
+    """Return whether the activation of an encoder of an open_clip architecture can be chosen."""
     image, text = model_cfg["vision_cfg"], model_cfg["text_cfg"]
     return not (image.get("timm_model_name") and text.get("hf_model_name"))
 
 
 def require(training, name, tags=(), activation=True):
-    """Return what is known, and OpenAI's resizing where none is; ask for the rest.
+    """Return a Training with OpenAI's resizing as the default. Check that the rest is known.
 
     Args:
-        name: of the weights, for the message.
-        tags: the architectures whose tags were asked, for the message.
-        activation: whether the architecture has an activation to know.
+        training: what is known.
+        name: name of the weights, for the message.
+        tags: architectures whose tags were considered, for the message.
+        activation: whether the activation must be known.
 
     Raises:
-        ValueError: normalisation or activation are not known; says which knob gives them.
+        ValueError: the normalisation or activation is unknown. The message names the knobs.
     """
     asked = []
     if training.mean is None:
         asked.append(
-            "normalisation: give clip_input_norm, 'openai', 'imagenet', 'inception', or six "
-            f"numbers as '0.5,0.5,0.5,0.5,0.5,0.5' (mean, then deviation){_of_tags(tags, 'mean')}"
+            "clip_input_norm to 'openai', 'imagenet', 'inception', or six numbers as in "
+            "'0.5,0.5,0.5,0.5,0.5,0.5' (mean, then standard deviation)"
+            f"{_of_tags(tags, 'mean')}"
         )
     if training.activation is None and activation:
         asked.append(
-            "activation (QuickGELU or GELU): give clip_activation, 'quick_gelu' as OpenAI's, or "
+            "clip_activation to 'quick_gelu' (as in OpenAI's models) or "
             f"'gelu'{_of_tags(tags, 'activation')}"
         )
     if asked:
         raise ValueError(
-            f"{name}: nothing says what these weights were trained with. Their "
-            + "; their ".join(asked)
-            + f". A file {CONFIG} beside them would do, too"
+            f"{name}: it is unknown what these weights were trained with. Set "
+            + ", and ".join(asked)
+            + f"; or put a {CONFIG} next to them"
         )
     resizing = Training(interpolation="bicubic", resize_mode="shortest")
     return training.over(resizing)
 
 
 def _of_tags(models, field):
-    """Return which tags have which value, as a text for a message."""
+    """Return a text on the values of open_clip's tags, for a message."""
     import open_clip
 
     values = {}
@@ -197,7 +201,7 @@ def _of_tags(models, field):
 
 
 def _numbers(values):
-    """Return three numbers, of three or of one that stands for all of them."""
+    """Return a tuple of three numbers, given three or a single one."""
     if values is None:
         return None
     values = (values,) * 3 if isinstance(values, int | float) else tuple(values)

@@ -1,4 +1,4 @@
-"""Prompt weights kept on disk, so that a sweep encodes its prompts once."""
+"""Cache of prompt weights on disk, so that a sweep encodes its prompts once."""
 
 import hashlib
 import io
@@ -14,16 +14,15 @@ from . import backbones, prompt_check
 
 
 def cached_prompt_weights(backbone, templates, class_names):
-    """Return (W_ctx, W_cls) for a backbone, from the cache on disk where they were made before.
+    """Return (W_ctx (M, D), W_cls (K, D)) for a backbone, cached on disk.
 
-    The key is a hash of the text encoder's layers and weights, the templates and the class names.
-    Several jobs may miss the cache at once: each computes, and the last rename wins, with the same
-    content. A cache that cannot be read or written is said, and done without.
+    The cache folder is $DOMAINBED_CARFT_CACHE, or else ~/.cache/domainbed-carft/prompts. The key is
+    a hash of the text encoder's layers and weights, the templates and the class names. If several
+    jobs miss the cache at the same time, each computes and writes the same content. If the cache
+    cannot be read or written, warns and continues without it.
 
     Raises:
-        ValueError: prompts that are too long, classes that are one text (prompt_check).
-
-    The folder is $DOMAINBED_CARFT_CACHE, else ~/.cache/domainbed-carft/prompts.
+        ValueError: a prompt is too long, or two classes have the same prompts (see prompt_check).
     """
     prompt_check.check(backbone, templates, class_names)
     file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
@@ -32,8 +31,8 @@ def cached_prompt_weights(backbone, templates, class_names):
         return saved["W_ctx"], saved["W_cls"]
     except (FileNotFoundError, NotADirectoryError):
         pass
-    except Exception as e:  # whatever a damaged file, or a forbidden one, does to torch.load
-        warnings.warn(f"Cached prompts {file} cannot be read ({e}); made anew.", stacklevel=2)
+    except Exception as e:  # a damaged file may raise anything in torch.load
+        warnings.warn(f"Cached prompts {file} cannot be read ({e}): recomputing.", stacklevel=2)
     T = backbones.encode_prompts(backbone, build_prompts(templates, class_names))
     W_ctx, W_cls = prompt_weights(T)
     try:
@@ -54,7 +53,7 @@ def cache_folder():
 def prompts_key(backbone, templates, class_names):
     """Return the hash under which the prompt weights of a text encoder are cached."""
     digest = hashlib.sha256()
-    # Models may have the same weights and other activations; addresses differ from run to run.
+    # repr covers activations, which are not in the weights. Its addresses differ between processes.
     digest.update(re.sub(r" at 0x[0-9a-f]+", "", repr(backbone.text)).encode())
     for name, tensor in sorted(backbone.text.state_dict().items()):
         if not name.startswith("visual."):

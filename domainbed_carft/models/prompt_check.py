@@ -1,17 +1,17 @@
-"""Prompts as a text encoder sees them: none cut off, no two classes alike."""
+"""Checks of prompts: none is truncated by the tokenizer, and no two classes are the same."""
 
 from ..method.prompts import build_prompts
 
 
 def check(backbone, templates, class_names):
-    """Refuse prompts that are cut at the context length, and classes with the same prompts.
+    """Check that no prompt exceeds the context length, and that no two classes have equal prompts.
 
-    open_clip cuts long texts without a word, and CLIP's tokenizer lower-cases: "zero" and "Zero"
-    are one text to it. Names that are equal to the letter are open_clip's own for ImageNet
-    (file_class_names and class_prompt_names have refused others), and pass.
+    open_clip silently truncates long texts, and CLIP's tokenizer ignores case, so that "zero" and
+    "Zero" are equal. Identical names are allowed here, since open_clip's names for ImageNet have
+    some. (file_class_names and class_prompt_names refuse other duplicates.)
 
     Raises:
-        ValueError: names the class and the template, or the two classes.
+        ValueError: the message names the class and the template, or the two classes.
     """
     _check_lengths(backbone, templates, class_names)
     first = {}
@@ -19,16 +19,15 @@ def check(backbone, templates, class_names):
         other = first.setdefault(tuple(ids), name)
         if other != name:
             raise ValueError(
-                f"The classes {other!r} and {name!r} are the same text to the tokenizer, so that "
-                "their weights would be equal and the second never predicted: rename one, or give "
-                "other names by clip_class_names"
+                f"The classes {other!r} and {name!r} are the same text to the tokenizer, so the "
+                "second would never be predicted: rename one of them, or set clip_class_names"
             )
 
 
 def _check_lengths(backbone, templates, class_names):
     try:
         limit = len(_ids(backbone, [""])[0])
-        # A text's length is that of its words together: M + K texts tell which pairs may be long.
+        # The lengths of M templates and K names tell which of the M·K prompts may be too long.
         names = [_length(backbone, name) for name in class_names]
         around = [_length(backbone, template.replace("{}", " ")) for template in templates]
         for i, template in enumerate(templates):
@@ -45,9 +44,9 @@ def _check_lengths(backbone, templates, class_names):
 class _TooLong(Exception):
     def __init__(self, name, template, n, limit):
         super().__init__(
-            f"The prompt of the class {name!r} in the template {template!r} has {n} tokens, and "
-            f"the text encoder takes {limit}: shorten the name (clip_class_names) or the template "
-            "(clip_contexts)"
+            f"The prompt of the class {name!r} in the template {template!r} has {n} tokens, but "
+            f"the text encoder accepts {limit}: shorten the name (clip_class_names) or the "
+            "template (clip_contexts)"
         )
 
 
@@ -56,11 +55,11 @@ def _ids(backbone, texts):
 
 
 def _length(backbone, text):
-    """Return how many ids a text has, start and end included, also where more than are taken."""
+    """Return the number of ids of a text with start and end, even if it exceeds the limit."""
     words = text.split()
     try:
         row = _ids(backbone, [text])[0]
-    except RuntimeError:  # OpenAI's tokenizer refuses long texts, open_clip's cut them
+    except RuntimeError:  # OpenAI's tokenizer refuses long texts, while open_clip's truncate them
         row = None
     empty = _ids(backbone, [""])[0]
     marks = _filled(empty, empty[-1])

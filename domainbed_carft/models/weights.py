@@ -1,4 +1,4 @@
-"""Files of weights: read without running any code, their wrappers' names taken off, put to use."""
+"""Reading files of weights without running code, and loading them into modules."""
 
 import os
 import pickle
@@ -10,23 +10,23 @@ import torch
 
 from ..base.messages import install, reason
 
-HOLDERS = ("state_dict", "model_state_dict", "model_dict", "model")  # where checkpoints keep them
-# What wrappers put into names: torch.compile, data parallelism, activation checkpoints.
+HOLDERS = ("state_dict", "model_state_dict", "model_dict", "model")  # keys in checkpoints
+# Parts of names added by torch.compile, data parallelism and activation checkpointing
 WRAPPERS = {"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
 def read(path):
-    """Return ({name: tensor}, what else the file holds) of a file of weights, on the CPU.
+    """Return ({name: tensor}, other content) of a file of weights, on the CPU.
 
-    It may be a .safetensors file, a TorchScript archive (as OpenAI's are), or what torch.save made
-    of a dict of tensors or of a checkpoint that has one as `state_dict` (or another of HOLDERS).
-    What wrappers have put into the names is taken out.
+    The file may be a .safetensors file, a TorchScript archive (like OpenAI's), or a file of
+    torch.save with a dict of tensors, possibly inside a checkpoint under one of the keys HOLDERS.
+    Parts of names that wrappers have added are removed.
 
     Raises:
-        FileNotFoundError: no such file.
-        ImportError: a .safetensors file, without the package safetensors.
-        ValueError: a file of something else; one that would run code when it is opened; several
-            sets of weights in one file.
+        FileNotFoundError: the file does not exist.
+        ImportError: the file needs the package safetensors.
+        ValueError: the file is not a file of weights, would run code when opened, or has several
+            sets of weights.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"No weights file {path} (clip_backbone)")
@@ -36,24 +36,24 @@ def read(path):
         held = [key for key in HOLDERS if isinstance(content.get(key), dict)]
         if len(held) > 1:
             raise ValueError(
-                f"{path} holds several sets of weights ({', '.join(held)}): save one alone, "
+                f"{path} has several sets of weights ({', '.join(held)}): save one of them, as in "
                 f"torch.save(torch.load({os.path.basename(path)!r})[{held[0]!r}], PATH)"
             )
         if held:
             rest = {key: value for key, value in content.items() if key != held[0]}
             content = content[held[0]]
     if not isinstance(content, dict):
-        raise ValueError(f"{path} holds a {type(content).__name__}, not weights by their names")
+        raise ValueError(f"{path} has a {type(content).__name__} instead of named weights")
     tensors = {}
     for name, value in content.items():
         if isinstance(value, torch.Tensor):
             plain = ".".join(part for part in str(name).split(".") if part not in WRAPPERS)
             if plain in tensors:
-                raise ValueError(f"{path} has the weights {plain} twice, one of them as {name}")
+                raise ValueError(f"{path} has the weights {plain} twice, once as {name}")
             tensors[plain] = value
     if not tensors:
         raise ValueError(
-            f"{path} holds no weights, but {', '.join(map(str, list(content)[:5])) or 'nothing'}"
+            f"{path} has no weights, only {', '.join(map(str, list(content)[:5])) or 'nothing'}"
         )
     return tensors, rest
 
@@ -66,28 +66,27 @@ def _open(path):
             raise ImportError(f"{path} needs the package safetensors: {install('hf')}") from e
         try:
             return load_file(path)
-        except Exception as e:  # whatever a damaged file does to it
+        except Exception as e:  # damaged files may raise anything
             raise ValueError(f"{path} is not a .safetensors file: {_reason(e)}") from e
     try:
         if _is_archive(path):
-            with warnings.catch_warnings():  # torch's notice that TorchScript ends
+            with warnings.catch_warnings():  # TorchScript's deprecation warning
                 warnings.simplefilter("ignore")
                 return dict(torch.jit.load(path, map_location="cpu").state_dict())
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # whatever a file that is none does to torch.load
+    except Exception as e:  # other files may raise anything in torch.load
         code = re.findall(r"GLOBAL ([\w.]+\w)", str(e))
         if code or (isinstance(e, pickle.UnpicklingError) and _is_pickle(path)):
             what = f"Python objects{f' ({code[0]})' if code else ''}"
             raise ValueError(
-                f"{path} holds {what}, which run code when they are opened. "
-                "Only tensors are read: where the file was made, save the weights alone, "
-                "torch.save(model.state_dict(), PATH)"
+                f"{path} has {what}, which would run code when opened. Save only the weights "
+                "instead, with torch.save(model.state_dict(), PATH) where the file was made"
             ) from e
         raise ValueError(f"{path} is not a file of weights: {_reason(e)}") from e
 
 
 def _is_archive(path):
-    """Whether a file is a TorchScript archive, which has code and constants."""
+    """Return whether a file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as file:
@@ -95,7 +94,7 @@ def _is_archive(path):
 
 
 def _is_pickle(path):
-    """Whether a file is a pickle and nothing more, as pickle.dump writes it."""
+    """Return whether a file is a plain pickle, as written by pickle.dump."""
     with open(path, "rb") as file:
         return file.read(1) == b"\x80"
 
@@ -106,13 +105,16 @@ def _reason(error):
 
 
 def within(tensors, anchor, path):
-    """Return the tensors of the model that has a part `anchor`, named as it names them itself.
+    """Return the tensors of the model that has a part `anchor`, without the prefix of that model.
 
-    A model may be a part of another, as in Lightning's checkpoints: "model.visual.proj" is
-    "visual.proj" of "model". What is not of that model is left out. None: no model has the part.
+    In Lightning's checkpoints, for example, "model.visual.proj" becomes "visual.proj". Tensors
+    outside of the model are left out.
+
+    Returns:
+        {name: tensor}, or None if no model has the part.
 
     Raises:
-        ValueError: several models have it.
+        ValueError: several models have the part.
     """
     pattern = re.compile(rf"(.*?\.)??{re.escape(anchor)}\.")
     prefixes = sorted({m[1] or "" for m in map(pattern.match, tensors) if m})
@@ -120,8 +122,8 @@ def within(tensors, anchor, path):
         return None
     if len(prefixes) > 1:
         raise ValueError(
-            f"{path} holds several CLIPs ({', '.join(p or 'one without a name' for p in prefixes)}"
-            "): save one of them alone"
+            f"{path} has several CLIPs ({', '.join(p or 'one without a name' for p in prefixes)}"
+            "): save one of them"
         )
     start = prefixes[0]
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
@@ -129,13 +131,13 @@ def within(tensors, anchor, path):
 
 @torch.no_grad()
 def fill(module, tensors, path, what):
-    """Give a module all of its weights, as fp32 where they are floats.
+    """Load weights into a module, with floats converted to fp32.
 
     Raises:
-        ValueError: a weight is missing, of another shape, or of no use; says which.
+        ValueError: weights are missing, unexpected, or of another shape.
     """
     wanted = module.state_dict()
-    # A scalar may have been saved as a vector of one number, and the other way round.
+    # Scalars may have been saved as vectors of length 1, or vice versa.
     found = {
         k: v.reshape(wanted[k].shape) if k in wanted and v.numel() == wanted[k].numel() == 1 else v
         for k, v in tensors.items()
@@ -147,10 +149,10 @@ def fill(module, tensors, path, what):
 
 
 def misfits(wanted, found):
-    """Return what keeps weights from being those that are wanted, as a text; "" where they are."""
+    """Return a text on missing, unexpected and differently shaped weights, "" if all fit."""
     lists = {
         "missing": [k for k in wanted if k not in found],
-        "of no use": [k for k in found if k not in wanted],
+        "unexpected": [k for k in found if k not in wanted],
         "of another shape": [
             f"{k} {tuple(found[k].shape)} instead of {tuple(wanted[k].shape)}"
             for k in wanted
@@ -165,14 +167,15 @@ def misfits(wanted, found):
 
 
 def image_encoder(tensors, wanted, path):
-    """Return a file's weights of an image encoder, by the names in `wanted`, wherever they are.
+    """Return the weights of an image encoder in a file, under the names in `wanted`.
 
     Args:
-        tensors: {name: tensor} of the file.
-        wanted: state_dict of the encoder that they are for.
+        tensors: {name: tensor} of the file, with any prefix.
+        wanted: state_dict of the encoder.
+        path: path of the file, for messages.
 
     Raises:
-        ValueError: there is no such encoder, or there are several; or it has layers of its own.
+        ValueError: there is no such encoder, there are several, or it has additional layers.
     """
     anchor = next(iter(wanted))
     starts = [k[: -len(anchor)] for k in tensors if k == anchor or k.endswith(f".{anchor}")]
@@ -181,7 +184,7 @@ def image_encoder(tensors, wanted, path):
     if len(fitting) == 1:
         return own[fitting[0]]
     if fitting:
-        raise ValueError(f"{path} holds several image encoders: {', '.join(sorted(fitting))}")
+        raise ValueError(f"{path} has several image encoders: {', '.join(sorted(fitting))}")
     if starts:
         reason = misfits(wanted, own[min(starts, key=len)])
     else:
@@ -190,10 +193,10 @@ def image_encoder(tensors, wanted, path):
 
 
 def _below(tensors, start, wanted):
-    """Return what has names below `start`, but for parts that the encoder does not have at all.
+    """Return the tensors with the prefix `start`, without top-level parts that are not `wanted`.
 
-    Those are a head, or a text tower beside it. Anything within a part of the encoder is kept:
-    adapters there would be missed.
+    Those parts are a head or a text encoder. Everything inside the encoder's own parts is kept, so
+    that adapters are detected.
     """
     parts = {name.partition(".")[0] for name in wanted}
     below = {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
@@ -204,8 +207,8 @@ def only_file(folder, preferred, patterns=(".safetensors", ".bin", ".pt", ".pth"
     """Return the path of a folder's weights: the first preferred name, or the only such file.
 
     Raises:
-        FileNotFoundError: there is none.
-        ValueError: there are several, none of them of a preferred name.
+        FileNotFoundError: there are no weights.
+        ValueError: there are several files, none with a preferred name.
     """
     names = sorted(name for name in os.listdir(folder) if name.endswith(patterns))
     first = [name for name in preferred if name in names][:1] or names

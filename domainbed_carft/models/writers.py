@@ -1,4 +1,4 @@
-"""CLIPs written in the forms of other packages: the way back from models.backbones."""
+"""Export of CLIPs to the formats of open_clip and OpenAI, the inverse of backbones.py."""
 
 import copy
 import json
@@ -12,50 +12,52 @@ from . import backbones, openai, pretrained
 
 
 class Impossible(ValueError):
-    """A CLIP that a form cannot hold; the message says why."""
+    """A format that does not support a CLIP. The message says why."""
 
 
 def to_open_clip(folder, backbone, cfg, resizing):
     """Write a folder that open_clip opens as local-dir:FOLDER.
 
     Args:
-        folder: that is there.
+        folder: an existing folder.
         backbone: the CLIP.
-        cfg: open_clip's config of its architecture, or None for one in OpenAI's layout.
-        resizing: (interpolation, mode) of the preprocessing to write down.
+        cfg: open_clip's config of its architecture, or None for OpenAI's layout.
+        resizing: (interpolation, mode) of the preprocessing.
 
     Raises:
-        Impossible: an architecture that open_clip's configs do not describe.
+        Impossible: open_clip has no config for the architecture.
     """
     activation = backbones.facts(backbone)["activation"]
     if cfg is None:
         if not hasattr(backbone.visual, "conv1") or activation not in ("GELU", "QuickGELU"):
             raise Impossible(f"open_clip has no config for it ({activation})")
         cfg = _plain_cfg(backbone.text)
-    said = {
+    preprocessing = {
         **{"mean": list(backbone.mean), "std": list(backbone.std)},
         **{"size": backbone.resolution, "interpolation": resizing[0], "resize_mode": resizing[1]},
     }
     cfg = {**copy.deepcopy(cfg), "quick_gelu": "QuickGELU" in activation}
-    write_json(folder, pretrained.CONFIG, {"model_cfg": cfg, "preprocess_cfg": said})
+    write_json(folder, pretrained.CONFIG, {"model_cfg": cfg, "preprocess_cfg": preprocessing})
     save(state_of(backbone), os.path.join(folder, "open_clip_model.safetensors"))
     _save_tokenizer(backbone, folder)
 
 
 def to_openai(folder, backbone, cfg, resizing):
-    """Write model.pt, which OpenAI's clip.load opens. Arguments as of :func:`to_open_clip`.
+    """Write model.pt for OpenAI's clip.load. For the arguments, see :func:`to_open_clip`.
 
     Raises:
-        Impossible: another layout, activation, normalisation or vocabulary than OpenAI's.
+        Impossible: the layout, activation, normalisation or vocabulary is not OpenAI's.
     """
     state = state_of(backbone)
     activation = backbones.facts(backbone)["activation"]
     if not hasattr(backbone.visual, "conv1") or "token_embedding.weight" not in state:
-        raise Impossible("OpenAI's code builds its own ViTs and ResNets only")
+        raise Impossible("OpenAI's code only supports its own ViTs and ResNets")
     if activation != "QuickGELU":
-        raise Impossible(f"OpenAI's code computes QuickGELU, and this model {activation}")
+        raise Impossible(f"OpenAI's code uses QuickGELU, but this model uses {activation}")
     if (tuple(backbone.mean), tuple(backbone.std)) != (CLIP_MEAN, CLIP_STD):
-        raise Impossible("files of OpenAI's have OpenAI's normalisation, which this model has not")
+        raise Impossible(
+            "OpenAI's format implies OpenAI's normalisation, unlike that of this model"
+        )
     length, words = len(state["positional_embedding"]), len(state["token_embedding.weight"])
     numbers = dict(zip(openai.MARKS, (backbone.resolution, length, words)))
     path = os.path.join(folder, "model.pt")
@@ -68,7 +70,11 @@ def state_of(backbone):
 
 
 def save(tensors, path):
-    """Write a .safetensors file; an ImportError names what it needs."""
+    """Write a .safetensors file.
+
+    Raises:
+        ImportError: the package safetensors is not installed.
+    """
     try:
         from safetensors.torch import save_file
     except ImportError as e:
@@ -102,7 +108,7 @@ def _plain_cfg(model):
 
 
 def tower_of(blocks, norm):
-    """Return the sizes of a tower, as open_clip's configs name them, from its modules."""
+    """Return the sizes of an encoder's modules under the names of open_clip's configs."""
     width, hidden = blocks[0].mlp.c_fc.in_features, blocks[0].mlp.c_fc.out_features
     return {
         **{"width": width, "layers": len(blocks), "heads": blocks[0].attn.num_heads},
@@ -111,7 +117,7 @@ def tower_of(blocks, norm):
 
 
 def _save_tokenizer(backbone, folder):
-    """Write the files of a tokenizer of transformers; OpenAI's needs none."""
+    """Write the files of a tokenizer of transformers. OpenAI's tokenizer needs none."""
     inner = getattr(backbone.tokenize, "tokenizer", None)
     if hasattr(inner, "save_pretrained"):
         inner.save_pretrained(folder)

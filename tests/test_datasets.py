@@ -48,7 +48,7 @@ def test_two_data_sets_with_one_hparams_object_are_refused_unless_they_are_alike
     again = host_datasets.PACS(data_dir, [0], hparams)
     assert describe.describe(hparams).train_domains == DOMAINS[1:]
     other = host_datasets.PACS(data_dir, [1], hparams)
-    with pytest.raises(ValueError, match=r"given to 3 .*PACS \(test_envs \[1\]\).*dict\(hparams\)"):
+    with pytest.raises(ValueError, match=r"used for 3 .*PACS \(test_envs \[1\]\).*dict\(hparams\)"):
         describe.describe(hparams)
     del other  # as in a notebook's cell that is run again
     assert describe.describe(hparams).train_domains == DOMAINS[1:]
@@ -58,7 +58,7 @@ def test_two_data_sets_with_one_hparams_object_are_refused_unless_they_are_alike
 def test_a_changed_copy_of_the_knobs_is_told_from_no_data_set_at_all(data_dir):
     assert describe.why_not({}) == "built without a data set" or describe._alive()
     dataset, hparams = build(data_dir)
-    assert "differ in lr)" in describe.why_not({**hparams, "lr": 1.0})
+    assert "(from PACS in lr)" in describe.why_not({**hparams, "lr": 1.0})
     assert len(dataset) == 4
 
 
@@ -68,7 +68,7 @@ def test_data_sets_die_with_their_last_reference_and_are_then_named(data_dir):
     del dataset
     assert seen() is None and image_folder() is None
     assert describe.describe(hparams) is None
-    assert "built when the data set PACS of its hparams was no longer" in describe.why_not(hparams)
+    assert "built after the data set PACS of its hparams was deleted" in describe.why_not(hparams)
 
 
 def test_an_id_that_is_used_again_finds_nothing(data_dir):
@@ -144,7 +144,7 @@ def test_a_data_set_without_class_names():
 def test_knobs_that_a_data_set_cannot_heed_are_refused(knob):
     hparams = {**hparams_registry.default_hparams("CARFT", "DigitStyles"), **knob}
     data = host_datasets.DigitStyles(None, [0], hparams)
-    with pytest.raises(ValueError, match="clip_transform must be 'host'.* as DigitStyles has"):
+    with pytest.raises(ValueError, match="clip_transform must be 'host'.* for DigitStyles"):
         algorithms.CARFT(data.input_shape, 10, 3, hparams)
 
 
@@ -169,7 +169,7 @@ def test_a_test_environment_out_of_range(test_envs):
 def test_no_environment_left_to_train_on():
     hparams = {}
     dataset = host_datasets.Debug28(None, [0, 1, 2], hparams)
-    with pytest.raises(ValueError, match="leaves no environment"):
+    with pytest.raises(ValueError, match="leaves no training environment"):
         describe.describe(hparams)
     assert len(dataset) == 3
 
@@ -192,7 +192,9 @@ def test_an_empty_folder(tmp_path):
 
 def test_too_many_domains(tmp_path):
     make_image_folder(tmp_path / "PACS", domains=("art", *DOMAINS))
-    with pytest.raises(ValueError, match="must have 4 domain folders, has 5: art, art_painting"):
+    with pytest.raises(
+        ValueError, match="must have 4 domain folders, but has 5: art, art_painting"
+    ):
         build(str(tmp_path))
 
 

@@ -170,7 +170,7 @@ V2 = imagenet.PLACES["V2"]
 
 
 def test_a_set_that_is_not_there(tmp_path):
-    with pytest.raises(ValueError, match=r"No folder .*/imagenet/val .*Expected there: 1,000 fold"):
+    with pytest.raises(ValueError, match=r"No folder .*/imagenet/val .*Expected: 1,000 fold"):
         imagenet.split(str(tmp_path), "train")
     with pytest.raises(ValueError, match=r"No folder .*objectnet-1.0 .*images/ and mappings/"):
         imagenet.shifted(str(tmp_path), "ObjectNet")
@@ -180,7 +180,7 @@ def test_a_set_that_is_not_there(tmp_path):
 
 def test_validation_images_side_by_side(tmp_path):
     miniatures.put(tmp_path / "imagenet/val/ILSVRC2012_val_00000001.JPEG")
-    with pytest.raises(ValueError, match="has 0. The images lie side by side: sort them"):
+    with pytest.raises(ValueError, match="has 0. The images are in one folder: sort them"):
         imagenet.split(str(tmp_path), "val")
 
 
@@ -214,11 +214,11 @@ def test_a_class_that_imagenet_lacks(copy):
 def test_v2_by_wnid_and_v2_with_a_folder_too_few(tmp_path, copy):
     for wnid in WNIDS:
         (tmp_path / "other" / V2 / wnid).mkdir(parents=True)
-    with pytest.raises(ValueError, match="called 0 to 999, has folders named by wnid"):
+    with pytest.raises(ValueError, match="named 0 to 999, but has folders named by wnid"):
         imagenet.shifted(str(tmp_path / "other"), "V2")
     root = copy(V2)
     shutil.rmtree(root / V2 / "7")
-    with pytest.raises(ValueError, match="called 0 to 999, has 999 folders"):
+    with pytest.raises(ValueError, match="named 0 to 999, but has 999 folders"):
         imagenet.shifted(str(root), "V2")
 
 
@@ -227,16 +227,16 @@ def test_objectnet_without_or_with_other_mappings(copy):
     names = folder / "mappings/objectnet_to_imagenet_1k.json"
     whole = json.loads(names.read_text())
     names.write_text(json.dumps({**whole, "Banana": "bananna"}))
-    with pytest.raises(ValueError, match="banana is 'bananna' in ImageNet's names"):
+    with pytest.raises(ValueError, match="banana has the ImageNet names 'bananna'"):
         imagenet.objectnet_classes(str(folder))
     names.write_text(json.dumps({k: v for k, v in whole.items() if k != "Banana"}))
-    with pytest.raises(ValueError, match="must map 113 classes .*maps 112"):
+    with pytest.raises(ValueError, match="must map 113 classes .*but maps 112"):
         imagenet.objectnet_classes(str(folder))
     names.write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="is not JSON"):
         imagenet.objectnet_classes(str(folder))
     names.unlink()
-    with pytest.raises(ValueError, match="No file .*it comes with ObjectNet"):
+    with pytest.raises(ValueError, match="No file .*in ObjectNet's archive"):
         imagenet.objectnet_classes(str(folder))
 
 

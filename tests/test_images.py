@@ -177,7 +177,7 @@ def test_a_clip_s_own_resizing_is_open_clip_s():
         square, _, finish = transforms.transforms("clip@24", way)
         ours = ClipInput(24, "imagenet", CLIP_MEAN, CLIP_STD)(finish(square(picture))[None])[0]
         assert torch.allclose(ours, theirs, atol=1e-5), way
-    with pytest.raises(ValueError, match="not 'stretch'"):
+    with pytest.raises(ValueError, match="got 'stretch'"):
         transforms.transforms("clip", ("bicubic", "stretch"))
 
 

@@ -131,7 +131,10 @@ def test_a_state_dict_that_can_only_be_quick_is_not_asked():
 @pytest.mark.parametrize(
     "change, message",
     [
-        ({"visual.conv1.weight": (1280, 3, 14, 14), "blocks": 32}, "ViT-H-14, its heads are not 64"),
+        (
+            {"visual.conv1.weight": (1280, 3, 14, 14), "blocks": 32},
+            "ViT-H-14, its heads are not 64",
+        ),
         ({"token_embedding.weight": (32000, 64)}, "32000 tokens, but OpenAI's tokenizer has 49408"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Data sets, their images, and the checks before any long work starts."""
+"""Data sets, their images, and early checks of both."""

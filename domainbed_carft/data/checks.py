@@ -1,4 +1,4 @@
-"""Checks of data sets before any long work starts."""
+"""Checks of data sets, before training starts."""
 
 import functools
 import os
@@ -9,10 +9,10 @@ from .layout import class_folders
 
 
 def checked_folder(init):
-    """Return MultipleEnvironmentImageFolder's __init__, checking the folder before any image.
+    """Return MultipleEnvironmentImageFolder's __init__ with a check of the folder.
 
-    And reading images as our algorithms do, where the knobs are ours (host_folders). Only for the
-    algorithms and data sets of ours: the host's own are built as they were.
+    With our knobs, images are also read as our algorithms need them (see host_folders). This only
+    applies to algorithms and data sets of this package. The host's own are not affected.
     """
 
     @functools.wraps(init)
@@ -35,12 +35,17 @@ def checked_folder(init):
 
 
 def check_image_folder(root, test_envs=(), n_expected=0):
-    """Check that `root` is laid out domain/class/image, with the same classes in every domain.
+    """Check that a folder has the layout DOMAIN/CLASS/IMAGE, with equal classes in all domains.
+
+    Args:
+        root: the folder.
+        test_envs: indices of the test environments.
+        n_expected: number of domains, or 0 for any.
 
     Raises:
-        FileNotFoundError: no such folder.
-        ValueError: no domains, not as many as expected (where n_expected > 0), a test environment
-            out of range, a domain without classes, or classes that differ.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the number of domains is wrong, a test environment is out of range, or the
+            classes are missing or differ.
     """
     root = os.path.abspath(root)
     expected = f"Expected the layout {root}/DOMAIN/CLASS/IMAGE."
@@ -51,7 +56,7 @@ def check_image_folder(root, test_envs=(), n_expected=0):
         raise ValueError(f"No domain folders in {root}. {expected}")
     if n_expected and len(domains) != n_expected:
         raise ValueError(
-            f"{root} must have {n_expected} domain folders, has {len(domains)}: "
+            f"{root} must have {n_expected} domain folders, but has {len(domains)}: "
             f"{', '.join(domains)}. {expected}"
         )
     wrong = [env for env in test_envs if not 0 <= env < len(domains)]
@@ -62,14 +67,14 @@ def check_image_folder(root, test_envs=(), n_expected=0):
 
 
 def check_test_envs(cls, test_envs):
-    """Refuse to train on what is made to test on: all of a data set's TEST_ENVS are left out.
+    """Check that the fixed test environments of a data set, TEST_ENVS, are not trained on.
 
     Raises:
-        ValueError: one of them is not among test_envs.
+        ValueError: one of them is not in test_envs.
     """
     if not {*cls.TEST_ENVS} <= {*test_envs}:
         words = " ".join(map(str, cls.TEST_ENVS))
         raise ValueError(
-            f"{cls.__name__} is trained on its environment {cls.ENVIRONMENTS[0]}, and tested on "
-            f"the others: give --test_envs {words}, got {' '.join(map(str, test_envs)) or 'none'}"
+            f"{cls.__name__} must be trained on its environment {cls.ENVIRONMENTS[0]} only: set "
+            f"--test_envs {words}, got {' '.join(map(str, test_envs)) or 'none'}"
         )

@@ -1,9 +1,9 @@
-"""What an algorithm may know of the data set that it is trained on.
+"""Descriptions of data sets for algorithms: class names, domains, number of steps.
 
-DomainBed hands its algorithms neither the data set nor its class names. But it gives one and the
-same hparams object to the data set and then to the algorithm: :func:`describe` finds the data set
-by that object, among all that are alive in the process. Nothing is stored in the hparams, which are
-written into every record, nor in the data sets.
+DomainBed passes neither the data set nor its class names to algorithms. But it passes the same
+hparams object to the data set and then to the algorithm. :func:`describe` finds the data set by
+that object, among all data sets that are alive in the process. Nothing is stored in the hparams,
+which are written into every record, nor in the data sets.
 """
 
 import collections
@@ -19,30 +19,41 @@ from domainbed.datasets import MultipleEnvironmentImageFolder
 from ..base import environment
 from ..method import knobs
 
-# id of a data set: (weak reference to it, the hparams that it was given, its test_envs). An entry
-# goes with its data set. It holds the hparams, so that no other object can get their id before.
+# {id of a data set: (weak reference to it, its hparams, its test_envs)}. An entry is removed with
+# its data set. It keeps the hparams alive, so that their id is not reused.
 _living = {}
-_gone = collections.deque(maxlen=8)  # (name, hparams) of data sets that died, for messages
+_gone = collections.deque(maxlen=8)  # (name, hparams) of deleted data sets, for messages
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an algorithm may know of the data set that it is trained on."""
+    """Properties of a data set that algorithms use.
+
+    Attributes:
+        name: name of its class.
+        class_names: the class names, or None if it has none.
+        domains: names of the environments, in order.
+        train_domains: names of the training environments.
+        n_steps: default number of training steps.
+        prompt: replacement of the class in templates, such as "{}, a type of flower".
+        is_fitted: whether it supports clip_transform, clip_cache and clip_exif.
+        dataset: the data set itself.
+    """
 
     name: str
-    class_names: tuple | None  # None: the data set has none
-    domains: tuple  # names of the environments, in order
-    train_domains: tuple  # of them, those that are trained on
+    class_names: tuple | None
+    domains: tuple
+    train_domains: tuple
     n_steps: int
-    prompt: str = "{}"  # what stands for the class in templates: "{}, a type of flower"
-    is_fitted: bool = False  # it heeds clip_transform, clip_cache and clip_exif
-    dataset: Any = field(default=None, repr=False, compare=False)  # itself
+    prompt: str = "{}"
+    is_fitted: bool = False
+    dataset: Any = field(default=None, repr=False, compare=False)
 
 
 def noting_new(original=None):
-    """Return a ``__new__`` for MultipleDomainDataset that notes which hparams each is given.
+    """Return a ``__new__`` for MultipleDomainDataset that remembers the hparams of each data set.
 
-    ``__new__``, since not every subclass calls the base class's ``__init__``.
+    It is ``__new__``, since some subclasses do not call the base class's ``__init__``.
 
     Args:
         original: the host's own ``__new__`` (a staticmethod), if it has one.
@@ -58,7 +69,7 @@ def noting_new(original=None):
         below_root = issubclass(cls, MultipleEnvironmentImageFolder)
         below_root = below_root and not getattr(cls, "HAS_OWN_PLACE", False)
         if given.get("root", "") is None and below_root and is_ours(cls, hparams):
-            raise ValueError(f"{cls.__name__} needs --data_dir, the folder that holds its folder")
+            raise ValueError(f"{cls.__name__} needs --data_dir, which contains its folder")
         if hparams is not None:
             _note(dataset, hparams, given.get("test_envs") or [])
         workers = environment.n_workers()
@@ -70,7 +81,7 @@ def noting_new(original=None):
 
 
 def bound(init, self, args, kwargs):
-    """Return {name: value} of a call of __init__; {} where it is about to fail by itself."""
+    """Return {name: value} of the arguments of __init__, or {} if they are invalid."""
     try:
         return dict(inspect.signature(init).bind(self, *args, **kwargs).arguments)
     except (TypeError, ValueError):
@@ -78,7 +89,7 @@ def bound(init, self, args, kwargs):
 
 
 def is_ours(cls, hparams):
-    """Say whether a data set is one of ours, or built with the knobs of one of our methods."""
+    """Return whether a data set is of this package, or built with knobs of one of its methods."""
     package = __name__.partition(".")[0]
     return any(base.__module__.partition(".")[0] == package for base in cls.__mro__) or (
         hparams is not None and knobs.are_ours(hparams)
@@ -86,7 +97,7 @@ def is_ours(cls, hparams):
 
 
 def any_of_ours():
-    """Say whether a data set is alive that is ours or was built for one of our methods."""
+    """Return whether any data set in the process is ours or was built for one of our methods."""
     return any(is_ours(type(dataset), hparams) for dataset, hparams, _ in _alive())
 
 
@@ -99,7 +110,7 @@ def _note(dataset, hparams, test_envs):
 
     try:
         reference = weakref.ref(dataset, forget)
-    except TypeError:  # a class whose __slots__ leave no room for one
+    except TypeError:  # a class with __slots__ without __weakref__
         return
     _living[key] = reference, hparams, test_envs
 
@@ -115,20 +126,20 @@ def youngest():
 
 
 def describe(hparams):
-    """Return the Description of the data set that was built with this very hparams object.
+    """Return the Description of the data set that was built with this hparams object.
 
     Returns:
-        None where there is none: the algorithm is built on its own, to load a saved model, say.
-        :func:`why_not` says what was found instead.
+        None if there is no such data set, for example if a saved model is loaded. :func:`why_not`
+        gives the reason.
 
     Raises:
-        ValueError: data sets that differ were built with it; a test environment that is out of
-            range, no training environment, or environments whose classes differ.
+        ValueError: several different data sets were built with it, a test environment is out of
+            range, there is no training environment, or the environments' classes differ.
     """
     entries = _built_with(hparams)
     if len(entries) > 1:
         del entries
-        gc.collect()  # data sets that nobody can reach any more
+        gc.collect()  # unreachable data sets
         entries = _built_with(hparams)
     if not entries:
         return None
@@ -138,20 +149,20 @@ def describe(hparams):
             f"{type(dataset).__name__} (test_envs {list(envs)})" for dataset, envs in entries
         )
         raise ValueError(
-            f"One hparams object was given to {len(found)} data sets that are alive, {built}: "
-            "which of them the algorithm is for cannot be known. Give each data set, and the "
-            "algorithm that goes with it, hparams of their own: dict(hparams)."
+            f"One hparams object was used for {len(found)} data sets, {built}, so it is ambiguous "
+            "which of them the algorithm is for. Use a separate dict(hparams) for each data set "
+            "and its algorithm."
         )
     return found[0]
 
 
 def why_not(hparams):
-    """Say why no data set belongs to an hparams object, for the message of who needs one."""
+    """Return why no data set belongs to an hparams object, as part of a message."""
     gone = next((name for name, given in reversed(_gone) if given is hparams), None)
     if gone:
         return (
-            f"built when the data set {gone} of its hparams was no longer there (keep it in a "
-            "variable until the algorithm is built)"
+            f"built after the data set {gone} of its hparams was deleted (keep it in a variable "
+            "until the algorithm is built)"
         )
     others = _alive()
     if not others:
@@ -162,23 +173,20 @@ def why_not(hparams):
     )
     if differ:
         return (
-            f"built with other hparams than any data set that is alive (those of {name} differ in "
+            f"built with hparams that differ from those of all data sets (from {name} in "
             f"{', '.join(differ[:5])}{' ...' if len(differ) > 5 else ''})"
         )
-    return (
-        f"built with a copy of the hparams of the data set {name}, which is found by the object: "
-        "give both the same one, not a copy,"
-    )
+    return f"built with a copy of the hparams of the data set {name} (pass the same object to both)"
 
 
 def _differences(one, other):
-    """Return the names of knobs in which two hparams differ, sorted."""
+    """Return the sorted names of knobs in which two hparams differ."""
     absent = object()
     found = []
     for name in {*one, *other}:
         try:
             same = bool(one.get(name, absent) == other.get(name, absent))
-        except Exception:  # arrays, say
+        except Exception:  # arrays, for example
             same = False
         if not same:
             found.append(str(name))
@@ -186,7 +194,7 @@ def _differences(one, other):
 
 
 def _built_with(hparams):
-    """Return [(data set, test_envs)] of the data sets built with this object, to their end."""
+    """Return [(data set, test_envs)] of the data sets fully built with this object."""
     return [
         (dataset, envs)
         for dataset, given, envs in _alive()
@@ -200,7 +208,7 @@ def _description(dataset, test_envs):
     if wrong:
         raise ValueError(f"--test_envs must be 0 to {len(dataset) - 1} for {name}, got {wrong}")
     if len(set(test_envs)) == len(dataset):
-        raise ValueError(f"--test_envs {test_envs} leaves no environment of {name} to train on")
+        raise ValueError(f"--test_envs {test_envs} leaves no training environment of {name}")
     named = getattr(dataset, "ENVIRONMENTS", None) or range(len(dataset))
     domains = tuple(
         os.path.basename(os.path.normpath(env.root)) if getattr(env, "root", None) else str(label)

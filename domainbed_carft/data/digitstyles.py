@@ -1,4 +1,4 @@
-"""DigitStyles, the small data set that comes with this package."""
+"""DigitStyles, the small data set shipped with this package."""
 
 import json
 
@@ -17,7 +17,12 @@ class InMemoryImages(torch.utils.data.Dataset):
     """uint8 images (N, 3, H, W) and labels (N,), normalised like DomainBed's image folders.
 
     Args:
-        contexts: {group: indices (N,)} of what is known of each image's context.
+        images: the images.
+        labels: the labels.
+        classes: the class names.
+        root: name of the environment.
+        augment: function of a uint8 image, or None.
+        contexts: {group: (N,) indices of the context of each image}.
     """
 
     def __init__(self, images, labels, classes, root, augment=None, contexts=None):
@@ -42,12 +47,12 @@ def _normalised(images):
 
 
 class DigitStyles(MultipleDomainDataset):
-    """Ten digits in four styles, 32 x 32 pixels, shipped with this package (see DIGITSTYLES.md).
+    """Ten digits in four styles with 32 x 32 pixels (see DIGITSTYLES.md). It needs no files.
 
-    Needs no files in ``root``. Augmentation, where the host asks for it: slight random resized
-    crops, which leave zero-shot accuracy within a point of what it is without. Flips and colour
-    changes are left out: they change what a digit, or its context, is. So do DomainBed's crops:
-    digits fill the frame, and a scale from 0.7 on costs 11 to 15 points of zero-shot accuracy.
+    The augmentation is slight random resized crops, which change zero-shot accuracy by less than a
+    point. There are no flips and colour changes, since they would change the digit or its context.
+    DomainBed's crops (scale from 0.7 on) would cost 11 to 15 points of zero-shot accuracy, since
+    digits fill the frame.
     """
 
     ENVIRONMENTS = ("scan", "print", "sign", "sketch")

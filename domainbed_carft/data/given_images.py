@@ -1,4 +1,4 @@
-"""Images that a caller gives to a finished run: PIL images, paths, tensors."""
+"""Images for prediction, given as PIL images, paths or tensors."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -14,17 +14,26 @@ OneImage = Image.Image | str | os.PathLike | torch.Tensor
 
 
 def preparation(path, hparams, input_shape):
-    """Return PIL image -> tensor (C, H, W), as the run's data set made it without augmentation."""
+    """Return a function PIL image -> tensor (C, H, W), as in the run's evaluation.
+
+    Args:
+        path: of the run, for messages.
+        hparams: the run's knobs.
+        input_shape: (C, H, W) of the run's data set.
+
+    Raises:
+        ValueError: the run's images have neither 1 nor 3 channels.
+    """
     from torchvision import transforms as t
 
     channels, *size = input_shape
     if channels not in (1, 3):
         raise ValueError(
-            f"{path} was trained on images with {channels} channels, which no picture has"
+            f"{path} was trained on images with {channels} channels, not on grey or RGB images"
         )
     square, _, finish = transforms(*of_knobs(hparams))
     if parse(hparams["clip_transform"])[0] == "host":
-        square = t.Resize(tuple(size))  # not all data sets are of 224 pixels
+        square = t.Resize(tuple(size))  # some data sets have another size than 224 pixels
     if hparams["clip_input"] == "none":
         finish = t.ToTensor()
     mode = "RGB" if channels == 3 else "L"
@@ -35,7 +44,7 @@ def each(images) -> Iterator:
     """Return an iterator over one image or several.
 
     Raises:
-        TypeError: neither.
+        TypeError: `images` is neither.
     """
     one = isinstance(images, (str, os.PathLike, Image.Image))
     if one or (isinstance(images, torch.Tensor) and images.dim() == 3):
@@ -46,7 +55,16 @@ def each(images) -> Iterator:
 
 
 def to_rgb(image, exif):
-    """Return an image as a PIL image, RGB, turned by its EXIF orientation where the run's were."""
+    """Return an image as an RGB PIL image.
+
+    Args:
+        image: a PIL image, a path, or an RGB tensor (3, H, W) of bytes or of floats in [0, 1].
+        exif: whether to apply the EXIF orientation.
+
+    Raises:
+        TypeError: the image is of another type.
+        ValueError: a tensor of another shape or range, or a file that cannot be read.
+    """
     if isinstance(image, Image.Image):
         return image_files.to_rgb(ImageOps.exif_transpose(image) if exif else image)
     if isinstance(image, (str, os.PathLike)):
@@ -59,7 +77,7 @@ def to_rgb(image, exif):
     if image.dtype != torch.uint8:
         if not image.is_floating_point() or not (image.min() >= 0 and image.max() <= 1):
             raise ValueError(
-                "A tensor must hold bytes, or floats in [0, 1] before any normalisation; got "
+                "A tensor must have bytes, or floats in [0, 1] before any normalisation; got "
                 f"{image.dtype} from {image.min().item():.4g} to {image.max().item():.4g}"
             )
         image = (image.float() * 255).round().to(torch.uint8)

@@ -1,7 +1,7 @@
-"""Images decoded and fitted once, kept as one file of bytes per environment (knob clip_cache).
+"""Cache of decoded and fitted images, with one file per environment (knob clip_cache).
 
-N images of S x S pixels take 3·N·S² bytes: 150,528 per image at 224 pixels. The file is a .npy,
-mapped into memory: processes on one machine share it, and read no more than they need.
+N images of S x S pixels take 3·N·S² bytes, or 150,528 per image at 224 pixels. The file is a
+memory-mapped .npy, so processes on one machine share it and read only what they need.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from . import images
 
 
 class Cached(torch.utils.data.Dataset):
-    """An environment whose fitted images come from the cache; the rest is the environment's own.
+    """An environment with fitted images from the cache.
 
     Args:
         env: Images, or torchvision's ImageFolder.
-        square: PIL image -> PIL image of size x size, deterministic.
-        kind: its name, part of the file's name.
-        size: in pixels.
-        folder: of the cache; made if need be.
+        square: deterministic function PIL image -> PIL image of size x size.
+        kind: name of the function, for the name of the file.
+        size: size in pixels.
+        folder: cache folder, created if needed.
 
     Raises:
-        ValueError: an image that cannot be read, or a folder that cannot be written.
+        ValueError: an image cannot be read, or the folder cannot be written.
     """
 
     transform = None
@@ -46,7 +46,7 @@ class Cached(torch.utils.data.Dataset):
     def __len__(self):
         return len(self.targets)
 
-    def __getstate__(self):  # a worker that is spawned maps the file itself
+    def __getstate__(self):  # spawned workers map the file themselves
         return {**self.__dict__, "_array": None}
 
     def __getitem__(self, index):
@@ -56,9 +56,10 @@ class Cached(torch.utils.data.Dataset):
 
 
 def key(env, kind, size):
-    """Return the hash that names an environment's file: paths, lengths, times; kind, size, exif.
+    """Return the hash in the name of an environment's file.
 
-    Images that are in memory already are hashed by their pixels.
+    It depends on the paths, sizes and modification times of image files (or on pixels of images in
+    memory), and on kind, size and exif.
     """
     shape = (kind, size, getattr(env, "border", 0), len(env))
     shape += ("exif",) if getattr(env, "exif", False) else ()
@@ -79,7 +80,7 @@ def _items(env):
 
 
 class _Squares(torch.utils.data.Dataset):
-    """The fitted images of an environment as arrays (S, S, 3)."""
+    """Fitted images of an environment as arrays (S, S, 3)."""
 
     def __init__(self, env, square):
         self.env, self.square = env, square
@@ -97,7 +98,7 @@ class _Squares(torch.utils.data.Dataset):
 
 
 def _built(env, square, kind, size, folder):
-    """Return the path of the environment's file, which is built where there is none."""
+    """Return the path of the environment's file, which is built if it does not exist."""
     name = os.path.basename(os.path.normpath(str(env.root)))
     file = os.path.join(folder, f"{name}_{kind}_{key(env, kind, size)}.npy")
     if os.path.exists(file):
@@ -117,20 +118,20 @@ def _build(env, square, size, file, held):
     print(f"Caching {n} images in {file}: {n * size * size * 3 / 1e9:.1f} GB", file=sys.stderr)
     folder, name = os.path.split(file)
     here = f"{name}.{socket.gethostname()}-"
-    for left in os.listdir(folder) if held else ():  # of a build that was killed on this machine
+    for left in os.listdir(folder) if held else ():  # left by a killed process of this machine
         if left.startswith(here) and left.endswith(".part"):
             os.remove(os.path.join(folder, left))
-    part = os.path.join(folder, f"{here}{os.getpid()}.part")  # readable by whom umask lets
+    part = os.path.join(folder, f"{here}{os.getpid()}.part")  # permissions as given by umask
     asked = environment.n_workers(min(4, os.cpu_count() or 1))
     try:
         loader = torch.utils.data.DataLoader(
             _Squares(env, square),
             batch_size=None,  # one array at a time, in order
             **workers.forked(asked if n >= workers.FEW_IMAGES else 0),
-            generator=torch.Generator(),  # else it would draw from the process's own
+            generator=torch.Generator(),  # the default would draw from the global generator
         )
         header = {"descr": "|u1", "fortran_order": False, "shape": (n, size, size, 3)}
-        with open(part, "wb") as out:  # not mapped: a full disk would kill the process
+        with open(part, "wb") as out:  # not memory-mapped: a full disk would kill the process
             np.lib.format.write_array_header_1_0(out, header)
             for image in tqdm(loader, desc="caching", unit="image", mininterval=1):
                 out.write(np.ascontiguousarray(image))

@@ -1,8 +1,8 @@
-"""ImageNet and the five sets that shift it: ImageNet-V2, -R, -A, -Sketch and ObjectNet.
+"""ImageNet and its five shifted sets: ImageNet-V2, -R, -A, -Sketch and ObjectNet.
 
-Labels are ImageNet's 1,000 in the order of its wnids (n01440764 tench is 0). R and A are scored
-among their own 200 classes, ObjectNet among the ImageNet classes of its 113, any of them right
-where it has several; DomainBed's own records know nothing of that.
+The labels are ImageNet's 1,000 classes, in the order of their wnids (n01440764 tench is 0). R and A
+are evaluated among their own 200 classes, and ObjectNet among the ImageNet classes of its 113
+classes, any of which is correct if there are several. DomainBed itself ignores such label sets.
 """
 
 import json
@@ -15,7 +15,7 @@ from . import images, transforms
 from .checks import check_test_envs
 
 K = 1000
-# Where each lies below --data_dir: as its archive unpacks, but for the first, which the user sorts.
+# Folders below --data_dir, as the archives unpack (except for the first)
 PLACES = {
     "ImageNet": "imagenet",
     "V2": "imagenetv2-matched-frequency-format-val",
@@ -29,17 +29,17 @@ WNID = re.compile(r"n\d{8}")
 
 
 def class_names():
-    """Return open_clip's 1,000 names, in the order of the wnids."""
+    """Return open_clip's 1,000 class names, in the order of the wnids."""
     from open_clip import IMAGENET_CLASSNAMES
 
     return list(IMAGENET_CLASSNAMES)
 
 
 def wnids(root):
-    """Return ImageNet's wnids in order: the folders of imagenet/val, which defines the labels.
+    """Return ImageNet's wnids in order, from the folders of imagenet/val.
 
     Raises:
-        ValueError: not 1,000 folders called n and 8 digits.
+        ValueError: there are not exactly 1,000 folders named n and 8 digits.
     """
     return _wnid_folders(os.path.join(root, PLACES["ImageNet"], "val"), K)
 
@@ -57,7 +57,7 @@ def shifted(root, name):
     """Return one of the five shifted sets as Images.
 
     Raises:
-        ValueError: a folder that is missing, or not laid out as distributed.
+        ValueError: the folder is missing, or has another layout than the distributed archive.
     """
     folder = os.path.join(root, PLACES[name])
     if name == "V2":
@@ -75,13 +75,13 @@ def shifted(root, name):
 
 
 def _v2(folder):
-    """Read folders 0 to 999, whose names are the labels: in text order, 10 comes before 2."""
-    found = _folders(folder, "1,000 folders called 0 to 999")
+    """Return ImageNet-V2, whose folders 0 to 999 are named by labels and need numeric sorting."""
+    found = _folders(folder, "1,000 folders named 0 to 999")
     if set(found) != {str(i) for i in range(K)}:
         hint = f"{len(found)} folders: {_some(found)}"
         if any(WNID.fullmatch(name) for name in found):
-            hint = "folders named by wnid: take the archive as its authors distribute it"
-        raise ValueError(f"{folder} must have 1,000 folders called 0 to 999, has {hint}")
+            hint = "folders named by wnid: use the archive of its authors"
+        raise ValueError(f"{folder} must have 1,000 folders named 0 to 999, but has {hint}")
     paths, labels = images.by_class(folder, sorted(found, key=int))
     return images.Images(paths, labels, class_names(), "V2")
 
@@ -104,18 +104,19 @@ def _objectnet(folder):
         "ObjectNet",
         label_set=tuple(sorted({index for indices in accepted.values() for index in indices})),
         accepts={indices[0]: indices for indices in accepted.values()},
-        border=1,  # red, put there so that the images are not trained on unawares
+        border=1,  # a red border, which marks images that must not be trained on
     )
 
 
 def objectnet_classes(folder):
-    """Return {image folder: (ImageNet labels)} of the 113 classes, from ObjectNet's own mappings.
+    """Return {image folder: (ImageNet labels)} of the 113 classes, from ObjectNet's mapping files.
 
-    Its files chain: folder -> ObjectNet's name -> ImageNet's names, joined by "; " -> their lines
-    in imagenet_to_label_2012_v2, counted from 0 -> the labels, in pytorch_to_imagenet_2012_id.json.
+    The files map folders to ObjectNet's names, these to ImageNet's names (separated by "; "), these
+    to line numbers from 0 in imagenet_to_label_2012_v2, and these to labels in
+    pytorch_to_imagenet_2012_id.json.
 
     Raises:
-        ValueError: a file that is missing, or does not fit the others.
+        ValueError: a file is missing, or does not fit the others.
     """
     mappings = os.path.join(folder, "mappings")
     _folders(folder, "images/ and mappings/")
@@ -123,14 +124,14 @@ def objectnet_classes(folder):
     def load(name):
         path = os.path.join(mappings, name)
         if not os.path.isfile(path):
-            raise ValueError(f"No file {path}: it comes with ObjectNet, in objectnet-1.0/mappings/")
+            raise ValueError(f"No file {path}. It is in ObjectNet's archive, in mappings/")
         with open(path, encoding="utf-8") as file:
             if not name.endswith(".json"):
                 return [line.strip() for line in file]
             try:
                 return json.load(file)
             except ValueError as error:
-                raise ValueError(f"{path} is no JSON: {error}") from error
+                raise ValueError(f"{path} is not JSON: {error}") from error
 
     to_names = load("objectnet_to_imagenet_1k.json")
     label_of_line = {line: int(i) for i, line in load("pytorch_to_imagenet_2012_id.json").items()}
@@ -143,17 +144,17 @@ def objectnet_classes(folder):
                 found[image_folder] = tuple(label_of_line[lines.index(n)] for n in names)
         except (KeyError, ValueError):
             raise ValueError(
-                f"ObjectNet's {image_folder} is {to_names[name]!r} in ImageNet's names, which are "
+                f"ObjectNet's {image_folder} has the ImageNet names {to_names[name]!r}, which are "
                 f"not all in {mappings}/imagenet_to_label_2012_v2 and its numbering"
             ) from None
     if len(found) != N_CLASSES["ObjectNet"]:
-        raise ValueError(f"{mappings} must map 113 classes to ImageNet's, maps {len(found)}")
+        raise ValueError(f"{mappings} must map 113 classes to ImageNet's, but maps {len(found)}")
     return found
 
 
 def _folders(path, expected):
     if not os.path.isdir(path):
-        raise ValueError(f"No folder {path} (below --data_dir). Expected there: {expected}.")
+        raise ValueError(f"No folder {path} (below --data_dir). Expected: {expected}.")
     return images.folders_in(path)
 
 
@@ -166,12 +167,12 @@ def _wnid_folders(path, n):
     files = sorted(entry.name for entry in os.scandir(path) if entry.is_file())
     hint = ""
     if not names and any(name.startswith("ILSVRC2012_val") for name in files):
-        hint = " The images lie side by side: sort them into folders by wnid (docs/datasets.md)."
+        hint = " The images are in one folder: sort them into folders by wnid (docs/datasets.md)."
     elif any(name.endswith(".tar") for name in files):
         hint = " There are .tar files: unpack each into a folder of its name."
     others = sorted(set(names) - set(found))
     hint = f" Not wnids: {_some(others)}.{hint}" if others else hint
-    raise ValueError(f"{path} must have {expected}, has {len(found):,}.{hint}")
+    raise ValueError(f"{path} must have {expected}, but has {len(found):,}.{hint}")
 
 
 def _check_known(folder, found, known):
@@ -187,7 +188,7 @@ def _some(names):
 
 
 class _FineTuned(MultipleDomainDataset):
-    """What ImageNet's data sets share: length of a run, and where their folders lie."""
+    """Base class of ImageNet's data sets."""
 
     N_STEPS = 50001
     CHECKPOINT_FREQ = 10000
@@ -196,7 +197,7 @@ class _FineTuned(MultipleDomainDataset):
     def __init__(self, root, test_envs, hparams):
         super().__init__()
         if root is None:
-            raise ValueError(f"{type(self).__name__} needs --data_dir, which holds imagenet/ etc.")
+            raise ValueError(f"{type(self).__name__} needs --data_dir, with imagenet/ etc. in it")
         check_test_envs(type(self), test_envs)
         self.datasets = self.environments(root)
         self.num_classes = K
@@ -204,9 +205,9 @@ class _FineTuned(MultipleDomainDataset):
 
 
 class ImageNetShift(_FineTuned):
-    """ImageNet's training images, and the five shifted sets as test environments 1 to 5.
+    """ImageNet's training images, with the five shifted sets as test environments 1 to 5.
 
-    For ImageNet's validation images, use `evaluate --suite imagenet`, or the data set ImageNet.
+    For ImageNet's validation images, use `evaluate --suite imagenet` or the data set ImageNet.
     """
 
     ENVIRONMENTS = tuple(PLACES)
@@ -222,7 +223,7 @@ class ImageNetShift(_FineTuned):
 
 
 class ImageNet(_FineTuned):
-    """ImageNet's training and validation images, the latter as test environment 1."""
+    """ImageNet's training images, with the validation images as test environment 1."""
 
     ENVIRONMENTS = ("train", "test")
     TEST_ENVS = (1,)

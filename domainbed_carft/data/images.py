@@ -1,4 +1,4 @@
-"""Images of our data sets: where they lie, and what a trainer must know of them."""
+"""Image data sets of this package, and listing of image files."""
 
 import os
 import warnings
@@ -15,19 +15,19 @@ __all__ = ["Images", "Unreadable", "by_class", "folders_in", "read", "to_rgb"]
 
 
 class Images(torch.utils.data.Dataset):
-    """Images read when asked for, and what trainers and `evaluate` must know of them.
+    """An environment of images that are read lazily.
+
+    `transform` (PIL image -> tensor) and `exif` (whether to apply the EXIF orientation) are set by
+    :func:`domainbed_carft.data.transforms.fit`.
 
     Args:
-        items: N paths, or arrays (H, W, 3) of bytes.
-        targets: N labels, indices into `classes`.
-        classes: K names, as they go into prompts; the same in every environment of a data set.
-        root: folder, or name, of the environment; its last part names the domain.
-        label_set: the labels among which this environment is scored; None: all K.
-        accepts: {label: labels that count as right for it}, for labels with several.
-        border: pixels cut off each side.
-
-    `transform` (PIL image -> tensor) and `exif` (whether images are turned as their EXIF
-    orientation says) are set by :func:`domainbed_carft.data.transforms.fit`.
+        items: N paths, or uint8 arrays (H, W, 3).
+        targets: N labels, as indices into `classes`.
+        classes: K names for prompts, the same in all environments of a data set.
+        root: folder or name of the environment. Its last part is the name of the domain.
+        label_set: labels among which predictions are made, or None for all K.
+        accepts: {label: all labels that are correct for it}, for images with several labels.
+        border: number of pixels removed from each side.
     """
 
     transform = None
@@ -41,7 +41,7 @@ class Images(torch.utils.data.Dataset):
         return len(self.targets)
 
     def image(self, index):
-        """Return the PIL image, RGB, in its own size."""
+        """Return the RGB PIL image in its original size."""
         item = self.items[index]
         image = Image.fromarray(item) if isinstance(item, np.ndarray) else read(item, self.exif)
         if self.border:
@@ -56,26 +56,26 @@ class Images(torch.utils.data.Dataset):
 
 
 def by_class(folder, classes, only=None):
-    """Return (paths, labels) of the images in folder/CLASS/; label i is classes[i].
+    """Return (paths, labels) of the images in folder/CLASS/, where label i is classes[i].
 
-    Subfolders are searched, as torchvision does. A warning counts and names what is left out:
-    hidden files and folders, and files that are no images by their ending.
+    As in torchvision, subfolders are searched. Hidden files and folders and files without an
+    image's extension are left out, with a warning.
 
     Args:
-        folder: of the class folders.
-        classes: their names.
-        only: endings of images; default: of all that can be read here.
+        folder: the folder that contains the class folders.
+        classes: names of the class folders.
+        only: file extensions of images (default: all that can be read).
 
     Raises:
-        ValueError: a class without images.
+        ValueError: a class has no images.
     """
     known = only or endings()
     found = folders.listing(folder, classes, known)
     if found.empty:
         places = folders.some([os.path.join(folder, name) for name in found.empty])
         raise ValueError(
-            f"No images in {places} (endings {', '.join(known)}): every class of every domain must "
-            "have some"
+            f"No images in {places} (extensions {', '.join(known)}): every class of every domain "
+            "must have images"
         )
     for sentence in folders.left_out(found):
         warnings.warn(sentence, stacklevel=3)

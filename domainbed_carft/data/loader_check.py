@@ -1,4 +1,7 @@
-"""A check of the host's loader; imports nothing of the host, which may be half imported."""
+"""Check of the batch size in the host's data loader.
+
+It does not import the host, which may not be fully imported yet.
+"""
 
 import functools
 import inspect
@@ -9,10 +12,10 @@ KNOWN = ["self", "dataset", "weights", "batch_size", "num_workers"]
 
 
 def checked_loader(init):
-    """Return InfiniteDataLoader's __init__, refusing what would make it wait for ever, silently.
+    """Return InfiniteDataLoader's __init__ with a check against endless waiting.
 
-    Only for the algorithms and data sets of ours, and only where the loader is DomainBed's own: one
-    with other arguments may deal with few images in its own way.
+    It applies to our algorithms and data sets, and to DomainBed's own loader only. A loader with
+    other arguments may handle small data sets.
     """
     if list(inspect.signature(init).parameters) != KNOWN:
         return init
@@ -28,12 +31,12 @@ def checked_loader(init):
 
 
 def _concerns_us():
-    describe = sys.modules.get(f"{__package__}.describe")  # not there: no data set was built
+    describe = sys.modules.get(f"{__package__}.describe")  # None: no data set has been built
     return describe is not None and describe.any_of_ours()
 
 
 def check_batch(dataset, batch_size):
-    """Raise ValueError where a training domain has fewer images than the batch."""
+    """Raise a ValueError if a training domain has fewer images than the batch."""
     try:
         n = len(dataset)
     except TypeError:
@@ -42,7 +45,7 @@ def check_batch(dataset, batch_size):
         root = getattr(getattr(dataset, "underlying_dataset", None), "root", "")
         raise ValueError(
             f"batch_size must be at most the number of training images of each domain: got "
-            f"batch_size {batch_size}, and {n} images in a training domain"
-            f"{f' ({root})' if root else ''}. DomainBed would wait for ever. "
+            f"batch_size {batch_size}, but {n} images in a training domain"
+            f"{f' ({root})' if root else ''}. DomainBed would wait forever. "
             f"Set --hparams '{json.dumps({'batch_size': n})}' or smaller."
         )

@@ -1,20 +1,17 @@
-"""Downstream tasks as data sets with two environments, train and test (--test_envs 1).
+"""Eleven downstream tasks as data sets with two environments, train and test (--test_envs 1).
 
-torchvision's own classes read the files, with download=False; ImageNet itself is in imagenet.py.
-Splits are official where there are official ones; the rules for the others are stated per class.
-Class names are changed only where they could not stand in a prompt.
+torchvision's classes read the files, with download=False. ImageNet is in imagenet.py. Splits are
+official if there are official ones, and otherwise described in the docstring of the class. Class
+names are only changed if they are unsuitable for prompts.
 """
 
 import os
 
-import numpy as np
-from domainbed.datasets import MultipleDomainDataset
-
 from ..base.folders import folders_in
-from . import images, transforms
-from .checks import check_test_envs
+from . import images
+from .task_base import Task, samples_of, split_by_class
 
-CALTECH_NAMES = {  # the other 94 are fine once "_" is a space
+CALTECH_NAMES = {  # the other 94 only need "_" replaced by a space
     "Faces": "off-center face",
     "Faces_easy": "centered face",
     "Leopards": "leopard",
@@ -37,99 +34,8 @@ EUROSAT_NAMES = {
 }
 
 
-class _Task(MultipleDomainDataset):
-    """A train and a test environment, made by `parts`."""
-
-    ENVIRONMENTS = ("train", "test")
-    TEST_ENVS = (1,)
-    CHECKPOINT_FREQ = 500
-    N_WORKERS = 8
-    METRIC = "top1"  # the convention of the literature; or "per_class"
-    PROMPT = "{}"  # what stands for the class in OpenAI's templates (clip_contexts auto)
-    PLACE = None  # the folder below --data_dir that torchvision reads
-
-    def __init__(self, root, test_envs, hparams):
-        super().__init__()
-        check_test_envs(type(self), test_envs)
-        name = type(self).__name__
-        place = os.path.join(root or "", self.PLACE)
-        hint = f"docs/datasets.md says where {name} comes from and how it must lie there"
-        if root is None:
-            raise ValueError(f"{name} needs --data_dir, which holds {self.PLACE}/; {hint}")
-        if not os.path.isdir(place):
-            raise ValueError(f"No folder {place} (--data_dir must hold {self.PLACE}/): {hint}")
-        try:
-            parts = self.parts(root)
-        except Exception as error:  # whatever bad files do to torchvision, and to scipy
-            raise ValueError(
-                f"{place} cannot be read as {name}: {type(error).__name__}: {error}. {hint}"
-            ) from error
-        names = [self.prompt_name(name) for name in self.class_names]
-        self.datasets = [
-            images.Images(items, labels, names, part)
-            for part, (items, labels) in zip(self.ENVIRONMENTS, parts)
-        ]
-        self.num_classes = len(names)
-        for part in self.datasets:
-            lacking = sorted(set(range(len(names))) - set(part.targets))
-            if lacking:
-                raise ValueError(
-                    f"The {part.root} images of {name} in {place} have none of "
-                    f"{len(lacking)} classes: {', '.join(names[i] for i in lacking[:5])}"
-                )
-        transforms.fit(self, test_envs, hparams)
-
-    def parts(self, root):
-        """Return ((items, labels) to train on, and to test on); set self.class_names."""
-        raise NotImplementedError
-
-    @staticmethod
-    def prompt_name(name):
-        """Return a class's name as it goes into prompts (where `_` becomes a space, too)."""
-        return name
-
-    def read(self, cls, root, *splits, keyword="split"):
-        """Return (items, labels) of a torchvision class, of all its splits put together."""
-        items, labels = [], []
-        for split in splits:
-            source = cls(root, download=False, **{keyword: split})
-            self.class_names = source.classes
-            more = _samples(source)
-            items += more[0]
-            labels += more[1]
-        return items, labels
-
-
-def _samples(source):
-    """Return (paths or arrays, labels) of one of torchvision's data sets."""
-    for name in ("_samples", "samples"):  # StanfordCars; EuroSAT
-        if hasattr(source, name):
-            return [list(column) for column in zip(*getattr(source, name))]
-    for name in ("_image_files", "_images"):  # most; OxfordIIITPet
-        if hasattr(source, name):
-            return list(getattr(source, name)), [int(label) for label in source._labels]
-    return list(source.data), list(source.targets)  # CIFAR, in memory
-
-
-def _split_by_class(items, labels, n_train):
-    """Return (training part, test part): of each class, n_train(its size) images drawn at random.
-
-    The draw is numpy's RandomState(0), over the classes in order and each class's items by name.
-    """
-    generator = np.random.RandomState(0)
-    parts = ([], []), ([], [])
-    for label in sorted(set(labels)):
-        own = sorted(item for item, other in zip(items, labels) if other == label)
-        order = generator.permutation(len(own))
-        n = n_train(len(own))
-        for part, chosen in zip(parts, (order[:n], order[n:])):
-            part[0].extend(own[i] for i in sorted(chosen))
-            part[1].extend([label] * len(chosen))
-    return parts
-
-
-class Flowers102(_Task):
-    """102 flowers. train and val (2,040 images together) to train on, 6,149 to test."""
+class Flowers102(Task):
+    """102 flowers: train and val (2,040 images) for training, and 6,149 for testing."""
 
     METRIC, PROMPT, PLACE = "per_class", "{}, a type of flower", "flowers-102"
 
@@ -148,8 +54,8 @@ class Flowers102(_Task):
         return name.rstrip("?")  # "pink-yellow dahlia?"
 
 
-class FGVCAircraft(_Task):
-    """100 variants of aircraft. trainval (6,667 images), test (3,333)."""
+class FGVCAircraft(Task):
+    """100 variants of aircraft: trainval (6,667 images) for training, and 3,333 for testing."""
 
     METRIC, PROMPT, PLACE = "per_class", "{}, a type of aircraft", "fgvc-aircraft-2013b"
 
@@ -159,8 +65,8 @@ class FGVCAircraft(_Task):
         return self.read(FGVCAircraft, root, "trainval"), self.read(FGVCAircraft, root, "test")
 
 
-class CIFAR10(_Task):
-    """10 classes of 32 x 32 pixels. 50,000 images to train on, 10,000 to test."""
+class CIFAR10(Task):
+    """10 classes with 32 x 32 pixels: 50,000 images for training, and 10,000 for testing."""
 
     PLACE = "cifar-10-batches-py"
 
@@ -170,8 +76,8 @@ class CIFAR10(_Task):
         return [self.read(CIFAR10, root, part, keyword="train") for part in (True, False)]
 
 
-class CIFAR100(_Task):
-    """100 classes of 32 x 32 pixels. 50,000 images to train on, 10,000 to test."""
+class CIFAR100(Task):
+    """100 classes with 32 x 32 pixels: 50,000 images for training, and 10,000 for testing."""
 
     PLACE = "cifar-100-python"
 
@@ -181,8 +87,8 @@ class CIFAR100(_Task):
         return [self.read(CIFAR100, root, part, keyword="train") for part in (True, False)]
 
 
-class StanfordCars(_Task):
-    """196 models of cars. 8,144 images to train on, 8,041 to test."""
+class StanfordCars(Task):
+    """196 models of cars: 8,144 images for training, and 8,041 for testing."""
 
     PROMPT, PLACE = "{}, a type of car", "stanford_cars"
 
@@ -192,8 +98,8 @@ class StanfordCars(_Task):
         return self.read(StanfordCars, root, "train"), self.read(StanfordCars, root, "test")
 
 
-class Food101(_Task):
-    """101 dishes. 75,750 images to train on, 25,250 to test."""
+class Food101(Task):
+    """101 dishes: 75,750 images for training, and 25,250 for testing."""
 
     PROMPT, PLACE = "{}, a type of food", "food-101"
 
@@ -203,8 +109,8 @@ class Food101(_Task):
         return self.read(Food101, root, "train"), self.read(Food101, root, "test")
 
 
-class OxfordIIITPet(_Task):
-    """37 breeds of cats and dogs. trainval (3,680 images), test (3,669)."""
+class OxfordIIITPet(Task):
+    """37 breeds of cats and dogs: trainval (3,680 images) for training, and 3,669 for testing."""
 
     METRIC, PROMPT, PLACE = "per_class", "{}, a type of pet", "oxford-iiit-pet"
 
@@ -214,8 +120,8 @@ class OxfordIIITPet(_Task):
         return self.read(OxfordIIITPet, root, "trainval"), self.read(OxfordIIITPet, root, "test")
 
 
-class DTD(_Task):
-    """47 textures. train and val of its first partition (3,760 images), its test part (1,880)."""
+class DTD(Task):
+    """47 textures, first partition: train and val (3,760 images), and 1,880 for testing."""
 
     PROMPT, PLACE = "{} texture", "dtd/dtd"
 
@@ -225,10 +131,10 @@ class DTD(_Task):
         return self.read(DTD, root, "train", "val"), self.read(DTD, root, "test")
 
 
-class SUN397(_Task):
-    """397 scenes. The first official partition: 19,850 images to train on, 19,850 to test.
+class SUN397(Task):
+    """397 scenes, first official partition: 19,850 images each for training and testing.
 
-    torchvision knows no partition: it is read from SUN397/Partitions/Training_01.txt and
+    torchvision has no partitions, so it is read from SUN397/Partitions/Training_01.txt and
     Testing_01.txt.
     """
 
@@ -240,18 +146,20 @@ class SUN397(_Task):
         source = SUN397(root, download=False)
         self.class_names = source.classes
         top = os.path.join(root, self.PLACE)
-        paths, labels = _samples(source)
+        paths, labels = samples_of(source)
         label_of = {os.path.relpath(path, top): label for path, label in zip(paths, labels)}
         parts = []
         for name in ("Training_01.txt", "Testing_01.txt"):
             listing = os.path.join(top, "Partitions", name)
             if not os.path.isfile(listing):
-                raise ValueError(f"no file {listing}; it is in SUN397's Partitions.zip")
+                raise ValueError(f"no file {listing}, which is in SUN397's Partitions.zip")
             with open(listing, encoding="utf-8") as lines:
                 items = [line.strip().lstrip("/") for line in lines if line.strip()]
             lacking = [item for item in items if item not in label_of]
             if lacking:
-                raise ValueError(f"{listing} lists {len(lacking)} images that lack: {lacking[0]}")
+                raise ValueError(
+                    f"{listing} lists {len(lacking)} images that do not exist: {lacking[0]}"
+                )
             parts.append(([os.path.join(top, i) for i in items], [label_of[i] for i in items]))
         return parts
 
@@ -261,11 +169,11 @@ class SUN397(_Task):
         return f"{qualifier} {place}" if qualifier else place
 
 
-class Caltech101(_Task):
+class Caltech101(Task):
     """101 kinds of objects, without the background class.
 
-    There is no official list: of each class, 30 images to train on, the rest to test, as its
-    authors do; which 30 is drawn once, with a fixed seed.
+    There is no official split. As in the authors' experiments, 30 images of each class are for
+    training and the others for testing. They are drawn with a fixed seed.
     """
 
     METRIC, PLACE = "per_class", "caltech101/101_ObjectCategories"
@@ -273,22 +181,25 @@ class Caltech101(_Task):
     def parts(self, root):
         place = os.path.join(root, self.PLACE)
         self.class_names = [n for n in folders_in(place) if n != "BACKGROUND_Google"]
-        return _split_by_class(*images.by_class(place, self.class_names), lambda n: 30)
+        return split_by_class(*images.by_class(place, self.class_names), lambda n: 30)
 
     @staticmethod
     def prompt_name(name):
         return CALTECH_NAMES.get(name, name)
 
 
-class EuroSAT(_Task):
-    """10 uses of land, from a satellite. No official split: of each class, 80 % to train on."""
+class EuroSAT(Task):
+    """10 kinds of land use in satellite images.
+
+    There is no official split. 80 % of each class, drawn with a fixed seed, are for training.
+    """
 
     PROMPT, PLACE = "{}, seen from a satellite", "eurosat/2750"
 
     def parts(self, root):
         place = os.path.join(root, self.PLACE)
         self.class_names = folders_in(place)
-        return _split_by_class(*images.by_class(place, self.class_names), lambda n: int(0.8 * n))
+        return split_by_class(*images.by_class(place, self.class_names), lambda n: int(0.8 * n))
 
     @staticmethod
     def prompt_name(name):

@@ -1,4 +1,4 @@
-"""The two ways of fitting images to a square, and their augmentation (knob clip_transform)."""
+"""Preprocessing and augmentation of images (knob clip_transform)."""
 
 from functools import partial
 
@@ -8,35 +8,41 @@ from ..models import backbone_names
 from .image_cache import Cached
 from .images import read
 
-HOST_SIZE = 224  # pixels, of DomainBed's image folders
-OPENAI = ("bicubic", "shortest")  # how OpenAI's CLIPs resize: interpolation, mode
+HOST_SIZE = 224  # pixels of DomainBed's images
+OPENAI = ("bicubic", "shortest")  # resizing of OpenAI's CLIPs: (interpolation, mode)
 
 
 def parse(kind):
-    """Return (name, size) of the knob clip_transform: "host", "clip" or "clip@PIXELS"."""
+    """Return (name, size) of the knob clip_transform: "host", "clip" or "clip@PIXELS".
+
+    Raises:
+        ValueError: the value is invalid.
+    """
     rule = knobs.transform(kind)
-    if rule:  # data sets are built before the algorithm checks all knobs
+    if rule:  # data sets are built before the algorithm checks knobs
         raise ValueError(f"clip_transform must be {rule}, got {kind!r}")
     name, _, size = kind.partition("@")
     return name, int(size or HOST_SIZE)
 
 
 def transforms(kind, resizing=OPENAI):
-    """Return (square, augment, finish), functions for a value of clip_transform.
+    """Return the functions (square, augment, finish) for a value of clip_transform.
+
+    "host" is DomainBed's preprocessing: resizing to 224 x 224 (bilinear), and augmentation by
+    random crops, flips, colour jitter and grey.
+
+    "clip" is the CLIP's own preprocessing. For OpenAI's, the shorter side is resized to S (bicubic),
+    and the centre is cropped. Other CLIPs resize both sides ("squash"), or the longer side with a
+    black border ("longest"). Its augmentation is random crops and flips.
 
     Args:
-        kind: the value.
-        resizing: (interpolation, mode) of "clip", as backbone_names.resizing says them of a CLIP.
+        kind: the value of clip_transform.
+        resizing: (interpolation, mode) for "clip", as backbone_names.resizing returns them.
 
-    square: PIL image -> PIL image of fixed size, the same every time.
-    augment: PIL image -> PIL image of that size, at random, from an image of any size.
-    finish: PIL image -> tensor (3, S, S) in ImageNet's normalisation, which preprocess.ClipInput
-    undoes whatever the kind is.
-
-    "host" is DomainBed's: squash to 224 x 224 (bilinear); random crops, flips, colour jitter, grey.
-    "clip" is the CLIP's own: of OpenAI's the shorter side to S (bicubic), centre crop; of others
-    both sides to S ("squash"), or the longer one, with a black border ("longest"). Random crops
-    and flips.
+    Returns:
+        square: function PIL image -> PIL image of size S x S, deterministic.
+        augment: function PIL image -> PIL image of size S x S, random.
+        finish: function PIL image -> tensor (3, S, S) in ImageNet's normalisation.
     """
     from torchvision import transforms as t
 
@@ -55,13 +61,13 @@ def transforms(kind, resizing=OPENAI):
     elif mode == "shortest":
         square = t.Compose([t.Resize(size, interpolation=interpolation), t.CenterCrop(size)])
     else:
-        raise ValueError(f"A CLIP resizes by 'shortest', 'longest' or 'squash', not {mode!r}")
+        raise ValueError(f"resize mode must be 'shortest', 'longest' or 'squash', got {mode!r}")
     augment = [t.RandomResizedCrop(size, interpolation=interpolation, **crop), flip]
     return square, t.Compose(augment), finish
 
 
 def _bordered(image, size, interpolation):
-    """Return a PIL image with its longer side at `size`, in the centre of a black square."""
+    """Return a PIL image resized to a longer side of `size`, in the centre of a black square."""
     from torchvision.transforms import functional as f
 
     scale = size / max(image.size)
@@ -70,26 +76,25 @@ def _bordered(image, size, interpolation):
 
 
 def of_knobs(hparams):
-    """Return (kind, resizing) of our knobs: the CLIP's own resizing, where clip_transform asks."""
+    """Return (kind, resizing) for :func:`transforms`, from our knobs."""
     kind = hparams["clip_transform"]
     if parse(kind)[0] == "host":
-        return kind, OPENAI  # which "host" does not heed
+        return kind, OPENAI  # "host" ignores it
     return kind, backbone_names.resizing(hparams["clip_backbone"])
 
 
 def fit(dataset, test_envs, hparams, augment=True):
-    """Set the transforms of a data set's environments, from the knobs; cache them where asked.
+    """Set the transforms of a data set's environments from the knobs, and cache images if set.
 
     Args:
-        dataset: a DomainBed data set whose environments are Images or torchvision's ImageFolder.
-        test_envs: indices that are never augmented.
-        hparams: clip_transform, clip_cache and clip_exif are read where the knobs are those of
-            one of our methods, and data_augmentation with `augment`.
-        augment: whether the data set augments at all.
+        dataset: a DomainBed data set with environments of Images or torchvision's ImageFolder.
+        test_envs: indices of environments without augmentation.
+        hparams: the knobs. clip_transform, clip_cache and clip_exif are only used for our methods.
+        augment: whether to augment training environments, unless data_augmentation is false.
     """
     from torchvision.transforms import Compose
 
-    ours = knobs.are_ours(hparams)  # a host's own algorithm may have a clip_transform of its own
+    ours = knobs.are_ours(hparams)  # the host's algorithms may have their own clip_transform
     kind, resizing = of_knobs(hparams) if ours else ("host", OPENAI)
     cache = hparams["clip_cache"] if ours else ""
     square, random, finish = transforms(kind, resizing)
@@ -98,7 +103,7 @@ def fit(dataset, test_envs, hparams, augment=True):
     dataset.is_fitted = True
     for i, env in enumerate(dataset.datasets):
         exif = env.exif = ours and hparams["clip_exif"]
-        if hasattr(env, "loader"):  # ImageFolder's would make greys of 16 bits white
+        if hasattr(env, "loader"):  # that of ImageFolder makes 16-bit grey images white
             env.loader = partial(read, exif=exif)
         augmented = augment and hparams.get("data_augmentation", True) and i not in test_envs
         if cache:

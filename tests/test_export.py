@@ -234,7 +234,8 @@ def run_on(tmp_path, make, name, algorithm="CLIP_ERM"):
 def test_what_a_form_cannot_hold_is_refused(tmp_path, make, tiny_open_clip):
     gelu = open_run(run_on(tmp_path, make, tiny_open_clip), device="cpu")
     with pytest.raises(
-        ValueError, match="cannot be written as openai: .*QuickGELU, and this model GELU. Of hf, "
+        ValueError,
+        match="cannot be written as openai: .*QuickGELU, but this model uses GELU. Of hf, ",
     ):
         gelu.export("openai", tmp_path / "out")
     with pytest.raises(ValueError, match="Unknown form 'open-clip': did you mean open_clip"):

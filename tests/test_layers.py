@@ -33,7 +33,9 @@ def test_another_tokenizer_is_refused(tiny_clip):
     backbone = backbones.load(tiny_clip)
     # what follows a text is not what follows an empty one
     backbone.tokenize = lambda texts: torch.tensor([[1, 2, 0, 0], [1, 5, 2, 7]])
-    with pytest.raises(ValueError, match=r"between a start and an end, .* \[1, 5, 2, 7\] of 'dog'"):
+    with pytest.raises(
+        ValueError, match=r"between a start and an end, .* \[1, 5, 2, 7\] for 'dog'"
+    ):
         random_tokens(backbone)
 
 
@@ -50,7 +52,7 @@ def test_a_vit_s_stages_are_its_first_layer_and_the_ends_of_four_groups(tmp_path
 
 
 def test_another_encoder_is_refused():
-    with pytest.raises(ValueError, match="is a Identity: take another clip_backbone"):
+    with pytest.raises(ValueError, match="is of type Identity: use another clip_backbone"):
         stages(nn.Identity())
 
 

@@ -307,7 +307,7 @@ def test_a_repository_that_cannot_be_had(monkeypatch):
 
 def test_another_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(ValueError, match="none of open_clip_config.json .*but notes.txt"):
+    with pytest.raises(ValueError, match="neither open_clip_config.json .* It has notes.txt"):
         backbones.load(str(tmp_path))
     with pytest.raises(FileNotFoundError, match="No folder /nowhere"):
         backbones.load("local-dir:/nowhere")
@@ -453,7 +453,7 @@ def test_a_pickle_that_wants_code_is_refused(tmp_path, how):
             "several sets of weights .state_dict, model",
         ),
         ({"module.a": torch.zeros(1), "a": torch.zeros(1)}, "weights a twice"),
-        ({"epoch": 3}, "no weights, but epoch"),
+        ({"epoch": 3}, "no weights, only epoch"),
         ({"a.visual.x": torch.zeros(1), "b.visual.x": torch.zeros(1)}, "several CLIPs .a., b."),
         ({"visual.trunk.x": torch.zeros(1)}, "open_clip.s names; use open_clip:MODEL/PATH"),
         ({"conv1.weight": torch.zeros(1)}, "no text encoder, .* use NAME.PATH"),

@@ -31,9 +31,9 @@ def transforms(kind, resizing=OPENAI):
     "host" is DomainBed's preprocessing: resizing to 224 x 224 (bilinear), and augmentation by
     random crops, flips, colour jitter and grey.
 
-    "clip" is the CLIP's own preprocessing. For OpenAI's, the shorter side is resized to S (bicubic),
-    and the centre is cropped. Other CLIPs resize both sides ("squash"), or the longer side with a
-    black border ("longest"). Its augmentation is random crops and flips.
+    "clip" is the preprocessing of the CLIP. For OpenAI's, the shorter side is resized to S
+    (bicubic), and the centre is cropped. Other CLIPs resize both sides ("squash"), or the longer
+    side with a black border ("longest"). Its augmentation is random crops and flips.
 
     Args:
         kind: the value of clip_transform.

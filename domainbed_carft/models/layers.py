@@ -87,7 +87,7 @@ def stages(visual):
         return _grouped(trunk.stem, trunk.stages, axis)
     raise ValueError(
         "Intermediate features need an image encoder made of blocks, such as the ViTs, ResNets, "
-        f"ConvNeXts, FastViTs and Swins of OpenAI, open_clip and timm. This one is a "
+        f"ConvNeXts, FastViTs and Swins of OpenAI, open_clip and timm. This one is of type "
         f"{type(trunk).__name__}: use another clip_backbone, or CARFT or CLIP_L2SP, which do not "
         "need intermediate features"
     )

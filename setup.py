@@ -96,6 +96,7 @@ setup(
         "pandas>=2.1",
         "pillow>=9",
         "tqdm>=4.60",
+        "tomli>=2; python_version < '3.11'",
         # tables and plots; imported only by the commands that make them
         "matplotlib>=3.7",
         "scipy>=1.9",
@@ -107,6 +108,8 @@ setup(
         "hf": ["transformers>=4.40", "safetensors", "sentencepiece", "protobuf"],
         # carft export --to onnx
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"],
+        # the launcher carft_ray; see docs/sweeps.md
+        "ray": ["ray>=2.9"],
         "test": [
             *("pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"),
             "hypothesis>=6.100",  # tools/fuzz.py

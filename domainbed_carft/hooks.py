@@ -209,9 +209,13 @@ def hook_datasets(module):
 
 def hook_launchers(module):
     """Add our launchers."""
-    from .base import launchers
+    import os
 
-    for name, launcher in launchers.REGISTRY.items():
+    from .engines.registry import registry
+
+    embedded = os.path.join(os.path.dirname(__file__), "embedded")
+    host = "embedded" if os.path.dirname(module.__file__) == embedded else "domainbed"
+    for name, launcher in registry(host).items():
         if name not in module.REGISTRY:
             module.REGISTRY[name] = launcher
             _undo.append(functools.partial(module.REGISTRY.pop, name))

@@ -109,7 +109,7 @@ def test_a_plain_import_finds_our_algorithms_and_data_sets(fake):
         "CARFT ['ERM']",
         "DigitStyles ['Debug28', 'PACS', 'DigitStyles']",
         "['PACS']",
-        "['carft_local', 'carft_multi_gpu', 'local']",
+        "['carft_local', 'carft_multi_gpu', 'carft_ray', 'carft_slurm', 'local']",
     ], run.stderr
 
 

@@ -14,13 +14,14 @@ ROOT = Path(domainbed_carft.__file__).parent
 MAY = {
     "base": set(),
     "contract": {"base"},
+    "engines": {"contract", "base"},
     "method": {"contract", "base"},
     "models": {"method", "contract", "base"},
     "data": {"models", "method", "contract", "base"},  # a CLIP's own resizing
     "algorithms": {"data", "models", "method", "contract", "base"},
-    "hooks": {"algorithms", "data", "contract", "base"},
-    "register": {"hooks", "algorithms", "data", "contract", "base"},
-    "records": {"register", "algorithms", "method", "contract", "base"},
+    "hooks": {"engines", "algorithms", "data", "contract", "base"},
+    "register": {"hooks", "engines", "algorithms", "data", "contract", "base"},
+    "records": {"engines", "register", "algorithms", "method", "contract", "base"},
     "analysis": {
         "records",
         "register",

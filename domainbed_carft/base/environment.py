@@ -1,14 +1,16 @@
 """The environment variables of this package: read and checked here, and nowhere else.
 
-======================== ======================================================================
-DOMAINBED_CARFT_HOST      ``embedded``: use the host that comes with the package
-DOMAINBED_CARFT_N_WORKERS processes that read images, for each loader
-DOMAINBED_CARFT_JOBS      jobs that the launcher ``local`` runs at a time
-DOMAINBED_CARFT_CACHE     folder of cached prompt weights
-DOMAINBED_CARFT_DATASETS  folders DOMAIN/CLASS/IMAGE that become data sets
-DOMAINBED_CARFT_METHODS   files or modules with methods of the user's own
-DOMAINBED_CARFT_AUTOLOAD  0: no import hooks at Python's start
-======================== ======================================================================
+============================ ==================================================================
+DOMAINBED_CARFT_HOST         ``embedded``: use the host that comes with the package
+DOMAINBED_CARFT_N_WORKERS    processes that read images, for each loader
+DOMAINBED_CARFT_JOBS         jobs that the launcher ``local`` runs at a time
+DOMAINBED_CARFT_JOBS_PER_GPU jobs that share a GPU under ``multi_gpu`` and ``carft_ray``, or auto
+DOMAINBED_CARFT_SLURM        file of settings of ``carft_slurm``
+DOMAINBED_CARFT_CACHE        folder of cached prompt weights
+DOMAINBED_CARFT_DATASETS     folders DOMAIN/CLASS/IMAGE that become data sets
+DOMAINBED_CARFT_METHODS      files or modules with methods of the user's own
+DOMAINBED_CARFT_AUTOLOAD     0: no import hooks at Python's start
+============================ ==================================================================
 
 A variable that is set to nothing counts as unset.
 """
@@ -18,6 +20,8 @@ import os
 HOST = "DOMAINBED_CARFT_HOST"
 N_WORKERS = "DOMAINBED_CARFT_N_WORKERS"
 JOBS = "DOMAINBED_CARFT_JOBS"
+JOBS_PER_GPU = "DOMAINBED_CARFT_JOBS_PER_GPU"
+SLURM = "DOMAINBED_CARFT_SLURM"
 CACHE = "DOMAINBED_CARFT_CACHE"
 DATASETS = "DOMAINBED_CARFT_DATASETS"
 METHODS = "DOMAINBED_CARFT_METHODS"
@@ -55,6 +59,32 @@ def jobs():
     return _whole(JOBS, 1, 1)
 
 
+def jobs_per_gpu():
+    """Return how many jobs share a GPU; default: 1. None: as many as fit ("auto").
+
+    Raises:
+        WrongVariable: neither a whole number >= 1 nor auto.
+    """
+    if os.environ.get(JOBS_PER_GPU) == "auto":
+        return None
+    try:
+        return _whole(JOBS_PER_GPU, 1, 1)
+    except WrongVariable as error:
+        raise WrongVariable(str(error).replace(">= 1,", ">= 1, auto,")) from None
+
+
+def slurm_settings():
+    """Return the path of the file with the settings of Slurm's jobs; None where there is none.
+
+    Raises:
+        WrongVariable: the file that the variable names is not there.
+    """
+    path = os.environ.get(SLURM)
+    if path and not os.path.isfile(path):
+        raise WrongVariable(f"{SLURM} must be a file of settings, or unset: got {path!r}")
+    return path or next(filter(os.path.isfile, ["carft_slurm.toml"]), None)
+
+
 def cache_folder():
     """Return the path of the folder of cached prompt weights, which may not be there yet."""
     return os.path.expanduser(os.environ.get(CACHE) or "~/.cache/domainbed-carft/prompts")
@@ -86,7 +116,7 @@ def check():
     Raises:
         WrongVariable: names the first variable that is wrong, and what it may be.
     """
-    for read in (host, n_workers, jobs, autoload):
+    for read in (host, n_workers, jobs, jobs_per_gpu, slurm_settings, autoload):
         read()
     path = cache_folder()
     if os.environ.get(CACHE) and os.path.exists(path) and not os.path.isdir(path):

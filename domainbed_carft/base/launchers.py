@@ -15,7 +15,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from . import environment, warm
+from . import environment, gpu_slots, warm
 
 TAIL = 20_000  # bytes of a job's output that are looked at for the reason why it failed
 HOST_TRAIN = "python -m domainbed.scripts.train"
@@ -32,38 +32,76 @@ def with_this_python(command):
 
 def local(commands):
     """Run the commands one after the other, or DOMAINBED_CARFT_JOBS of them at a time."""
-    _run(commands, [{}] * environment.jobs())
+    progress = Progress(len(commands))
+    _run(commands, [{}] * environment.jobs(), progress)
+    progress.end()
 
 
 def multi_gpu(commands):
-    """Run one command at a time on each visible GPU (CUDA_VISIBLE_DEVICES, else all of them)."""
-    import torch
+    """Run commands on each visible GPU, DOMAINBED_CARFT_JOBS_PER_GPU of them at a time.
 
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if listed is None:
-        gpus = [str(i) for i in range(torch.cuda.device_count())]
-    else:
-        gpus = [gpu.strip() for gpu in listed.split(",") if gpu.strip()]
-    if not gpus or not torch.cuda.is_available():
-        raise SystemExit("This launcher needs a GPU and sees none. Use --command_launcher local.")
-    _run(commands, [{"CUDA_VISIBLE_DEVICES": gpu} for gpu in gpus])
-
-
-def _run(commands, slots):
-    """Run commands on len(slots) slots at once; a slot is what it adds to the environment.
-
-    Their output is not shown, as every job keeps its own in its folder: a line says when one is
-    done, and why when it failed.
+    With "auto", the first command runs alone, and as many at a time as fit beside each other.
     """
-    from tqdm import tqdm
+    gpus = gpu_slots.visible()
+    per_gpu = environment.jobs_per_gpu()
+    progress = Progress(len(commands))
+    if per_gpu is None and commands:
+        with gpu_slots.Watch(gpus[0]) as watch:
+            _run(commands[:1], gpu_slots.slots(gpus[:1], 1), progress)
+        per_gpu, commands = watch.jobs_that_fit(len(gpus)), commands[1:]
+        progress.say(f"{per_gpu} jobs at a time on each GPU: {watch}")
+    _run(commands, gpu_slots.slots(gpus, per_gpu or 1), progress)
+    progress.end()
 
+
+class Progress:
+    """A bar over the jobs of a sweep, a line for each that is done, and at the end what failed.
+
+    What jobs print is not shown, as every job keeps its own in its folder.
+    """
+
+    def __init__(self, n):
+        from tqdm import tqdm
+
+        self.bar = tqdm(total=n, desc="jobs", unit="job", disable=not n)
+        self.failed = []
+
+    def add(self, command, code, output, seconds):
+        """Print that a job has ended, and why when it failed."""
+        state = "done" if not code else f"FAILED, {reason(output)}"
+        if code == STOPPED:
+            state = "stopped by Ctrl-C"
+        with self.bar.get_lock():
+            self.bar.update()
+            name = f"{about(command)} ({seconds / 60:.1f} min)"
+            self.bar.write(f"{self.bar.n}/{self.bar.total} {name}: {state}")
+            if code:
+                self.failed.append((code, command))
+
+    def say(self, line):
+        """Print a line above the bar."""
+        self.bar.write(line)
+
+    def end(self):
+        """Raise SystemExit where a job failed; list them."""
+        self.bar.close()
+        for code, command in self.failed:
+            print(f"exit code {code}: {command}", file=sys.stderr)
+        if self.failed:
+            raise SystemExit(
+                f"{len(self.failed)} of {self.bar.total} jobs failed; each says why above, or in "
+                "err.txt in its folder."
+            )
+
+
+def _run(commands, slots, progress):
+    """Run commands on len(slots) slots at once; a slot is what it adds to the environment."""
     if len(slots) > 1:  # else each job takes all cores, and all crawl
         threads = str(max(1, (os.cpu_count() or 1) // len(slots)))
         os.environ.setdefault("OMP_NUM_THREADS", threads)
     free = queue.SimpleQueue()
     for slot in slots:
         free.put(slot)
-    bar = tqdm(total=len(commands), desc="jobs", unit="job", disable=not commands)
 
     def run(command):
         slot = free.get()
@@ -72,29 +110,16 @@ def _run(commands, slots):
             code, output = _call(with_this_python(command), {**os.environ, **slot})
         finally:
             free.put(slot)
-        took = f"{(time.monotonic() - start) / 60:.1f} min"
-        state = "done" if not code else f"FAILED, {reason(output)}"
-        if code == STOPPED:
-            state = "stopped by Ctrl-C"
-        with bar.get_lock():
-            bar.update()
-            bar.write(f"{bar.n}/{bar.total} {about(command)} ({took}): {state}")
-        return code
+        progress.add(command, code, output, time.monotonic() - start)
 
     pool = ThreadPoolExecutor(len(slots))
     try:
-        codes = list(pool.map(run, commands))
+        list(pool.map(run, commands))
+    except BaseException:
+        progress.bar.close()
+        raise
     finally:  # Ctrl-C reaches the running jobs by itself; those that wait must not start
         pool.shutdown(cancel_futures=True)
-        bar.close()
-    failed = [(code, command) for code, command in zip(codes, commands) if code != 0]
-    for code, command in failed:
-        print(f"exit code {code}: {command}", file=sys.stderr)
-    if failed:
-        raise SystemExit(
-            f"{len(failed)} of {len(commands)} jobs failed; each says why above, or in err.txt in "
-            "its folder."
-        )
 
 
 def _call(command, variables):
@@ -123,21 +148,31 @@ def about(command):
         >>> about("python -m x --dataset PACS --algorithm CARFT --test_envs 0 1 --trial_seed 2")
         'CARFT on PACS, test_envs 0 1, trial_seed 2'
     """
+    named = flags_of(command)
+    if not {"algorithm", "dataset"} <= named.keys():
+        return command if len(command) <= 60 else f"{command[:57]}..."
+    others = [f"{k} {named[k]}" for k in ("test_envs", "trial_seed", "hparams_seed") if k in named]
+    return ", ".join([f"{named['algorithm']} on {named['dataset']}", *others])
+
+
+def flags_of(command):
+    """Return {flag: its words, with spaces between} of a shell command; {} of no proper one.
+
+    Example:
+        >>> flags_of("python -m x --test_envs 0 1 --output_dir 'a b'")
+        {'test_envs': '0 1', 'output_dir': 'a b'}
+    """
     try:
         words = shlex.split(command)
     except ValueError:
-        words = []
+        return {}
     values = {}
     for word in words:
         if word.startswith("--"):
             values[word[2:]] = last = []
         elif values:
             last.append(word)
-    if not {"algorithm", "dataset"} <= values.keys():
-        return command if len(command) <= 60 else f"{command[:57]}..."
-    named = {name: " ".join(value) for name, value in values.items()}
-    others = [f"{k} {named[k]}" for k in ("test_envs", "trial_seed", "hparams_seed") if k in named]
-    return ", ".join([f"{named['algorithm']} on {named['dataset']}", *others])
+    return {name: " ".join(value) for name, value in values.items()}
 
 
 def reason(output):
@@ -145,6 +180,3 @@ def reason(output):
     lines = [line.strip() for line in re.split(r"[\r\n]+", output) if line.strip()]
     errors = [line for line in lines if re.search(r"\berror:|^[\w.]*(Error|Exception)\b", line)]
     return (errors or lines or ["without a word"])[-1][:300]
-
-
-REGISTRY = {"carft_local": local, "carft_multi_gpu": multi_gpu}

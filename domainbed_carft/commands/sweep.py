@@ -2,6 +2,8 @@
 
 The launchers `local` and `multi_gpu` are replaced by our own. They run jobs with the current
 interpreter and report failed jobs.
+
+``carft sweep status|resume|cancel DIR`` see sweep_control.py.
 """
 
 import argparse
@@ -10,19 +12,28 @@ import os
 import runpy
 import sys
 
-from ..base import launchers
+from ..base import environment, launchers
 from ..base.messages import program, unknown
 from ..contract import host_flags
-from ..contract.jobs import note_launch
+from ..engines import registry, slurm
 from ..register import find_host, register
+
+MORE = """to see to a sweep that was launched: sweep status DIR, sweep resume DIR, sweep cancel DIR.
+One more flag: --jobs_per_gpu N|auto, jobs that share a GPU (multi_gpu, carft_ray).
+Launchers: local, multi_gpu, carft_slurm, carft_ray; docs/sweeps.md has more."""
 
 
 def main(argv=None):
     """Check the arguments, then run the host's sweep script."""
     if argv is not None:
         sys.argv[1:] = argv
+    if sys.argv[1:2] and sys.argv[1] in ("status", "resume", "cancel"):
+        from . import sweep_control
+
+        return sweep_control.main(sys.argv[1:])
+    take_jobs_per_gpu()
     if find_host()[0] == "embedded":  # answer --help and wrong flags before slow imports
-        host_flags.sweep_parser(program("sweep"), data_dir_needed=False).parse_args()
+        host_flags.sweep_parser(program("sweep"), data_dir_needed=False, more=MORE).parse_args()
     args = parse_names()
     try:
         register()
@@ -35,13 +46,12 @@ def main(argv=None):
     print_sources(args)
     from domainbed import command_launchers
 
-    others = {
-        name: _rewriting(launcher)
-        for name, launcher in command_launchers.REGISTRY.items()
-        if name not in launchers.REGISTRY
-    }
-    ours = {**others, "local": launchers.local, "multi_gpu": launchers.multi_gpu}
-    command_launchers.REGISTRY.update({name: _noting(one) for name, one in ours.items()})
+    kind = find_host()[0]
+    ours = {"local": launchers.local, "multi_gpu": launchers.multi_gpu}
+    for name, launcher in command_launchers.REGISTRY.items():
+        if name not in registry.NAMES:  # those note by themselves what they are given
+            launcher = registry.noting(name, ours.get(name, launcher), kind)
+            command_launchers.REGISTRY[name] = launcher
     try:
         runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)
     except KeyboardInterrupt:
@@ -52,14 +62,27 @@ def main(argv=None):
         raise SystemExit(2) from None
 
 
+def take_jobs_per_gpu():
+    """Take --jobs_per_gpu from the command line, as the host's script does not know it."""
+    parser = argparse.ArgumentParser(prog=program("sweep"), add_help=False, allow_abbrev=False)
+    parser.add_argument("--jobs_per_gpu")
+    given, sys.argv[1:] = parser.parse_known_args()
+    if given.jobs_per_gpu is None:
+        return
+    os.environ[environment.JOBS_PER_GPU] = given.jobs_per_gpu
+    try:
+        environment.jobs_per_gpu()
+    except environment.WrongVariable:
+        parser.error(
+            f"--jobs_per_gpu must be a whole number >= 1, or auto, got {given.jobs_per_gpu}"
+        )
+
+
 def how_to_continue():
     """Return a hint on how to continue an interrupted sweep."""
     if find_host()[0] == "embedded":
         return "Runs and records are kept: enter the same command to continue."
-    return (
-        "Finished runs are kept. DomainBed does not restart unfinished runs: enter the same "
-        "command with delete_incomplete in place of launch, then the same command again."
-    )
+    return "Finished runs are kept. To continue: carft sweep resume, with the sweep's --output_dir."
 
 
 def parse_names():
@@ -152,6 +175,8 @@ def print_sources(args):
 
     from ..algorithms import methods
 
+    if args.command_launcher == slurm.ENGINE:
+        slurm.show_settings()
     kind, where = find_host()
     print(f"Host: {'embedded in domainbed_carft' if kind == 'embedded' else where}")
     for dataset in args.datasets:
@@ -164,26 +189,6 @@ def print_sources(args):
         }
         for name in weights:
             print(f"Weights: {'the shipped small CLIP' if name == 'embedded' else name}")
-
-
-def _noting(launcher):
-    """Return a launcher that first writes the list of requested runs into the sweep's folder.
-
-    It is for DomainBed's script. The embedded host's script writes the list by itself.
-    """
-
-    def launch(commands):
-        script = vars(sys.modules["__main__"])
-        if "args_list" in script:
-            note_launch(script["args"].output_dir, script["args_list"])
-        launcher(commands)
-
-    return launch
-
-
-def _rewriting(launcher):
-    """Return a launcher that replaces `python` in commands by the current interpreter."""
-    return lambda commands: launcher([launchers.with_this_python(c) for c in commands])
 
 
 if __name__ == "__main__":

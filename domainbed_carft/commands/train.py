@@ -9,7 +9,7 @@ import sys
 
 from ..base import files
 from ..base.messages import program
-from ..contract import host_flags, record_line, trainer
+from ..contract import host_flags, record_line, run_files, trainer
 from ..register import find_host, register
 from .domain_names import domains_of, numbered, replaced
 
@@ -34,9 +34,28 @@ def main(argv=None):
     except (ValueError, FileNotFoundError, RuntimeError) as error:
         print(f"{program('train')}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    if kind == "domainbed":
+    lock = take(given) if kind == "domainbed" else None  # held until this process ends
+    if lock:
         protect_records(given)
+        run_files.sign(lock, "domainbed")
     runpy.run_module("domainbed.scripts.train", run_name="__main__", alter_sys=True)
+
+
+def take(given):
+    """Take the run's folder, as DomainBed has no locks; return the open lock file.
+
+    Two processes in one folder would mix their records.
+
+    Args:
+        given: {flag: value} of the command line.
+    """
+    folder = given.get("output_dir", "train_output")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        return run_files.take(folder)
+    except (run_files.Held, OSError) as error:
+        print(f"{program('train')}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def protect_records(given):

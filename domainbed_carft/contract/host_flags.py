@@ -116,15 +116,18 @@ def check_hparams(given):
     raise ValueError(f"--hparams must be a JSON object like '{{\"lr\": 1e-5}}', got {got} ({why})")
 
 
-def sweep_parser(prog=None, data_dir_needed=True):
+def sweep_parser(prog=None, data_dir_needed=True, more=None):
     """Return the parser of sweep's flags.
 
     Args:
         prog: name of the program in help and errors.
         data_dir_needed: whether --data_dir is required. Some data sets do not need it.
+        more: text below the list of flags, or None.
     """
     parser = argparse.ArgumentParser(
         prog=prog,
+        epilog=more,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Launch the runs of a sweep, or delete the unfinished ones. Repeating the "
         "command launches the runs that are not done.",
     )

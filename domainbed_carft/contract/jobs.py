@@ -77,16 +77,37 @@ def note_launch(output_dir, args_list):
     Raises:
         OSError: the folder cannot be written.
     """
+    _add(output_dir, args_list, [])
+
+
+def note_engine(output_dir, launch):
+    """Add to sweep.json which engine was given jobs, as :func:`launches` returns it.
+
+    Args:
+        output_dir: the sweep's folder; made if need be.
+        launch: a dict of JSON's types; it replaces an earlier one with the same "commands".
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    _add(output_dir, [], [launch])
+
+
+def _add(output_dir, runs, launched):
     os.makedirs(output_dir, exist_ok=True)
     path = os.path.join(output_dir, ASKED)
     with files.alone(os.path.join(output_dir, f".{ASKED}")):  # the lock's file stays, out of sight
         try:
-            before = asked(output_dir) or []
+            before, earlier = _read(output_dir) or ([], [])
         except ValueError as error:
             print(f"{error}; it is kept as {files.set_aside(path)}", file=sys.stderr)
-            before = []
-        runs = {digest(args): json.dumps(args, sort_keys=True) for args in [*before, *args_list]}
-        files.write(path, '{"runs": [\n' + ",\n".join(runs.values()) + "\n]}\n")
+            before, earlier = [], []
+        lines = {digest(args): json.dumps(args, sort_keys=True) for args in [*before, *runs]}
+        text = '{"runs": [\n' + ",\n".join(lines.values()) + "\n]"
+        launches = {launch["commands"]: json.dumps(launch) for launch in [*earlier, *launched]}
+        if launches:
+            text += ', "launches": [\n' + ",\n".join(launches.values()) + "\n]"
+        files.write(path, text + "}\n")
 
 
 def asked(output_dir):
@@ -95,14 +116,38 @@ def asked(output_dir):
     Raises:
         ValueError: the file cannot be read, or has other things in it.
     """
+    found = _read(output_dir)
+    return found and found[0]
+
+
+def launches(output_dir):
+    """Return what was noted of the launches of a sweep, the oldest first; [] where no file says.
+
+    Returns:
+        Dicts with "engine" (the name of the command launcher), "commands" (path of the file of its
+        commands, from the sweep's folder), "when" (seconds since the epoch), "cwd", "host", and
+        what the engine needs to find its jobs again.
+
+    Raises:
+        ValueError: as :func:`asked`.
+    """
+    found = _read(output_dir)
+    return found[1] if found else []
+
+
+def _read(output_dir):
+    """Return (runs, launches) of a sweep's file, or None where there is none."""
     path = os.path.join(output_dir, ASKED)
     if not os.path.lexists(path):
         return None
     try:
         with open(path, encoding="utf-8") as file:
-            runs = json.load(file)["runs"]
+            content = json.load(file)
+        runs, launched = content["runs"], content.get("launches", [])
         for args in runs:
             check_args(args)
-        return list(runs)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        for launch in launched:
+            launch["engine"], launch["commands"], launch["when"]
+        return list(runs), list(launched)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} cannot be read ({error})") from None

@@ -1,7 +1,12 @@
-"""The files in a run's folder, and which arguments may change when a run is resumed."""
+"""The files in a run's folder, its lock, and which arguments may change when it is resumed."""
 
 import json
 import os
+import sys
+import time
+
+from ..base import processes
+from . import record_line
 
 try:
     import fcntl
@@ -14,17 +19,109 @@ STATE, RECORDS, DONE, LOCK = "checkpoint.pt", "results.jsonl", "done", "lock"
 FREE = ("output_dir", "data_dir", "eval_splits")
 
 
+class Held(Exception):
+    """Another process works in the folder."""
+
+
+def take(folder, patience=1.0):
+    """Take a run's folder for this process.
+
+    Args:
+        folder: must be there.
+        patience: seconds to wait for another process, as one that only looks at the lock.
+
+    Returns:
+        The open lock file. Closing it, as the end of the process does, lets the folder go. Where
+        the file system has no locks, a line on stderr says so.
+
+    Raises:
+        Held: another process has it; the message says which.
+        OSError: the folder cannot be written.
+    """
+    path = os.path.join(folder, LOCK)
+    deadline = time.monotonic() + patience
+    while True:
+        file = open(path, "a")  # noqa: SIM115  open as long as held
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        except BlockingIOError:
+            file.close()
+        except OSError as error:
+            print(
+                f"{folder} is not locked: no locks on this file system ({error})", file=sys.stderr
+            )
+            return file
+        if time.monotonic() > deadline:
+            who = where(owner(folder))
+            raise Held(
+                f"Another process is working in {folder} ({f'{who}; ' * bool(who)}it has locked "
+                f"{path}). Wait for it, stop it, or choose another --output_dir."
+            )
+        time.sleep(0.05)
+
+
+def sign(file, trainer):
+    """Write into a lock that was taken where the run runs, since when, and from which step.
+
+    Args:
+        file: as :func:`take` returned it.
+        trainer: "embedded", which resumes a run, or "domainbed", which starts it anew.
+    """
+    folder = os.path.dirname(file.name)
+    record = record_line.last(os.path.join(folder, RECORDS))
+    about = {**processes.here(), "since": time.time(), "trainer": trainer}
+    about["step"] = record["step"] if record else None
+    file.truncate(0)
+    file.write(json.dumps(about) + "\n")
+    file.flush()
+
+
+def owner(folder):
+    """Return what :func:`sign` wrote last, of a process that may have ended; {} if nothing.
+
+    Returns:
+        A dict with machine, pid, began (as processes.here), since (seconds since the epoch),
+        trainer, and step: of the last record at that time, or None.
+    """
+    try:
+        with open(os.path.join(folder, LOCK), encoding="utf-8") as file:
+            found = json.loads(file.read(10_000))
+        times = isinstance(found["since"], (int, float)) and isinstance(found["machine"], str)
+        return found if times and isinstance(found["pid"], int) else {}
+    except (OSError, ValueError, LookupError, TypeError):  # none, or of an older version: empty
+        return {}
+
+
+def where(owner):
+    """Return "on MACHINE, process PID, since 12:30:00 on 2025-01-31" of an owner; "" of {}."""
+    if not owner:
+        return ""
+    since = time.strftime("%H:%M:%S on %Y-%m-%d", time.localtime(owner["since"]))
+    return f"on {owner['machine']}, process {owner['pid']}, since {since}"
+
+
 def is_held(path):
-    """Return whether a process holds the lock of a run's folder now."""
+    """Return whether a process holds the lock of a run's folder now, as far as can be seen."""
+    return held(path) is True
+
+
+def held(path):
+    """Return whether a process holds the lock of a run's folder now.
+
+    Returns:
+        None where that cannot be told: no lock file, or a system or file system without locks.
+    """
     if fcntl is None or not os.path.exists(os.path.join(path, LOCK)):
-        return False
+        return None
     try:
         with open(os.path.join(path, LOCK)) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
-        return False
+        return None
     return False
 
 

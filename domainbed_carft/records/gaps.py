@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..contract.jobs import OPTIONAL, digest, train_args
 from ..contract.record_line import ACCURACY
+from ..contract.run_files import LOCK, owner
 from .rows import Row, rows_of
 from .state import State, Status, status
 from .sweep import Job
@@ -174,7 +175,8 @@ def commands(sweep, lacking):
     if not by_sweep:
         return lines + [_train_command(sweep, lack) for lack in idle]
     # The embedded host leaves locks. It resumes or restarts runs that already have a folder.
-    resumes = any(os.path.exists(os.path.join(job.path, "lock")) for job in sweep.jobs)
+    locked = [job.path for job in sweep.jobs if os.path.exists(os.path.join(job.path, LOCK))]
+    resumes = any(owner(path).get("trainer", "embedded") == "embedded" for path in locked)
     stuck = {lack.job.path for lack in idle if lack.job and not lack.job.done}
     if stuck and not resumes:  # sweep delete_incomplete would also delete running jobs' folders
         lines.append("# DomainBed skips runs that have a folder: delete these to restart them")

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 
+from ..engines.place import Place
 from . import packed
 from .rows import Row
 
@@ -33,6 +34,9 @@ class Job:
         unsound: why the run does not count; "" if it counts.
         of_different_runs: whether its file mixes lines of several runs.
         origin: provenance of a packed run (see contract.provenance.read); None if not packed.
+        place: where an engine has it now (engines.place.Place), or None.
+        log: path of what an engine wrote of it, which may not be there; None if it writes none.
+        is_lost: whether the engine that was given it last does not have it any more.
     """
 
     folder: str
@@ -44,6 +48,9 @@ class Job:
     unsound: str = ""
     of_different_runs: bool = False
     origin: dict | None = None
+    place: Place | None = None
+    log: str | None = None
+    is_lost: bool = False
 
     @property
     def cell(self):

@@ -4,7 +4,8 @@ import os
 from collections import Counter
 
 from ..contract.jobs import ASKED, digest
-from ..records import gaps, provenance, soundness
+from ..records import gaps, progress, provenance, soundness
+from ..records.progress import about
 from ..records.state import State, status, tail
 from ..records.sweep import grouped
 
@@ -22,10 +23,13 @@ def print_check(input_dir, known=None):
     sweep = soundness.read(input_dir, known)
     if not sweep.jobs and not sweep.asked:
         raise ValueError(f"no runs in {input_dir}: give the folder that contains the run folders")
+    unseen = progress.note_places(sweep)
     found = {job.folder: status(job) for job in sweep.jobs}
     known = sweep.known
     lacking = gaps.lacks(sweep, known)
     _print_states(sweep, found)
+    for sentence in unseen:
+        print(f"NOTE: {sentence}")
     mixed = provenance.mixed([job for job in sweep.jobs if job.args]) + sweep.other_domains
     for sentence in [*grouped(sweep.problems), *mixed]:
         print(f"PROBLEM: {sentence}")
@@ -61,7 +65,7 @@ def _print_states(sweep, found):
         one = found[job.folder]
         if one.state is not State.DONE:
             args = job.args or asked.get(job.folder)
-            print(f"{one.state.value}: {job.folder} ({_about(args)}): {one.detail}")
+            print(f"{one.state.value}: {job.folder} ({about(args)}): {one.detail}")
         if one.state is State.FAILED:
             last = tail(os.path.join(job.path, "err.txt")).rstrip().splitlines()[-5:]
             print("".join(f"    | {line[:200]}\n" for line in last), end="")
@@ -76,13 +80,3 @@ def _about_unknown(sweep, jobs):
         len(jobs) > 3
     )
     return f"no records in {names}, and {why}: their arguments are unknown"
-
-
-def _about(args):
-    if not args:
-        return "unknown"
-    left_out = ", ".join(map(str, args["test_envs"]))
-    return (
-        f"{args['dataset']}, {args['algorithm']}, test env {left_out}, trial {args['trial_seed']}, "
-        f"hparams seed {args['hparams_seed']}"
-    )

@@ -7,22 +7,12 @@ rewritten from the records in the saved state. The file ``done`` is written last
 import json
 import os
 import sys
-import time
 
 import torch
 
 from domainbed_carft.base import files
-from domainbed_carft.contract import record_line
-from domainbed_carft.contract.run_files import DONE, LOCK, RECORDS, STATE
-
-try:
-    import fcntl
-except ImportError:  # no such locks on Windows
-    fcntl = None
-
-
-class Held(Exception):
-    """Another process is working in the folder."""
+from domainbed_carft.contract import record_line, run_files
+from domainbed_carft.contract.run_files import DONE, RECORDS, STATE
 
 
 class RunFolder:
@@ -47,7 +37,7 @@ class RunFolder:
         return os.path.join(self.path, name)
 
     def lock(self, patience=1.0):
-        """Lock the folder until this process ends.
+        """Lock the folder until this process ends; as run_files.take.
 
         Args:
             patience: seconds to wait for the lock.
@@ -55,30 +45,12 @@ class RunFolder:
         Raises:
             Held: another process has the lock.
         """
-        deadline = time.monotonic() + patience  # a sweep may briefly hold the lock to check it
-        while not self._try_lock():
-            if time.monotonic() > deadline:
-                raise Held(
-                    f"Another process is working in {self.path} (it has locked {self.file(LOCK)}). "
-                    "Wait for it, stop it, or choose another --output_dir."
-                )
-            time.sleep(0.05)
+        self._held = run_files.take(self.path, patience)
 
-    def _try_lock(self):
-        if fcntl is None:
-            return True
-        self._held = open(self.file(LOCK), "a")  # noqa: SIM115  open while locked
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.unlock()
-            return False
-        except OSError as error:
-            print(
-                f"{self.path} is not locked: no locks on this file system ({error})",
-                file=sys.stderr,
-            )
-        return True
+    def sign(self):
+        """Say in the lock where this run runs now."""
+        if self._held is not None:
+            run_files.sign(self._held, "embedded")
 
     def unlock(self):
         """Release the lock."""

@@ -17,11 +17,11 @@ import torch
 from domainbed_carft.base.messages import program, unknown
 from domainbed_carft.base.pictures import Unreadable
 from domainbed_carft.contract import data_facts, host_flags
-from domainbed_carft.contract.run_files import differences
+from domainbed_carft.contract.run_files import Held, differences
 
 from .. import algorithms, datasets, hparams_registry
 from ..lib import display, misc, training
-from ..lib.run_folder import Held, RunFolder
+from ..lib.run_folder import RunFolder
 from ..lib.splits import Splits, training_batches
 
 
@@ -155,6 +155,7 @@ def run(args, folder):
     """Train, with stdout and stderr copied to out.txt and err.txt."""
     hparams = choose_hparams(args)
     state = resumable(folder, args, hparams)
+    folder.sign()
     before = dict(hparams)  # data set and algorithm may change hparams
     streams = sys.stdout, sys.stderr
     sys.stdout = misc.Tee(folder.file("out.txt"))

@@ -17,7 +17,7 @@ from domainbed_carft.records.state import State
 
 pytestmark = pytest.mark.slurm
 ROOT = Path(__file__).parents[2]
-DRY = Path(__file__).parent / "dry"
+DRY = ROOT / "tests" / "dry"
 SWEEP = "--algorithms CLIP_ERM CARFT --datasets DigitStyles --single_test_envs --n_trials 3 "
 SWEEP += "--n_hparams 1 --data_dir none --output_dir out --skip_confirmation"
 

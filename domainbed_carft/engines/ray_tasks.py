@@ -16,7 +16,6 @@ from ..contract import run_files
 from . import command_file
 
 RETRIES = 20  # of a job whose worker or node is lost
-PATIENCE = 120  # seconds that a job waits for a lost one to let its folder go
 
 
 def launch(commands):
@@ -70,12 +69,11 @@ def run(command, folder, variables):
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         ours["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"]
     output_dir = os.path.join(folder, command_file.job_folder(command) or "")
-    while run_files.is_held(output_dir) and time.monotonic() - start < PATIENCE:
-        time.sleep(0.2)
+    while run_files.is_held(output_dir):
+        time.sleep(0.5)
     with tempfile.NamedTemporaryFile() as output:
         job = subprocess.Popen(
-            command,
-            shell=True,
+            ["bash", "-c", command],  # which becomes the command: sh may stay its parent
             cwd=folder,
             env={**variables, **ours},
             stdout=output,

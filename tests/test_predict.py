@@ -13,8 +13,7 @@ from domainbed.scripts import train
 from PIL import Image
 
 from domainbed_carft import open_run
-from domainbed_carft.analysis import open_run as open_run_module
-from domainbed_carft.analysis import prediction, saved_run
+from domainbed_carft.analysis import classifier, prediction, saved_run
 from domainbed_carft.commands import predict
 from domainbed_carft.contract import provenance
 from domainbed_carft.method import averaging, calibration
@@ -96,9 +95,9 @@ def test_a_csv_has_each_file_and_what_python_says_of_it(run_folder, files, tmp_p
         written = torch.tensor([float(row[name]) for row in good])
         torch.testing.assert_close(written, best.values[:, column], rtol=1e-4, atol=1e-5)
     assert [row["label_2"] for row in good] == [NAMES[i] for i in best.indices[:, 1]]
-    assert [row["note"] for row in good if row["note"]] == ["cut short"]
+    assert [row["note"] for row in good if row["note"]] == ["truncated"]
     err = capsys.readouterr().err
-    assert "1 files are cut short and were filled up with grey" in err and "cut.jpg" in err
+    assert "1 files are truncated, and were filled with grey" in err and "cut.jpg" in err
     assert "2 of 21 files cannot be read:" in err and "text.jpg (10 bytes)" in err
     assert err.index("cannot be read:") > err.index("19 images: ")
 
@@ -168,7 +167,7 @@ def test_what_arguments_stand_for(files, tmp_path):
     (tmp_path / "nothing").mkdir()
     for name, message in (
         (f"{files}/dgo", "did you mean dog"),
-        (f"{files}/*.xyz", "No file is like"),
+        (f"{files}/*.xyz", "No file matches"),
         (f"{tmp_path}/nothing", "No images in the folder"),
     ):
         with pytest.raises(FileNotFoundError, match=message):
@@ -190,7 +189,7 @@ def test_what_arguments_stand_for(files, tmp_path):
         ("--top_k 0", "must be at least 1"),
         ("--alpha 1.5", r"in \[0, 1\], got 1.5"),
         ("--output_file a.txt", ".csv or .jsonl, got a.txt"),
-        ("--html a.csv", "written as .html"),
+        ("--html a.csv", "must end in .html"),
         ("--data_dir x", "for --calibrate"),
     ],
 )
@@ -207,7 +206,7 @@ def test_what_is_said_before_work(run_folder, files, tmp_path):
     (tmp_path / "page.html").mkdir()
     for words, message in (
         ([image, "--top_k", "4"], "the run has 3 classes"),
-        ([str(table), "--output_file", str(table)], "would be written over"),
+        ([str(table), "--output_file", str(table)], "would be overwritten"),
         ([image, "--output_file", "/nowhere/a.csv"], "/nowhere is not there"),
         (["/nowhere.png"], "No file or folder /nowhere.png"),
         ([image, "--class_names", "/no.txt"], "No file /no.txt .--class_names"),
@@ -228,7 +227,7 @@ def test_an_interrupted_file_is_not_left_half(run_folder, files, tmp_path, monke
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(open_run_module.Run, "probabilities", stop)
+    monkeypatch.setattr(classifier.Run, "probabilities", stop)
     with pytest.raises(KeyboardInterrupt):
         predict.main(f"--run {run_folder} {files} --output_file {tmp_path}/o.csv".split())
     assert [path.name for path in tmp_path.iterdir()] == ["files"]
@@ -260,7 +259,7 @@ def test_the_zero_shot_end_needs_the_prompts_of_the_run(run_folder, tmp_path):
     saved["model_hparams"]["clip_contexts"] = "imagenet7"
     torch.save(saved, tmp_path / "run" / "model.pkl")
     assert open_run(tmp_path / "run").alpha == 1
-    with pytest.raises(ValueError, match="cannot be made again: 7 templates"):
+    with pytest.raises(ValueError, match="cannot be rebuilt: the 7 templates"):
         open_run(tmp_path / "run", alpha=0.5)
 
 
@@ -278,11 +277,13 @@ def test_a_temperature_of_what_was_held_out_of_the_source(run_folder, pictures, 
     image = Image.open(next(pictures.rglob("*.png")))
     cold, warm = run.predict(image).probabilities, found.predict(image).probabilities
     torch.testing.assert_close((cold.log() / expected).softmax(1), warm, rtol=1e-4, atol=1e-5)
-    with pytest.raises(FileNotFoundError, match="held out of training: .*"):
+    with pytest.raises(FileNotFoundError, match="Calibration needs .*"):
         run.calibrated(tmp_path)
     saved = torch.load(run_folder / "model.pkl")
     saved["args"]["dataset"] = "Birds"
     shutil.copytree(run_folder, tmp_path / "run")
     torch.save(saved, tmp_path / "run" / "model.pkl")
-    with pytest.raises(ValueError, match="held out of training: Unknown data set 'Birds'"):
+    with pytest.raises(
+        ValueError, match="Calibration needs the validation images .*: Unknown data set 'Birds'"
+    ):
         open_run(tmp_path / "run").calibrated()

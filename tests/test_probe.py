@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from domainbed.scripts import train
 
-from domainbed_carft.analysis import contexts
+from domainbed_carft.analysis import prober
 from domainbed_carft.commands import probe
 
 
@@ -18,12 +18,12 @@ def test_group_weights_by_hand():
     # one value, two phrases, two classes in the plane: unit vectors (1,0), (0,1), (0,1), (0,1),
     # of other lengths before; their mean is (1/4, 3/4), whose direction is (1, 3)/√10
     T = torch.tensor([[[[2.0, 0.0], [0.0, 5.0]], [[0.0, 1.0], [0.0, 0.1]]]])
-    torch.testing.assert_close(contexts.group_weights(T), torch.tensor([[1.0, 3.0]]) / 10**0.5)
+    torch.testing.assert_close(prober.group_weights(T), torch.tensor([[1.0, 3.0]]) / 10**0.5)
 
 
 def test_recognition_by_hand():
     z = torch.tensor([[9.0, 1.0], [0.1, 0.2], [1.0, 3.0]])  # nearest axes: 0, 1, 1
-    assert contexts.recognition(z, torch.eye(2), torch.tensor([0, 0, 1])) == pytest.approx(2 / 3)
+    assert prober.recognition(z, torch.eye(2), torch.tensor([0, 0, 1])) == pytest.approx(2 / 3)
 
 
 def runs(folder, dataset, algorithms, data_dir, knobs, trials=(0,), steps=3, every=2):

@@ -304,7 +304,7 @@ def test_class_names_that_are_not_the_run_s_are_refused(folder, tmp_path):
     )
     assert open_run(tmp_path, class_names=CLASSES).class_names == CLASSES
     assert open_run(tmp_path, class_names=NAMES).class_names == NAMES
-    with pytest.raises(ValueError, match="in their order; those given are others: house, dog"):
+    with pytest.raises(ValueError, match="in their order; got others: house, dog"):
         open_run(tmp_path, class_names=["house", "dog", "giant_panda"])
 
 
@@ -373,7 +373,7 @@ def test_fp16_on_a_cpu_becomes_fp32_with_a_warning(folder, tmp_path, pictures):
     torch.save(saved, tmp_path / "model.pkl")
     note(tmp_path)
     path = sorted(pictures.rglob("*.png"))[0]
-    with pytest.warns(UserWarning, match="trained in fp16, which no CPU has: fp32 here"):
+    with pytest.warns(UserWarning, match="trained in fp16: using fp32 on the CPU"):
         run = open_run(tmp_path, device="cpu")
     assert torch.equal(
         run.predict(path).probabilities, predict(folder, path, device="cpu").probabilities

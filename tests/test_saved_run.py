@@ -57,7 +57,7 @@ def test_half_a_line_is_passed_over_and_no_record_is_told(folder, tmp_path):
     (tmp_path / "results.jsonl").write_text(text + text[:50])
     assert list(saved_run.models(tmp_path)) == [2]
     (tmp_path / "results.jsonl").unlink()
-    with pytest.raises(ValueError, match="has no results.jsonl beside it"):
+    with pytest.raises(ValueError, match="there are no records in results.jsonl"):
         saved_run.models(tmp_path)
 
 
@@ -135,7 +135,7 @@ def test_other_algorithms_are_named(folder, tmp_path):
         saved_run.load(tmp_path)
     saved["args"]["algorithm"] = "CosineCARFT"
     torch.save(saved, tmp_path / "model.pkl")
-    with pytest.raises(ValueError, match="CosineCARFT, which is not known here.*CARFT_METHODS"):
+    with pytest.raises(ValueError, match="unknown algorithm CosineCARFT.*CARFT_METHODS"):
         saved_run.load(tmp_path)
 
 
@@ -188,7 +188,7 @@ def test_other_data_than_the_run_s_are_refused(change, message, own, monkeypatch
     root, folder = own
     change(root)
     today(root, monkeypatch)
-    with pytest.raises(same_data.OtherData, match=f"Mine is today: .*{message}. Undo that"):
+    with pytest.raises(same_data.OtherData, match=f"Mine has now: .*{message}. Restore"):
         saved_run.load(folder)
 
 
@@ -212,7 +212,7 @@ def test_what_an_older_version_recorded(own, monkeypatch, capsys):
     assert "it did not record its domains and files" in capsys.readouterr().err
     rename(root, "dog", "zebra")
     today(root, monkeypatch)
-    with pytest.raises(same_data.OtherData, match="the class names differ from those whose hash"):
+    with pytest.raises(same_data.OtherData, match="the class names do not have the recorded hash"):
         saved_run.load(folder)
 
 
@@ -221,6 +221,6 @@ def test_other_names_in_prompts_are_refused(own):
     found = json.loads((folder / "provenance.json").read_text())
     found["class_names"][1] = "red panda"
     (folder / "provenance.json").write_text(json.dumps(found))
-    message = "class 1 is called 'giant panda' in prompts, and was 'red panda'"
+    message = "class 1 is 'giant panda' in prompts, and was 'red panda'"
     with pytest.raises(same_data.OtherData, match=message):
         saved_run.load(folder)

@@ -1,1 +1,1 @@
-"""Saved runs opened again: scored, interpolated, and asked what contexts they see."""
+"""Evaluation, interpolation, probing, prediction and export of saved runs."""

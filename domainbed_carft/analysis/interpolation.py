@@ -1,4 +1,4 @@
-"""WiSE-FT for the runs of a sweep: weights between zero-shot and fine-tuned, scored."""
+"""WiSE-FT for the runs of a sweep: evaluation of weights between zero-shot and fine-tuned."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ from ..records.rows import WISE, row_of, rows_of
 from ..register import find_host
 from . import saved_run
 
-BATCH = 64  # as both hosts evaluate
+BATCH = 64  # as in both hosts
 
 
 def find_runs(folder):
-    """Return the sorted folders of runs to work on: of our algorithms that train, with a model.
+    """Return the sorted folders of runs with a fine-tuned model of this package's algorithms.
 
     Args:
-        folder: of a sweep, or of one run.
+        folder: the folder of a sweep or of a run.
     """
     found, left_out = [], {}
     one = Path(folder, "model.pkl")
@@ -36,17 +36,18 @@ def find_runs(folder):
         else:
             left_out[algorithm] = left_out.get(algorithm, 0) + 1
     for algorithm, n in left_out.items():
-        print(f"{n} runs of {algorithm} are left out: they are no fine-tuned CLIP of this package.")
+        print(f"{n} runs of {algorithm} are left out: not a fine-tuned CLIP of this package.")
     return found
 
 
 def curve(run, alphas):
-    """Return [{"alpha": α, "env{i}_{split}_acc": accuracy}], one dict for each α.
+    """Return [{"alpha": α, "env{i}_{split}_acc": accuracy in [0, 1]}], with one dict per α.
 
-    Of the splits that selection rules read: every `out`, and the test environments' `in`.
+    The splits are those that selection rules read: all `out` splits, and the `in` splits of test
+    environments.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # copies: the model that carries the weights below must not change its own end of the line
+    # copies, since the zero-shot model's weights are overwritten below
     ends = [
         {name: value.to(device, copy=True) for name, value in model.state_dict().items()}
         for model in (run.zero_shot, run.algorithm)
@@ -55,7 +56,7 @@ def curve(run, alphas):
     parts = saved_run.splits(run)
     needed = [f"env{i}_in" for i in run.args["test_envs"]]
     found = [{"alpha": alpha} for alpha in alphas]
-    embedded = find_host()[0] == "embedded"  # DomainBed itself scores over all labels
+    embedded = find_host()[0] == "embedded"  # DomainBed itself ignores label sets
     for name in sorted([*(name for name in parts if name.endswith("_out")), *needed]):
         part = parts[name]
         rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
@@ -64,7 +65,7 @@ def curve(run, alphas):
         loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
         for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
             x = x.to(device)
-            for i, alpha in enumerate(alphas):  # inside, so that an image is read once
+            for i, alpha in enumerate(alphas):  # inner loop, so that images are read once
                 model.load_state_dict(interpolate(*ends, alpha))
                 with torch.no_grad():
                     guess = rule.restrict(model.predict(x)).argmax(1).cpu()
@@ -85,7 +86,7 @@ def source_validation(row, test_envs):
 
 
 def record_of(folder, rows, args, hparams):
-    """Return the record of a run's chosen α."""
+    """Return the record of a run at the selected α."""
     best = max(rows, key=lambda row: source_validation(row, args["test_envs"]))
     last = record_line.last(folder / RECORDS) or {}
     return {
@@ -99,7 +100,7 @@ def record_of(folder, rows, args, hparams):
 
 
 def finished(folder, model, alphas):
-    """Return the record that an earlier call left for this very model and these α, or None."""
+    """Return the record that an earlier call wrote for this model and these α, or None."""
     file = folder / RECORDS
     if not (folder / DONE).exists() or file.stat().st_mtime < model.stat().st_mtime:
         return None
@@ -109,7 +110,7 @@ def finished(folder, model, alphas):
 
 
 def work_on(folder, args):
-    """Return the record of a run, written to its folder in the output, or read from there."""
+    """Return the record of a run, which is computed and written unless it already exists."""
     target = Path(args.output_dir or args.input_dir) / f"{folder.resolve().name}{WISE}"
     record = finished(target, folder / "model.pkl", args.alpha)
     if record is None:
@@ -125,7 +126,7 @@ def work_on(folder, args):
 
 
 def table(records):
-    """Return the DataFrame of wise_ft.csv; its `algorithm` is the text of the trained runs' row."""
+    """Return the DataFrame of wise_ft.csv, with the label of the trained runs' Row as algorithm."""
     rows = []
     records = [r for r in records if len(r["args"]["test_envs"]) == 1]
     trained = [{**r["args"], "algorithm": row_of(r["args"]).algorithm} for r in records]
@@ -152,7 +153,7 @@ def table(records):
 
 
 def summary(frame):
-    """Return accuracies in per cent: means over test environments, trials and hparams seeds."""
+    """Return mean accuracies over test environments, trials and hparams seeds, in per cent."""
     rows = []
     for (dataset, algorithm), cells in frame.groupby(["dataset", "algorithm"]):
         chosen = cells[cells["chosen"] == 1]

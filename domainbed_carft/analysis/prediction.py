@@ -1,4 +1,4 @@
-"""Many image files through a run, batch by batch; what is kept does not grow with their number."""
+"""Prediction for many image files, batch by batch and with constant memory."""
 
 import base64
 import csv
@@ -18,14 +18,14 @@ THUMBNAIL = 160  # pixels
 
 @dataclass
 class Row:
-    """What a run says of one file.
+    """Prediction for one file.
 
     Attributes:
-        path: as it was given.
-        probabilities: (K,), or None of a file that cannot be read.
+        path: the path as given.
+        probabilities: (K,), or None if the file cannot be read.
         error: why it cannot be read, or "".
-        note: "cut short" of a file that was filled up with grey, or "".
-        thumbnail: a JPEG in base64, where it was asked for.
+        note: "truncated" if the missing part of the image was filled with grey, or "".
+        thumbnail: a JPEG in base64, or "".
     """
 
     path: str
@@ -36,16 +36,16 @@ class Row:
 
 
 def find(given: list[str]) -> list[str]:
-    """Return the paths of images that arguments stand for, in their order.
+    """Return the paths of the images given by command-line arguments, in their order.
 
     Args:
-        given: files; folders, searched to their bottom; patterns such as "a/**/*.jpg"; CSV files
-            with a column "path", or with one path a line. Paths in a CSV may be relative to it.
+        given: image files; folders, which are searched recursively; patterns such as
+            "a/**/*.jpg"; CSV files with a column "path" or with one path per line. Paths in a CSV
+            file may be relative to it.
 
     Raises:
-        FileNotFoundError: nothing of that name, with near names; a folder or pattern without
-            images.
-        ValueError: a CSV of something else.
+        FileNotFoundError: a file, folder or pattern does not exist or has no images.
+        ValueError: a CSV file has another format.
     """
     found = []
     for name in given:
@@ -57,7 +57,7 @@ def find(given: list[str]) -> list[str]:
         elif glob.has_magic(path):
             matches = sorted(filter(os.path.isfile, glob.glob(path, recursive=True)))
             if not matches:
-                raise FileNotFoundError(f"No file is like {name}")
+                raise FileNotFoundError(f"No file matches {name}")
             found += matches
         else:
             folder, last = os.path.split(os.path.abspath(path))
@@ -69,12 +69,12 @@ def find(given: list[str]) -> list[str]:
 
 
 def _in_folder(path):
-    # of one class without a name: the folder itself
+    # a single class without a name is the folder itself
     listing = folders.listing(path, [""], pictures.endings())
     if not listing.paths:
         others = f"; it has {folders.some(listing.others)}" if listing.others else ""
         raise FileNotFoundError(
-            f"No images in the folder {path} (endings {', '.join(pictures.endings())}){others}"
+            f"No images in the folder {path} (extensions {', '.join(pictures.endings())}){others}"
         )
     return listing.paths
 
@@ -84,7 +84,7 @@ def _in_csv(path):
         with open(path, encoding="utf-8-sig", newline="") as file:
             rows = [row for row in csv.reader(file) if row]
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no CSV file in UTF-8: {error}") from error
+        raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
     beside = os.path.dirname(path)
     if rows and "path" in rows[0]:
         column, rows = rows[0].index("path"), rows[1:]
@@ -92,10 +92,10 @@ def _in_csv(path):
         column = 0
     else:
         shown = ", ".join(rows[0][:5]) if rows else "nothing"
-        raise ValueError(f"{path} must have a column path, or one path a line; it has {shown}")
+        raise ValueError(f"{path} must have a column path, or one path per line; it has {shown}")
     short = next((i for i, row in enumerate(rows) if len(row) <= column), None)
     if not rows or short is not None:
-        what = "no paths" if not rows else f"no path in row {short + 1} below its first"
+        what = "no paths" if not rows else f"no path in row {short + 1} below the header"
         raise ValueError(f"{path} has {what}")
     names = [os.path.expanduser(row[column]) for row in rows]
     there = (os.path.join(beside, name) for name in names)
@@ -103,12 +103,12 @@ def _in_csv(path):
 
 
 class Files(torch.utils.data.Dataset):
-    """Image files as (index, tensor or None, error, note, thumbnail); nothing is raised.
+    """Image files as (index, tensor or None, error, note, thumbnail). Errors are returned.
 
     Args:
-        paths: of N files.
-        run: of open_run, for the size and the orientation of its images.
-        thumbnails: of how many files, from the first on, a thumbnail is made.
+        paths: paths of N files.
+        run: a run, as open_run returns it.
+        thumbnails: number of files, from the first on, to make thumbnails of.
     """
 
     def __init__(self, paths, run, thumbnails=0):
@@ -129,11 +129,11 @@ class Files(torch.utils.data.Dataset):
 
 
 def _read(path, exif):
-    """Return (image, note): a file that is cut short is filled up with grey, as in training."""
+    """Return (image, note). As in training, the missing part of a truncated file becomes grey."""
     try:
         return pictures.read(path, exif, whole=True), ""
     except pictures.Unreadable:
-        return pictures.read(path, exif), "cut short"
+        return pictures.read(path, exif), "truncated"
 
 
 def _thumbnail(image):
@@ -145,7 +145,7 @@ def _thumbnail(image):
 
 
 def _together(items):
-    """Return one batch: the tensors that there are, stacked, and the rest as lists."""
+    """Return (stacked tensors or None, [(index, whether it failed, error, note, thumbnail)])."""
     tensors = [item[1] for item in items if item[1] is not None]
     return torch.stack(tensors) if tensors else None, [(i, t is None, *r) for i, t, *r in items]
 
@@ -157,11 +157,11 @@ def classify(
     """Yield the Row of each file, in order.
 
     Args:
-        run: of open_run.
-        paths: of N files.
-        batch_size: how many at a time.
-        n_workers: processes that read them.
-        thumbnails: of how many, from the first on, a thumbnail is made.
+        run: a run, as open_run returns it.
+        paths: paths of N files.
+        batch_size: number of files per batch.
+        n_workers: number of processes that read files.
+        thumbnails: number of files, from the first on, to make thumbnails of.
     """
     device = next(run.algorithm.parameters()).device
     loader = torch.utils.data.DataLoader(

@@ -1,4 +1,4 @@
-"""Is the data set of today the one that a run was trained on?"""
+"""Checks that a data set is still the one that a run was trained on."""
 
 import os
 import sys
@@ -10,19 +10,21 @@ _said = set()
 
 
 class OtherData(ValueError):
-    """The data set of today gives labels, environments or splits another meaning."""
+    """The data set has changed so that labels, environments or splits have another meaning."""
 
 
 def data_class(path, recorded, cls):
-    """Return the class of a run's data set, numbered as the run recorded it where it can be.
+    """Return the class of a run's data set, with domains and classes numbered as in the run.
+
+    A user's data set is matched by the names of its folders. Other data sets are returned as is.
 
     Args:
-        path: of the model, for the message.
+        path: path of the model, for messages.
         recorded: the run's provenance.
-        cls: the class of today; a user's own folder is matched by the names of its folders.
+        cls: the current class of the data set.
 
     Raises:
-        OtherData: domains or classes that cannot be matched.
+        OtherData: domains or classes cannot be matched.
     """
     if not (recorded.get("environments") and recorded.get("classes")):
         return cls
@@ -35,23 +37,23 @@ def data_class(path, recorded, cls):
 
 
 def check(path, recorded, dataset):
-    """Compare what a run recorded of its data with the data of today.
+    """Compare a data set with what a run recorded about it.
 
-    What may change scores, and what was not recorded, is a NOTE on stderr.
+    Prints a NOTE to stderr on differences that may affect scores, and if nothing was recorded.
 
     Args:
-        path: of the model, for the messages.
+        path: path of the model, for messages.
         recorded: the run's provenance.
-        dataset: as opened now.
+        dataset: the current data set.
 
     Raises:
-        OtherData: classes, environments or splits mean something else now.
+        OtherData: classes, environments or splits have another meaning.
     """
     hard, soft = data_facts.differences(recorded, data_facts.facts(dataset))
     if hard:
         raise _other(path, _place(dataset), hard)
     if "environments" not in recorded:
-        soft.append("it did not record its domains and files, so that they cannot be checked")
+        soft.append("it did not record its domains and files, so they cannot be checked")
     for sentence in soft:
         if (os.path.dirname(path), sentence) not in _said:
             _said.add((os.path.dirname(path), sentence))
@@ -59,33 +61,35 @@ def check(path, recorded, dataset):
 
 
 def check_names(path, recorded, dataset, names):
-    """Compare the class names in a run's prompts with those of today.
+    """Compare the class names in a run's prompts with the current ones.
 
     Args:
-        path, recorded, dataset: as for :func:`check`.
-        names: as they go into prompts now, in the order of labels, or None.
+        path: as for :func:`check`.
+        recorded: as for :func:`check`.
+        dataset: as for :func:`check`.
+        names: the current names in prompts, in the order of labels, or None.
 
     Raises:
-        OtherData: other names, or other names by the hash that older versions recorded.
+        OtherData: the names, or their hash (recorded by older versions), differ.
     """
     if not names:
         return
     then = recorded.get("class_names")
     if then and then != list(names):
         k = next((i for i, (old, new) in enumerate(zip(then, names)) if old != new), 0)
-        changed = f"class {k} is called {names[k]!r} in prompts, and was {then[k]!r}"
+        changed = f"class {k} is {names[k]!r} in prompts, and was {then[k]!r}"
         raise _other(path, _place(dataset), [changed])
     digest = recorded.get("class_names_sha256")
     if not then and digest and digest != provenance.sha256_of(*names):
-        what = "the class names differ from those whose hash was recorded: renamed, or in another"
-        raise _other(path, _place(dataset), [f"{what} order"])
+        what = "the class names do not have the recorded hash: they were renamed or reordered"
+        raise _other(path, _place(dataset), [what])
 
 
 def _other(path, place, differences):
     return OtherData(
-        f"{path} was trained on other data than {place} is today: {'; '.join(differences)}. Undo "
-        "that, or have the data as they were elsewhere and give that folder (--data_dir; for a "
-        f"folder of your own {user_folders.VARIABLE})"
+        f"{path} was trained on other data than {place} has now: {'; '.join(differences)}. Restore "
+        "the data, or give a folder with the original data (--data_dir, or for a folder of your "
+        f"own {user_folders.VARIABLE})"
     )
 
 

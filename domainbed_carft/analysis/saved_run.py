@@ -1,4 +1,4 @@
-"""What a run leaves behind: its models, opened again with its data and splits."""
+"""Opening the models of a run, with its data set and splits."""
 
 import contextlib
 import os
@@ -33,26 +33,37 @@ SAVED = (
 
 
 class OtherAlgorithm(ValueError):
-    """A model of an algorithm that has no image encoder of this package."""
+    """The model is of an algorithm without an image encoder of this package."""
 
 
 @dataclass
 class Run:
-    """A saved model, the data set it was trained on (not augmented), and its arguments."""
+    """A saved model with its data set (without augmentation) and arguments.
 
-    path: str  # of the model file
-    args: dict  # of the train command
+    Attributes:
+        path: path of the model file.
+        args: arguments of the train command.
+        hparams: knobs of the run.
+        dataset: a DomainBed data set, whose environments are Datasets of (image, label).
+        description: description of the data set.
+        algorithm: the algorithm with the saved weights, in evaluation mode on the CPU.
+        zero_shot: the algorithm as it was before training.
+    """
+
+    path: str
+    args: dict
     hparams: dict
-    dataset: Any  # a DomainBed data set: environments of (image, label)
+    dataset: Any
     description: describe.Description
-    algorithm: Any  # with the saved weights, in eval mode, on the CPU
-    zero_shot: Any  # the same as it was before the first step
+    algorithm: Any
+    zero_shot: Any
 
     def use(self, path):
-        """Give the algorithm the weights of another model file of the same run.
+        """Load the weights of another model file of the same run.
 
         Raises:
-            FileNotFoundError, ValueError: as :func:`load`; a model of other arguments.
+            FileNotFoundError: the file does not exist.
+            ValueError: the file is not a model of this run.
         """
         saved = read(path)
         if saved["args"] != self.args:
@@ -61,17 +72,17 @@ class Run:
 
 
 def load(path, data_dir=None):
-    """Open a model file of a run of either host.
+    """Return the Run of a model file, written by either host.
 
     Args:
-        path: of the file, or of the run's folder, for its model.pkl.
-        data_dir: where the data set lies now; as the run had it by default.
+        path: path of the file, or of the run's folder for its model.pkl.
+        data_dir: folder of the data (default: as recorded by the run).
 
     Raises:
-        FileNotFoundError: no such file, or no data.
-        OtherAlgorithm: a model of an algorithm that is not ours.
-        ValueError: a file that is no DomainBed model; data that are not those of the run any more
-            (same_data.OtherData).
+        FileNotFoundError: the file or the data does not exist.
+        OtherAlgorithm: the model is of an algorithm of another package.
+        same_data.OtherData: the data has changed since training.
+        ValueError: the file is not a model of DomainBed.
     """
     path = os.path.join(path, "model.pkl") if os.path.isdir(path) else str(path)
     if not os.path.exists(os.path.dirname(path) or "."):
@@ -79,7 +90,9 @@ def load(path, data_dir=None):
     runs = sorted(found.parent.name for found in Path(path).parent.glob("*/model.pkl"))
     if runs and not os.path.isfile(path):
         sweep = os.path.dirname(path)
-        raise FileNotFoundError(f"{sweep} is a sweep: give one of its {len(runs)} runs ({runs[0]})")
+        raise FileNotFoundError(
+            f"{sweep} is a sweep: give one of its {len(runs)} runs, for example {runs[0]}"
+        )
     saved = read(path)
     args = saved["args"]
     check_algorithm(path, args["algorithm"])
@@ -104,23 +117,24 @@ def load(path, data_dir=None):
 
 @dataclass
 class Data:
-    """The data set that a run was trained on, not augmented."""
+    """The data set of a run, without augmentation."""
 
-    args: dict  # of the train command
-    knobs: dict  # those of the run over today's defaults
+    args: dict  # arguments of the train command
+    knobs: dict  # default knobs, updated with those of the run
     dataset: Any
 
 
 def open_data(path, saved, data_dir=None):
-    """Return the Data of a model file that :func:`read` has read.
+    """Return the Data of a model file.
 
     Args:
-        path: of the file.
-        saved: its content.
-        data_dir: where the data set lies now; as the run had it by default.
+        path: path of the file.
+        saved: its content, as :func:`read` returns it.
+        data_dir: folder of the data (default: as recorded by the run).
 
     Raises:
-        FileNotFoundError, ValueError: as :func:`load`.
+        FileNotFoundError: the data does not exist.
+        ValueError: the data set is unknown, or has changed since training.
     """
     args = saved["args"]
     if not hasattr(host_datasets, args["dataset"]):
@@ -135,10 +149,7 @@ def open_data(path, saved, data_dir=None):
 
 
 def all_knobs(saved):
-    """Return a run's knobs, over the defaults of those that came after its model was saved.
-
-    The defaults are what it had.
-    """
+    """Return the knobs of a run, with defaults for knobs that are newer than its model."""
     args = saved["args"]
     knobs = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
     knobs.update(backbone_names.knobs_before(saved["model_hparams"]))
@@ -146,31 +157,34 @@ def all_knobs(saved):
 
 
 def check_algorithm(path, algorithm):
-    """Raise OtherAlgorithm where the algorithm of this name has no image encoder of this package.
+    """Check that an algorithm has an image encoder of this package.
 
     Args:
-        path: of its model, for the message.
+        path: path of its model, for messages.
         algorithm: its name.
+
+    Raises:
+        OtherAlgorithm: it has none, or is unknown.
     """
     cls = getattr(host_algorithms, algorithm, None)
     if cls is None:
         raise OtherAlgorithm(
-            f"{path} is a model of {algorithm}, which is not known here. A method of your own "
-            f"needs the variable {environment.METHODS}, as in training; known: {', '.join(METHODS)}"
+            f"{path} is a model of the unknown algorithm {algorithm}. For a method of your own, "
+            f"set {environment.METHODS} as in training. Known: {', '.join(METHODS)}"
         )
     if not (isinstance(cls, type) and issubclass(cls, CLIPAlgorithm)):
         raise OtherAlgorithm(
-            f"{path} is a model of {algorithm}, which has no image encoder of this package; those "
-            f"that have one: {', '.join(METHODS)}"
+            f"{path} is a model of {algorithm}, which has no image encoder of this package. Known "
+            f"algorithms: {', '.join(METHODS)}"
         )
 
 
 def read(path):
-    """Return the content of a model file that DomainBed's train wrote.
+    """Return the content of a model file written by DomainBed's train.
 
     Raises:
-        FileNotFoundError: no such file.
-        ValueError: a file of something else.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file is not a model of DomainBed's train.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -179,7 +193,7 @@ def read(path):
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         lacking = [key for key in SAVED if key not in saved]
-    except Exception as error:  # whatever a file that is none does to torch.load
+    except Exception as error:  # other files may raise anything in torch.load
         raise ValueError(f"{path} is not a model of DomainBed's train: {reason(error)}") from error
     if lacking:
         raise ValueError(f"{path} is not a model of DomainBed's train: no {', '.join(lacking)}")
@@ -187,13 +201,13 @@ def read(path):
 
 
 def models(folder):
-    """Return {step: path} of the models in a run's folder, in the order of steps.
+    """Return {step: path} of the models in a run's folder, sorted by step.
 
-    model_step{n}.pkl are from train's --save_model_every_checkpoint; model.pkl is of the last step
-    in results.jsonl, and left out where that step has a file of its own.
+    model_step{n}.pkl are written by train's --save_model_every_checkpoint. model.pkl is of the last
+    step in results.jsonl, and is left out if that step has its own file.
 
     Raises:
-        ValueError: model.pkl is there, and no record.
+        ValueError: there is a model.pkl but no record.
     """
     found = {}
     for path in Path(folder).glob("model_step*.pkl"):
@@ -204,21 +218,21 @@ def models(folder):
     if last.is_file():
         steps = []
         with contextlib.suppress(FileNotFoundError):
-            records, _ = record_line.read(Path(folder, RECORDS))  # but half a line of a killed run
+            records, _ = record_line.read(Path(folder, RECORDS))  # ignores an incomplete line
             steps = [record["step"] for _, record in records]
         if not steps:
-            raise ValueError(f"{last} has no {RECORDS} beside it that says of which step it is")
+            raise ValueError(f"the step of {last} is unknown: there are no records in {RECORDS}")
         found.setdefault(max(steps), str(last))
     return dict(sorted(found.items()))
 
 
 def splits(run):
-    """Return {"env{i}_in" and "env{i}_out": split} of the run's environments, as it had them.
+    """Return {"env{i}_in" and "env{i}_out": split} of a run's environments, as in training.
+
+    Each split is the host's class, with the attributes `underlying_dataset` and `keys`.
 
     Args:
-        run: a Run, or the Data of one.
-
-    Each split is the host's, with `underlying_dataset` and `keys`.
+        run: a Run or a Data.
     """
     from domainbed.lib import misc
 
@@ -227,7 +241,7 @@ def splits(run):
         n_out = int(len(env) * run.args["holdout_fraction"])
         seed = misc.seed_hash(run.args["trial_seed"], i)
         out, in_ = misc.split_dataset(env, n_out, seed)
-        if i in run.args["test_envs"]:  # a part that DomainBed keeps for unsupervised adaptation
+        if i in run.args["test_envs"]:  # without the split for unsupervised domain adaptation
             n_uda = int(len(in_) * run.args.get("uda_holdout_fraction", 0))
             in_ = misc.split_dataset(in_, n_uda, seed)[1] if n_uda else in_
         found[f"env{i}_out"], found[f"env{i}_in"] = out, in_

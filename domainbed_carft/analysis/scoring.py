@@ -1,4 +1,4 @@
-"""One model on the environments of one data set: labels matched, scored within label sets."""
+"""Evaluating a model on an environment, with classes matched by name and within label sets."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,30 +12,38 @@ from ..base.label_sets import Rule
 
 @dataclass
 class Part:
-    """What one row of the table is about."""
+    """An environment, or a split of it, to evaluate a model on.
+
+    Attributes:
+        environment: its name.
+        split: "in", "out" or "all".
+        data: a Dataset of (image, label).
+        rule: the label set, in the model's labels.
+        labels: the model's label for each label of the data, or None if they are equal.
+    """
 
     environment: str
-    split: str  # "in" or "out", as in the host's records; "all"
-    data: Any  # of (image, label)
-    rule: Rule  # in the model's labels
-    labels: list | None = field(default=None, repr=False)  # the model's label of each of the data's
+    split: str
+    data: Any
+    rule: Rule
+    labels: list | None = field(default=None, repr=False)
 
 
 def part_of(environment, split, data, env, model_classes):
     """Return the Part of an environment, or of a split of it, for a model.
 
-    The classes are matched by name: where they are fewer than the model's, the model is scored
-    among them.
+    Classes are matched by name. If the environment has fewer classes than the model, predictions
+    are made among them only.
 
     Args:
-        environment: its name.
+        environment: name of the environment.
         split: "in", "out" or "all".
-        data: the split, or the environment.
-        env: the environment; classes, label_set and accepts are read.
-        model_classes: the K names that the model was made with.
+        data: the split or environment as a Dataset.
+        env: the environment, with the optional attributes classes, label_set and accepts.
+        model_classes: the K class names of the model.
 
     Raises:
-        ValueError: a class that the model does not know, or names that cannot be matched.
+        ValueError: a class is not among the model's, or its name occurs twice there.
     """
     label_set, accepts = getattr(env, "label_set", None), getattr(env, "accepts", None) or {}
     own = getattr(env, "classes", None)
@@ -44,7 +52,7 @@ def part_of(environment, split, data, env, model_classes):
     lacking = [name for name in own if name not in model_classes]
     twice = [name for name in own if list(model_classes).count(name) > 1]
     if lacking or twice:
-        what = "are not among the model's" if lacking else "are there twice in the model's"
+        what = "are not among the model's" if lacking else "occur twice in the model's"
         raise ValueError(
             f"The classes of {environment} must be among those of the model: "
             f"{', '.join((lacking or twice)[:10])} {what} ({len(model_classes)} classes: "
@@ -62,12 +70,14 @@ def part_of(environment, split, data, env, model_classes):
 def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None):
     """Return {"images", "classes", "top1", "per_class", "ece"} of a model on a Part.
 
-    Accuracies are shares. The confidence of a prediction is its probability among the labels that
-    are scored.
+    Accuracies and the expected calibration error (ece) are in [0, 1]. Probabilities are within the
+    label set.
 
     Args:
-        algorithm: has predict; on whatever device it is.
+        algorithm: a model with predict, on any device.
         part: images without augmentation.
+        batch_size: number of images per batch.
+        n_workers: number of processes that read images.
         on_batch: called with the number of images after each batch.
     """
     device = next(algorithm.parameters()).device

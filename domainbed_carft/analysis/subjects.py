@@ -1,6 +1,6 @@
-"""What ``carft evaluate`` evaluates: a run or CLIP itself, on parts of a data set.
+"""Models and data of ``carft evaluate``: a run or zero-shot CLIP, on parts of a data set.
 
-`args` is what commands/evaluate.py reads from its flags.
+`args` are the parsed flags of commands/evaluate.py.
 """
 
 import os
@@ -19,13 +19,21 @@ from . import saved_run, scoring
 
 @dataclass
 class Subject:
-    """What is evaluated: weights per α, on parts of a data set."""
+    """A model, possibly with several α, and the parts of a data set to evaluate it on.
+
+    Attributes:
+        algorithm: the model.
+        states: {α: function that returns a state_dict}, where α is None for zero-shot CLIP.
+        parts: list of scoring.Part.
+        metric: "top1" or "per_class", as is usual for the data set.
+        about: entries of the record.
+    """
 
     algorithm: Any
-    states: dict  # {α: function that returns a state_dict}; α is None for zero-shot CLIP
+    states: dict
     parts: list
-    metric: str  # the convention of the data set: "top1" or "per_class"
-    about: dict  # for the record
+    metric: str
+    about: dict
 
 
 def open_run(args):
@@ -58,7 +66,7 @@ def open_run(args):
 
 
 def open_zero_shot(args):
-    """Return the Subject of --zero_shot: CLIP_ZeroShot, built for the data set."""
+    """Return the Subject of --zero_shot, with CLIP_ZeroShot built for the data set."""
     from domainbed import algorithms, hparams_registry
 
     name = args.dataset or ("ImageNetShift" if args.suite else "")
@@ -74,7 +82,7 @@ def open_zero_shot(args):
 
 
 def open_data(args, hparams, data_dir):
-    """Return (data set of --suite, --dataset or --folder, test_envs): nothing is augmented."""
+    """Return (data set of --suite, --dataset or --folder, test_envs)."""
     from domainbed import datasets
 
     if args.suite:
@@ -83,7 +91,7 @@ def open_data(args, hparams, data_dir):
             if name not in known:
                 raise ValueError(unknown("environment", name, known))
         names = tuple(n for n in known if not args.environments or n in args.environments)
-        parts = {"ENVIRONMENTS": names, "PART": "val", "TEST_ENVS": ()}  # nothing is trained
+        parts = {"ENVIRONMENTS": names, "PART": "val", "TEST_ENVS": ()}  # no training
         cls = type("ImageNetSuite", (imagenet.ImageNetShift,), parts)
     elif args.folder:
         path = os.path.abspath(os.path.expanduser(args.folder))
@@ -97,7 +105,7 @@ def open_data(args, hparams, data_dir):
 
 
 def whole(dataset, names):
-    """Return the Parts of all environments, for a model with these class names."""
+    """Return a Part for each whole environment, for a model with the class names `names`."""
     return [
         scoring.part_of(name_of(dataset, i), "all", env, env, names)
         for i, env in enumerate(dataset)
@@ -115,12 +123,16 @@ def class_names(dataset):
 
 
 def metric_of(dataset):
-    """Return which accuracy the literature reports for a data set."""
+    """Return the usual metric of a data set, "top1" or "per_class"."""
     return getattr(dataset, "METRIC", "top1")
 
 
 def chosen(args, parts):
-    """Return the parts of --environments, or all."""
+    """Return the parts given by --environments, or all parts.
+
+    Raises:
+        ValueError: an environment or the reference is not among them.
+    """
     known = list(dict.fromkeys(part.environment for part in parts))
     for name in args.environments or ():
         if name not in known:
@@ -128,12 +140,12 @@ def chosen(args, parts):
     found = [p for p in parts if not args.environments or p.environment in args.environments]
     if args.reference and args.reference not in {part.environment for part in found}:
         evaluated = list(dict.fromkeys(part.environment for part in found))
-        raise ValueError(unknown("reference among what is evaluated", args.reference, evaluated))
+        raise ValueError(unknown("evaluated reference", args.reference, evaluated))
     return found
 
 
 def run_all(subject, args):
-    """Return the rows: one per α and part, of shares."""
+    """Return the rows of the record, one per α and part. Accuracies are in [0, 1]."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     n_workers = args.workers
     if n_workers is None:

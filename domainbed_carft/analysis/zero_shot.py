@@ -1,4 +1,4 @@
-"""The zero-shot end of a run: what its model was before the first step, without its data."""
+"""Rebuilding the zero-shot head of a run, without its data."""
 
 import os
 from types import SimpleNamespace
@@ -15,13 +15,13 @@ def templates(path, args, hparams):
     """Return the M templates of a run's prompts, in which ``{}`` stands for the class.
 
     Args:
-        path: of its model.
-        args: of its train command.
+        path: path of its model.
+        args: arguments of its train command.
         hparams: its knobs.
 
     Raises:
-        ValueError: they cannot be known: a file of contexts that is gone or has changed, a run
-            without provenance.json of a data set that this process does not know.
+        ValueError: a file of contexts is missing or has changed, or the run has no provenance.json
+            and its data set is unknown.
     """
     recorded = provenance.read(os.path.dirname(path) or ".")
     wanted = recorded.get("templates_sha256")
@@ -36,14 +36,14 @@ def templates(path, args, hparams):
     )
     if wanted is None and dataset is None:
         raise ValueError(
-            f"Nothing says which prompts {path} was trained with: it has no {provenance.FILE} "
-            f"beside it, and the data set {args['dataset']} is not known here"
+            f"It is unknown which prompts {path} was trained with: there is no {provenance.FILE} "
+            f"next to it, and the data set {args['dataset']} is unknown"
         )
     if wanted is not None and wanted != provenance.sha256_of(*found):
         raise ValueError(
-            f"The prompts of {path} cannot be made again: {len(found)} templates of clip_contexts "
-            f"{hparams['clip_contexts']!r} are other ones than the {recorded.get('templates')} "
-            "that it was trained with"
+            f"The prompts of {path} cannot be rebuilt: the {len(found)} templates of clip_contexts "
+            f"{hparams['clip_contexts']!r} differ from the {recorded.get('templates')} that it was "
+            "trained with"
         )
     return found
 
@@ -52,9 +52,9 @@ def head(backbone, texts, class_names):
     """Return the zero-shot head τ·W_cls (K, D).
 
     Args:
-        backbone: the CLIP as loaded.
-        texts: of :func:`templates`.
-        class_names: as in the prompts.
+        backbone: the loaded CLIP.
+        texts: templates, as :func:`templates` returns them.
+        class_names: the class names.
     """
     names = class_prompt_names(class_names)
     _, W_cls = prompt_cache.cached_prompt_weights(backbone, texts, names)

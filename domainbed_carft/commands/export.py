@@ -1,15 +1,15 @@
-"""``carft export``: a finished run as a model for other programs.
+"""``carft export``: convert a trained model for other programs.
 
-    export --run DIR --to open_clip --output_dir MODEL
+    carft export --run DIR --to open_clip --output_dir MODEL
 
-hf           a folder of transformers' CLIPModel (ViTs of OpenAI's layout; needs safetensors)
-open_clip    a folder of open_clip (local-dir:)
+hf           a folder for transformers' CLIPModel (ViTs in OpenAI's layout; needs safetensors)
+open_clip    a folder for open_clip (local-dir:)
 openai       a file for OpenAI's clip.load
 onnx         files for ONNX runtimes (needs the extra `export`)
 torchscript  files for torch.jit.load
 
-Each folder has the fine-tuned image encoder with its text tower, the head, the class names and a
-model card, README.md. The first three can be the start of another training: clip_backbone.
+Each folder has the fine-tuned image encoder, the text encoder, the head, the class names and a
+model card (README.md). The first three formats can also be used as a clip_backbone.
 """
 
 from ..base.messages import program, unknown
@@ -20,7 +20,7 @@ FORMS = ("hf", "open_clip", "openai", "onnx", "torchscript")
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("export", __doc__)
     parser.add_argument(
         "--run", metavar="DIR", required=True, help="folder of a run, or its model.pkl"
@@ -28,13 +28,9 @@ def parse_args(argv=None):
     parser.add_argument("--to", metavar="FORM", required=True, help=", ".join(FORMS))
     parser.add_argument("--output_dir", metavar="DIR", required=True, help="a new folder")
     parser.add_argument(
-        "--alpha", type=float, default=1.0, help="(1 − α)·zero-shot + α·run; default 1, the run"
+        "--alpha", type=float, default=1.0, help="(1 − α)·zero-shot + α·run (default: 1, the run)"
     )
-    parser.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="one name a line, in their order: for runs of version 0.1, which did not note them",
-    )
+    parser.add_argument("--class_names", metavar="FILE", help=flags.CLASS_NAMES)
     args = parser.parse_args(argv)
     if args.to not in FORMS:
         parser.error(unknown("form", args.to, FORMS))
@@ -52,7 +48,7 @@ def main(argv=None):
     try:
         names = flags.lines_of(args.class_names)
         run = open_run(args.run, names, device="cpu", alpha=args.alpha)
-        print(f"Written: {run.export(args.to, args.output_dir)} (README.md says how to use it)")
+        print(f"Written: {run.export(args.to, args.output_dir)} (for its use, see README.md there)")
     except (ValueError, OSError, ImportError) as error:
         raise SystemExit(f"{program('export')}: error: {error}") from None
 

@@ -9,6 +9,7 @@ from ..base.messages import no_folder, program
 RUNS = "the folder that contains the run folders (a sweep's --output_dir)"
 
 ONE_OR_MORE = f"{RUNS}, or the folder of one run"
+CLASS_NAMES = "one class name per line, for runs of version 0.1, which did not record them"
 
 
 def parser(command, text):
@@ -51,10 +52,10 @@ def runs_folder(path):
 
 
 def lines_of(path):
-    """Return the lines of --class_names that are not empty; None where it is not given.
+    """Return the non-empty lines of a text file (--class_names), or None if `path` is None.
 
     Raises:
-        ValueError: no such file, or no UTF-8.
+        ValueError: there is no such file, or it is not UTF-8.
     """
     if path is None:
         return None

@@ -1,12 +1,12 @@
-"""``carft predict``: a finished run says what is in images.
+"""``carft predict``: label images with a trained model.
 
-    predict --run DIR photo.jpg FOLDER 'FOLDER/**/*.png' paths.csv
-    predict --run DIR FOLDER --output_file labels.csv      or .jsonl
-    predict --run DIR FOLDER --html labels.html            a page with pictures
+    carft predict --run DIR photo.jpg FOLDER 'FOLDER/**/*.png' paths.csv
+    carft predict --run DIR FOLDER --output_file labels.csv      or .jsonl
+    carft predict --run DIR FOLDER --html labels.html            a page with pictures
 
-It needs neither the data of the run nor a DomainBed. Images are fitted as in the run's evaluation.
-Of an animated image the first frame counts. Files that cannot be read are listed at the end, and
-the exit code is 1 then.
+It needs neither the run's data nor DomainBed. Images are preprocessed as in the run's evaluation.
+Only the first frame of an animated image is used. Files that cannot be read are listed at the end,
+and the exit code is then 1.
 """
 
 import os
@@ -20,7 +20,7 @@ from .evaluate import check_folders
 
 
 def parse_args(argv=None):
-    """Read the flags; exit with 2 and one clear line where they cannot be right."""
+    """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("predict", __doc__)
     parser.add_argument(
         "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, CSV files of paths"
@@ -28,43 +28,43 @@ def parse_args(argv=None):
     parser.add_argument(
         "--run", metavar="DIR", required=True, help="folder of a run, or its model.pkl"
     )
-    parser.add_argument("--top_k", type=int, default=1, help="classes per image; default: 1")
     parser.add_argument(
-        "--output_file", metavar="FILE", help=".csv or .jsonl, instead of the table"
+        "--top_k", type=int, default=1, help="number of classes per image (default: 1)"
     )
-    parser.add_argument("--html", metavar="FILE.html", help="a page with pictures")
     parser.add_argument(
-        "--alpha", type=float, default=1.0, help="(1 − α)·zero-shot + α·run; default 1, the run"
+        "--output_file", metavar="FILE", help="write .csv or .jsonl instead of printing a table"
+    )
+    parser.add_argument("--html", metavar="FILE.html", help="write a page with pictures")
+    parser.add_argument(
+        "--alpha", type=float, default=1.0, help="(1 − α)·zero-shot + α·run (default: 1, the run)"
     )
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="fit a temperature on what the run held out of training: needs its data",
+        help="fit a temperature on the run's validation images, which needs its data",
     )
-    parser.add_argument("--data_dir", help="of --calibrate; default: as the run had it")
     parser.add_argument(
-        "--class_names",
-        metavar="FILE",
-        help="one name a line, in their order: for runs of version 0.1, which did not note them",
+        "--data_dir", help="folder of the data for --calibrate (default: as recorded by the run)"
     )
+    parser.add_argument("--class_names", metavar="FILE", help=flags.CLASS_NAMES)
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--workers", type=int, help="processes that read images")
+    parser.add_argument("--workers", type=int, help="number of processes that read images")
     args = parser.parse_args(argv)
     if not 0 <= args.alpha <= 1:
         parser.error(f"--alpha must be in [0, 1], got {args.alpha:g}")
     if args.batch_size < 1 or args.top_k < 1 or (args.workers or 0) < 0:
-        parser.error("--batch_size and --top_k must be at least 1, --workers at least 0")
+        parser.error("--batch_size and --top_k must be at least 1, and --workers at least 0")
     if args.output_file and not args.output_file.endswith((".csv", ".jsonl")):
-        parser.error(f"--output_file is written as .csv or .jsonl, got {args.output_file}")
+        parser.error(f"--output_file must end in .csv or .jsonl, got {args.output_file}")
     if args.html and not args.html.endswith(".html"):
-        parser.error(f"--html is written as .html, got {args.html}")
+        parser.error(f"--html must end in .html, got {args.html}")
     if args.data_dir and not args.calibrate:
-        parser.error("--data_dir is for --calibrate: predicting needs no data set")
+        parser.error("--data_dir needs --calibrate: prediction alone needs no data set")
     return args
 
 
 def run(args):
-    """Predict, print and write; return how many files could not be read."""
+    """Predict, print and write, and return the number of files that could not be read."""
     register()
     from ..analysis import prediction
     from ..analysis.open_run import open_run
@@ -75,11 +75,13 @@ def run(args):
         if os.path.isdir(output):
             raise ValueError(f"{output} is a folder, and should be a file")
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in given):
-            raise ValueError(f"{output} is read from, and would be written over")
+            raise ValueError(f"{output} is an input file, and would be overwritten")
     check_folders(args.output_file, args.html)
     opened = open_run(args.run, flags.lines_of(args.class_names), alpha=args.alpha)
     if args.top_k > len(opened.class_names):
-        raise ValueError(f"--top_k is {args.top_k}; the run has {len(opened.class_names)} classes")
+        raise ValueError(
+            f"--top_k is {args.top_k}, but the run has {len(opened.class_names)} classes"
+        )
     if args.calibrate:
         opened = opened.calibrated(args.data_dir)
         print(f"Temperature: {opened.temperature:.3f}", file=sys.stderr)
@@ -87,7 +89,7 @@ def run(args):
 
 
 def write(opened, paths, args):
-    """Classify the files and put out what was asked for; return how many could not be read."""
+    """Classify the files, write the results, and return the number of unreadable files."""
     from contextlib import ExitStack
 
     from tqdm import tqdm
@@ -104,7 +106,7 @@ def write(opened, paths, args):
     page, counter, unreadable, cut = predictions.Page(), Counter(), [], []
     table = predictions.Lines(paths, opened.class_names)
     with ExitStack() as stack:
-        # lines in a terminal are progress enough
+        # printed lines already show the progress in a terminal
         silent = not args.output_file and sys.stdout.isatty()
         bar = tqdm(total=len(paths), unit="image", mininterval=0.5, disable=silent)
         stack.enter_context(bar)
@@ -137,7 +139,7 @@ def write(opened, paths, args):
         print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)
     if cut:
         print(
-            f"NOTE: {len(cut)} files are cut short and were filled up with grey, as in training: "
+            f"NOTE: {len(cut)} files are truncated, and were filled with grey as in training: "
             f"{', '.join(cut[:5])}{' ...' if len(cut) > 5 else ''}",
             file=sys.stderr,
         )
@@ -149,7 +151,7 @@ def write(opened, paths, args):
 
 
 def about(opened):
-    """Return [(name, text)] of a run, for the page."""
+    """Return facts [(name, text)] about a run, for the page."""
     args = opened.args
     facts = [
         ("run", opened.path),
@@ -158,7 +160,7 @@ def about(opened):
         ("classes", f"{len(opened.class_names)}"),
     ]
     if opened.alpha < 1:
-        facts.append(("α", f"{opened.alpha:g}, between zero-shot CLIP (0) and the run (1)"))
+        facts.append(("α", f"{opened.alpha:g}, from zero-shot CLIP (0) to the run (1)"))
     if opened.temperature != 1:
         facts.append(("temperature", f"{opened.temperature:.3f}"))
     return facts
@@ -170,7 +172,7 @@ def main(argv=None):
     try:
         failed = run(args)
         sys.stdout.flush()
-    except BrokenPipeError:  # of `| head`, say
+    except BrokenPipeError:  # for example with `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return
     except (ValueError, OSError) as error:

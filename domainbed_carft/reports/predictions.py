@@ -1,4 +1,4 @@
-"""Predictions as they are printed and written: CSV, JSON lines, a table, a page of pictures."""
+"""Output of predictions: CSV, JSON lines, a table, and a page with pictures."""
 
 import contextlib
 import csv
@@ -13,26 +13,26 @@ from ..base.assets import ASSETS
 
 TEMPLATE = ASSETS / "predictions.html.j2"
 FORMS = (".csv", ".jsonl")
-PICTURES = 1000  # on a page
+PICTURES = 1000  # maximum number on a page
 
 
 def top(probabilities, class_names, k):
-    """Return the k most probable classes as [(name, probability)], the most probable first."""
+    """Return the k most probable classes as [(name, probability)], sorted by probability."""
     values, places = probabilities.topk(k)
     return [(class_names[i], p) for i, p in zip(places.tolist(), values.tolist())]
 
 
 def writing(path, top_k):
-    """Return a context manager that gives a function which writes (row, top) to a file.
+    """Return a context manager that yields a function write(row, top) for a file.
 
-    The file is there when all of it is written, not before.
+    The file is written atomically, on exit.
 
     Args:
-        path: ends in one of FORMS.
-        top_k: classes per image.
+        path: path of the file, with an extension in FORMS.
+        top_k: number of classes per image.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     return _csv(path, top_k) if path.endswith(".csv") else _json_lines(path)
 
@@ -70,11 +70,11 @@ def _json_lines(path):
 
 
 class Lines:
-    """The table for the terminal, a line at a time.
+    """A table that is printed line by line.
 
     Args:
-        paths: of all images, for the width of the first column.
-        class_names: for the width of the others.
+        paths: paths of all images, for the width of the first column.
+        class_names: all class names, for the width of the other columns.
     """
 
     def __init__(self, paths, class_names):
@@ -90,13 +90,13 @@ class Lines:
 
 
 class Page:
-    """A page with a picture of each image, by predicted class, the least certain first."""
+    """A page of pictures, grouped by predicted class, with the least certain ones first."""
 
     def __init__(self):
         self.cards, self.counts, self.n = [], Counter(), 0
 
     def add(self, row, best):
-        """Add an image: to the numbers, and, while there is room, to the pictures."""
+        """Count an image, and add its picture if it has a thumbnail."""
         self.n += 1
         if best:
             self.counts[best[0][0]] += 1
@@ -108,8 +108,10 @@ class Page:
         """Write the page.
 
         Args:
-            facts: [(name, text)] of the run.
-            unreadable: [(path, why)].
+            path: path of the HTML file.
+            title: title of the page.
+            facts: [(name, text)] about the run.
+            unreadable: [(path, reason)] of files that could not be read.
         """
         most = max(self.counts.values(), default=1)
         groups = [
@@ -132,5 +134,5 @@ class Page:
 
 
 def counts(counter):
-    """Return how many images each class has, as a text."""
+    """Return a text with the number of images of each class."""
     return ", ".join(f"{name} {n:,}" for name, n in counter.most_common())

@@ -207,7 +207,7 @@ def test_domainbed_s_own_loader_is_checked_for_ours_alone(data_dir):
     from domainbed import datasets
 
     dataset = datasets.PACS(data_dir, [0], hparams)
-    with pytest.raises(ValueError, match="batch_size 3, and 2 images"):
+    with pytest.raises(ValueError, match="batch_size 3, but 2 images"):
         checked(types.SimpleNamespace(), [1, 2], weights=None, batch_size=3, num_workers=0)
     checked(types.SimpleNamespace(), [1, 2], torch.ones(2), 3, 0)
     assert len(dataset) == 4

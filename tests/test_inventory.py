@@ -91,7 +91,7 @@ def test_an_incomplete_set_and_stray_files(root, official, tmp_path):
 def test_terra_incognita_has_four_domains(tmp_path):
     make_image_folder(tmp_path / "terra_incognita", domains=("location_38",))
     found = states(tmp_path)["TerraIncognita"]
-    assert found.state == "wrong" and "must have 4 domain folders, has 1" in found.text
+    assert found.state == "wrong" and "must have 4 domain folders, but has 1" in found.text
 
 
 def test_wrong_folders(root, official, tmp_path):
@@ -102,7 +102,7 @@ def test_wrong_folders(root, official, tmp_path):
     miniatures.put(tmp_path / "imagenet/train/n01440764.tar")
     found = states(tmp_path)
     expected = {
-        "PACS": ("wrong", "must have 4 domain folders, has 3"),
+        "PACS": ("wrong", "must have 4 domain folders, but has 3"),
         "VLCS": ("incomplete", "no domain called art_painting is known"),
         "ImageNet-A": ("wrong", "No folder .*imagenet/val"),
         "ImageNet train": ("wrong", "imagenet/val"),

@@ -89,6 +89,19 @@ def test_without_done_a_run_counts_if_it_reached_the_last_step(tmp_path):
     assert len(sweep.sound) == len(made) and "no file done, but" in str(sweep.problems[0])
 
 
+def test_a_finished_run_whose_length_nothing_tells_counts(tmp_path):
+    (args, folder), *others = make_sweep(tmp_path, algorithms=("A",), trials=1)
+    file = folder / "results.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for line in lines:
+        line["args"]["steps"] = True  # of a fork, say
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for _, other in others:
+        (other / "results.jsonl").unlink()
+    sweep = soundness.read(tmp_path, {"PACS": (KNOWN["PACS"][0], None)})
+    assert [job.folder for job in sweep.sound] == [folder.name]
+
+
 @pytest.mark.parametrize("done, sound", [(True, 2), (False, 0)])
 def test_the_end_of_a_run_without_steps(done, sound, tmp_path):
     """Without --steps: as long as the longest that is done; else as the host's N_STEPS says."""

@@ -109,7 +109,7 @@ def _check_ends(sweep, known):
         end = steps - 1 if is_count(steps) and steps else longest.get(name)
         if end is None:
             end = known[name][1] - 1 if known.get(name, (0, 0))[1] else None
-        if job.done and last < end:
+        if job.done and end is not None and last < end:
             job.unsound = f"marked done, but its records end at step {last} of {end}"
         elif not job.done and end is not None and last >= end:
             what = "no file done, but its records are complete: it counts"

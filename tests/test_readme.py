@@ -125,7 +125,7 @@ def test_every_flag_of_our_commands_exists(path):
         if not found:
             continue
         files = [
-            PACKAGE / "commands" / f"{found[1]}.py",
+            *(PACKAGE / "commands").glob(f"{found[1]}*.py"),
             PACKAGE / "embedded" / "scripts" / f"{found[1]}.py",
             PACKAGE / "contract" / "host_flags.py",
         ]

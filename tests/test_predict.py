@@ -133,7 +133,7 @@ def test_a_page_with_pictures(run_folder, files, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         predict.main(f"--run {run_folder} {files} --html {page}".split())
     text = page.read_text(encoding="utf-8")
-    assert "Pictures are of the first 6 of 20 images" in text  # 2 of the 8 are none
+    assert "Only the first 6 of 20 images have pictures" in text  # 2 of the 8 are none
     assert text.count("data:image/jpeg;base64,") == 6 and "&lt;b&gt;.png" in text
     assert "2 of 22 files cannot be read" in text and "text.jpg" in text
     assert "<b>.png" not in text and str(run_folder) in text
@@ -190,7 +190,7 @@ def test_what_arguments_stand_for(files, tmp_path):
         ("--alpha 1.5", r"in \[0, 1\], got 1.5"),
         ("--output_file a.txt", ".csv or .jsonl, got a.txt"),
         ("--html a.csv", "must end in .html"),
-        ("--data_dir x", "for --calibrate"),
+        ("--data_dir x", "needs --calibrate"),
     ],
 )
 def test_wrong_flags(capsys, flags, message):
@@ -207,7 +207,7 @@ def test_what_is_said_before_work(run_folder, files, tmp_path):
     for words, message in (
         ([image, "--top_k", "4"], "the run has 3 classes"),
         ([str(table), "--output_file", str(table)], "would be overwritten"),
-        ([image, "--output_file", "/nowhere/a.csv"], "/nowhere is not there"),
+        ([image, "--output_file", "/nowhere/a.csv"], "The folder /nowhere does not exist"),
         (["/nowhere.png"], "No file or folder /nowhere.png"),
         ([image, "--class_names", "/no.txt"], "No file /no.txt .--class_names"),
         ([image, "--html", str(tmp_path / "page.html")], "page.html is a folder"),

@@ -140,7 +140,7 @@ def chosen(args, parts):
     found = [p for p in parts if not args.environments or p.environment in args.environments]
     if args.reference and args.reference not in {part.environment for part in found}:
         evaluated = list(dict.fromkeys(part.environment for part in found))
-        raise ValueError(unknown("evaluated reference", args.reference, evaluated))
+        raise ValueError(unknown("reference", args.reference, evaluated))
     return found
 
 

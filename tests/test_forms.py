@@ -17,7 +17,7 @@ from test_weights import checkpoint, named, open_clip_model, save_archive  # noq
 
 from domainbed_carft import open_run
 from domainbed_carft.analysis import exporting
-from domainbed_carft.models import backbones
+from domainbed_carft.models import backbone_names, backbones
 
 DOCS = Path(__file__).parents[1] / "docs" / "weights.md"
 ASKED = {"clip_input_norm": "openai", "clip_activation": "gelu"}
@@ -82,7 +82,7 @@ def open_clip_folder(folder, get):
 
 def hub(folder, get):
     open_clip_folder(folder, get)
-    get("monkeypatch").setattr(backbones, "repository", lambda name: str(folder))
+    get("monkeypatch").setattr(backbone_names, "repository", lambda name: str(folder))
     return "hf-hub:org/name", {}
 
 

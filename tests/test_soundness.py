@@ -90,7 +90,7 @@ def test_without_done_a_run_counts_if_it_reached_the_last_step(tmp_path):
 
 
 def test_a_finished_run_whose_length_nothing_tells_counts(tmp_path):
-    (args, folder), *others = make_sweep(tmp_path, algorithms=("A",), trials=1)
+    (_, folder), *others = make_sweep(tmp_path, algorithms=("A",), trials=1)
     file = folder / "results.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     for line in lines:

@@ -163,7 +163,7 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
     assert (tmp_path / "probe" / "context_distribution.png").exists()
     with pytest.raises(SystemExit, match="2"):
         probe.main(["--input_dir", str(tmp_path / "erm")])
-    assert "model of ERM" in capsys.readouterr().err
+    assert "unknown algorithm ERM" in capsys.readouterr().err
     for name in ("CARFT-0", "CLIP_ERM-0"):
         (tmp_path / name / "model.pkl").unlink()
     with pytest.raises(SystemExit, match="2"):

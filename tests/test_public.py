@@ -343,7 +343,7 @@ def test_what_is_no_run_is_told(folder, tmp_path):
     saved = torch.load(tmp_path / "job" / "model.pkl")
     saved["args"]["algorithm"] = "ERM"
     torch.save(saved, tmp_path / "job" / "model.pkl")
-    with pytest.raises(ValueError, match="model of ERM"):
+    with pytest.raises(ValueError, match="unknown algorithm ERM"):
         open_run(tmp_path / "job")
 
 

@@ -312,7 +312,7 @@ def test_another_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="No folder /nowhere"):
         backbones.load("local-dir:/nowhere")
     (tmp_path / "config.json").write_text('{"model_type": "clip_vision_model"}')
-    with pytest.raises(ValueError, match="'clip_vision_model'; .*clip, siglip.*NAME.FOLDER"):
+    with pytest.raises(ValueError, match="'clip_vision_model'. .*clip, siglip.*NAME.FOLDER"):
         backbones.load(str(tmp_path))
 
 

@@ -7,6 +7,7 @@ spot values from its own mapping files.
 import io
 import json
 import pickle
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -243,6 +244,103 @@ TASKS = {
     **{"CIFAR100": cifar100, "StanfordCars": stanfordcars, "Food101": food101},
     **{"OxfordIIITPet": oxfordiiitpet, "DTD": dtd, "SUN397": sun397},
     **{"Caltech101": caltech101, "EuroSAT": eurosat},
+}
+
+
+def mnist(root):
+    """Lay out MNIST/raw as torchvision does: 240 and 120 images, twelve labels to ten."""
+    for part, n in (("train", 240), ("t10k", 120)):
+        labels = (np.arange(n) % 10).astype(np.uint8)
+        pixels = np.zeros((n, 28, 28), np.uint8)
+        pixels[:, 4:24, 4:24] = (20 * labels + 40)[:, None, None]
+        head = struct.pack(">4i", 2051, n, 28, 28), struct.pack(">2i", 2049, n)
+        raw = Path(root, "MNIST", "raw")
+        put(raw / f"{part}-images-idx3-ubyte", head[0] + pixels.tobytes())
+        put(raw / f"{part}-labels-idx1-ubyte", head[1] + labels.tobytes())
+
+
+def camelyon(root):
+    """Lay out camelyon17_v1.0/ as wilds does: five hospitals of two slides, eight patches each."""
+    folder, rows = Path(root) / "camelyon17_v1.0", [",patient,node,x_coord,y_coord,tumor,"]
+    rows[0] += "slide,center,split"
+    put(folder / "RELEASE_v1.0.txt", b"")
+    for i in range(80):
+        center, slide = i // 16, i // 8
+        rows.append(f"{i},{center:03d},1,{i},7,{i % 2},{slide},{center},{i % 4 == 3:d}")
+        name = f"patient_{center:03d}_node_1"
+        put(
+            folder / "patches" / name / f"patch_{name}_x_{i}_y_7.png", picture((96, 96), form="PNG")
+        )
+    put(folder / "metadata.csv", "\n".join(rows).encode())
+
+
+FMOW = {"CHN": "Asia", "DEU": "Europe", "KEN": "Africa", "USA": "Americas", "FJI": "Oceania"}
+
+
+def fmow(root):
+    """Lay out fmow_v1.1/ as wilds does: six regions with two images of the first ten categories."""
+    from wilds.datasets.fmow_dataset import categories
+
+    folder = Path(root) / "fmow_v1.1"
+    put(folder / "RELEASE_v1.1.txt", b"")
+    codes = [f"{code},{region}" for code, region in FMOW.items()]
+    put(folder / "country_code_mapping.csv", "\n".join(["alpha-3,region", *codes]).encode())
+    rows = ["split,category,timestamp,country_code"]
+    for country in [*FMOW, "XXX"]:  # a country that is not in the mapping: wilds' region Other
+        for j in range(20):
+            put(folder / "images" / f"rgb_img_{len(rows) - 1}.png", picture(form="PNG"))
+            year = 2004 + j % 3
+            rows.append(f"train,{categories[j // 2]},{year}-05-01T00:00:00Z,{country}")
+    put(folder / "rgb_metadata.csv", "\n".join(rows).encode())
+
+
+def spawrious(root):
+    """Lay out Spawrious: 0/ and 1/, with a folder per place and dog, four images each."""
+    for part in "01":
+        for place in ("beach", "desert", "dirt", "jungle", "mountain", "snow"):
+            for dog in ("bulldog", "corgi", "dachshund", "labrador"):
+                for i in range(4):
+                    put(Path(root) / part / place / dog / f"{dog}_{i}.png", picture(form="PNG"))
+
+
+def folders(place, domains, classes):
+    """Return a function that lays out an image folder below a root: five images per class."""
+
+    def lay_out(root):
+        for domain in domains:
+            for name in classes:
+                for i in range(5):
+                    put(Path(root) / place / domain / name / f"{i}.jpg")
+
+    return lay_out
+
+
+SVIRO_CARS = "aclass escape hilux i3 lexus tesla tiguan tucson x5 zoe"
+ANIMALS = "bird bobcat cat coyote dog empty opossum rabbit raccoon squirrel".split()
+PLACES = ["location_100", "location_38", "location_43", "location_46"]
+STYLES = ["clipart", "infograph", "painting", "quickdraw", "real", "sketch"]
+DOMAINBED = {  # data sets: a function that lays out what they read, more classes in the real ones
+    ("RotatedMNIST", "ColoredMNIST"): mnist,
+    ("VLCS",): folders(
+        "VLCS", ["Caltech101", "LabelMe", "SUN09", "VOC2007"], "bird car chair dog person".split()
+    ),
+    ("PACS",): folders(
+        "PACS", ["art_painting", "cartoon", "photo", "sketch"], "dog elephant house".split()
+    ),
+    ("OfficeHome",): folders(
+        "office_home", ["Art", "Clipart", "Product", "Real World"], ["Alarm_Clock", "Bed", "TV"]
+    ),
+    ("TerraIncognita",): folders("terra_incognita", PLACES, ANIMALS),
+    ("DomainNet",): folders("domain_net", STYLES, ["aircraft_carrier", "The_Eiffel_Tower"]),
+    ("SVIRO",): folders("sviro", SVIRO_CARS.split(), "0123456"),
+    ("WILDSCamelyon",): camelyon,
+    ("WILDSFMoW",): fmow,
+    tuple(
+        f"Spawrious{kind}_{level}"
+        for kind in ("O2O", "M2M")
+        for level in "easy medium hard".split()
+    ): spawrious,
+    ("Debug28", "Debug224"): lambda root: None,
 }
 
 

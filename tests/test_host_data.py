@@ -82,3 +82,66 @@ def test_a_user_s_folder_is_trained_on_and_evaluated(real_host, knobs, tmp_path)
         rows = {(r["environment"], r["split"]): r["top1"] for r in json.load(file)["rows"]}
     assert rows["photo", "in"] == pytest.approx(record["env1_in_acc"])
     assert rows["photo", "out"] == pytest.approx(record["env1_out_acc"])
+
+
+DOMAINBEDS = """
+import json, sys, warnings
+from domainbed_carft.register import register
+register()
+import miniatures
+from domainbed import algorithms, datasets, hparams_registry
+from domainbed.lib import fast_data_loader, misc
+from domainbed_carft.analysis import scoring
+from domainbed_carft.data import describe
+assert "embedded" not in datasets.__file__
+root, knobs = sys.argv[1], json.loads(sys.argv[2])
+miniatures.accept_any_checksum()
+for names, lay_out in miniatures.DOMAINBED.items():
+    lay_out(root)
+    for name in names:
+        hparams = {**hparams_registry.default_hparams("CARFT", name), **knobs}
+        dataset = vars(datasets)[name](root, [0], hparams)
+        n = len(dataset)
+        algorithm = algorithms.CARFT(dataset.input_shape, dataset.num_classes, n - 1, hparams)
+        loaders = [iter(fast_data_loader.InfiniteDataLoader(env, None, 2, 0)) for env in dataset]
+        kl = [algorithm.update([next(l) for l in loaders[1:]])["context_kl"] for _ in range(2)]
+        found = describe.describe(hparams)
+        split, _ = misc.split_dataset(dataset[0], len(dataset[0]) // 2, 0)
+        score = misc.accuracy(algorithm, fast_data_loader.FastDataLoader(split, 4, 0), None, "cpu")
+        row = [name, dataset.input_shape[0], kl, found.class_names, found.domains, score]
+        if name.startswith("WILDS"):
+            part = scoring.part_of("0", "in", split, dataset[0], None)
+            row.append(scoring.measure(algorithm, part))
+            row.append(sorted(set(part.groups.tolist())))
+        print(json.dumps(row))
+print(json.dumps([d for d in map(str, datasets.DATASETS)]))
+"""
+
+
+def test_carft_runs_on_each_data_set_of_domainbed_itself(real_host, knobs, tmp_path):
+    pytest.importorskip("wilds")
+    lines = python(["-c", DOMAINBEDS, tmp_path, knobs], real_host).splitlines()
+    *rows, every = [json.loads(line) for line in lines if line.startswith("[")]
+    found = {row[0]: row[1:] for row in rows}
+    assert not {name for name in every if name not in found} - {
+        *("DigitStyles", "ImageNetShift", "ImageNet", *miniatures.TASKS)
+    }
+    for name, (_, (first, last), classes, _, score, *_) in found.items():
+        assert first == 0 < last, name
+        assert len(classes) >= 2 and 0 <= score <= 1, name
+    assert {name: row[0] for name, row in found.items() if row[0] != 3} == {
+        "RotatedMNIST": 1,
+        "ColoredMNIST": 2,
+    }
+    assert found["RotatedMNIST"][2][3] == "three"
+    assert found["ColoredMNIST"][3][2] == "colouring with 10% agreement"
+    assert found["SpawriousM2M_hard"][2] == ["bulldog", "corgi", "dachshund", "labrador"]
+    assert found["WILDSFMoW"][2][:2] == ["airport", "airport_hangar"]
+    assert len(found["WILDSFMoW"][2]) == 62
+    assert found["WILDSFMoW"][3] == [
+        f"satellite image of {region}" for region in (*miniatures.FMOW.values(), "Other")
+    ]
+    assert found["WILDSCamelyon"][3][4] == "slide from hospital 4"
+    for name, groups in (("WILDSFMoW", {2, 3, 4}), ("WILDSCamelyon", {0, 1})):
+        measured, its = found[name][-2:]
+        assert {*its} <= groups and measured["worst_group"] <= measured["top1"]

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from domainbed_carft.base import metrics
@@ -79,3 +80,21 @@ def test_a_model_on_the_line_is_not_robust_by_its_own():
 def test_a_baseline_refuses(reference, shifted, message):
     with pytest.raises(ValueError, match=message):
         metrics.fit_baseline(reference, shifted)
+
+
+def test_macro_f1_is_that_of_scikit_learn_over_the_classes_that_are_there():
+    from sklearn.metrics import f1_score
+
+    generator = np.random.RandomState(0)
+    for n in (1, 7, 50):
+        labels, predicted = generator.randint(0, 6, (2, n))
+        right = f1_score(labels, predicted, labels=np.unique(labels), average="macro")
+        assert metrics.macro_f1(predicted, labels) == pytest.approx(right, abs=1e-12)
+    with pytest.raises(ValueError, match="One label per image"):
+        metrics.macro_f1([], [])
+
+
+def test_the_worst_group_is_the_lowest_of_those_with_images():
+    assert metrics.worst_group([1, 0, 1, 1, 0], [4, 4, 9, 9, 9]) == 0.5
+    with pytest.raises(ValueError, match="One group per image"):
+        metrics.worst_group([1], [1, 2])

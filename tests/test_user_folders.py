@@ -91,3 +91,11 @@ def test_a_name_with_a_line_break_is_escaped_in_the_message(tmp_path):
     with pytest.raises(ValueError, match=r"has 1 domain folders: a\\nb\.") as raised:
         user_folders.data_set("Own", str(tmp_path / "Own"))
     assert str(raised.value).isprintable()
+
+
+def test_a_domain_that_is_there_twice_in_two_unicode_forms_is_not_chosen_among(tmp_path):
+    domains = ("caf\u00e9", "cafe\u0301", "ink")
+    folder = make_image_folder(tmp_path / "Own", domains=domains, classes=("a", "b"))
+    cls = user_folders.data_set("Own", str(folder))
+    with pytest.raises(ValueError, match="are there twice, in two Unicode forms"):
+        user_folders.as_recorded(cls, ["caf\u00e9", "ink"], ["a", "b"])

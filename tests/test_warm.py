@@ -111,3 +111,33 @@ job.join()
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert (tmp_path / "out").read_text() == "True True False\n"
+
+
+STARTER = """
+import threading
+threading.Thread(target=__import__, args=["slow"]).start()
+"""
+PARENT = """
+import os, sys
+from domainbed_carft.base import warm
+job = warm.start("program", [], dict(os.environ), "out", preload=["starter"])
+job.join(60)
+print(job.exitcode, open("out").read())
+job.kill()
+"""
+
+
+def test_a_thread_that_imports_while_the_server_forks_leaves_no_lock_behind(tmp_path):
+    (tmp_path / "slow.py").write_text("import time; time.sleep(1.5)")
+    (tmp_path / "starter.py").write_text(STARTER)
+    (tmp_path / "program.py").write_text("import slow")
+    paths = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-c", PARENT],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.split() == ["0"], done.stdout + done.stderr

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -26,6 +27,7 @@ class Part:
     split: str
     data: Any
     rule: Rule
+    groups: Any = field(default=None, repr=False)
     labels: list | None = field(default=None, repr=False)
 
 
@@ -48,7 +50,7 @@ def part_of(environment, split, data, env, model_classes):
     label_set, accepts = getattr(env, "label_set", None), getattr(env, "accepts", None) or {}
     own = getattr(env, "classes", None)
     if own is None or model_classes is None or list(own) == list(model_classes):
-        return Part(environment, split, data, Rule(label_set, accepts))
+        return Part(environment, split, data, Rule(label_set, accepts), groups_of(data))
     lacking = [name for name in own if name not in model_classes]
     twice = [name for name in own if list(model_classes).count(name) > 1]
     if lacking or twice:
@@ -63,15 +65,37 @@ def part_of(environment, split, data, env, model_classes):
         [labels[i] for i in (range(len(own)) if label_set is None else label_set)],
         {labels[i]: [labels[j] for j in accepted] for i, accepted in accepts.items()},
     )
-    return Part(environment, split, data, rule, labels)
+    return Part(environment, split, data, rule, groups_of(data), labels)
+
+
+def groups_of(data):
+    """Return the group of each image in WILDS' own evaluation, or None for other data.
+
+    Camelyon17's groups are slides, FMoW's are years. Its regions are DomainBed's environments.
+
+    Args:
+        data: an environment of DomainBed's, or a split of one.
+    """
+    keys = None
+    while hasattr(data, "underlying_dataset"):
+        own = np.asarray(data.keys)
+        keys = own if keys is None else own[keys]
+        data = data.underlying_dataset
+    source, indices = getattr(data, "dataset", None), getattr(data, "indices", None)
+    fields = list(getattr(source, "metadata_fields", None) or ())
+    name = next((name for name in ("slide", "year") if name in fields), None)
+    if name is None or indices is None:
+        return None
+    groups = np.asarray(source.metadata_array)[np.asarray(indices), fields.index(name)]
+    return groups if keys is None else groups[keys]
 
 
 @torch.no_grad()
 def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None):
-    """Return {"images", "classes", "top1", "per_class", "ece"} of a model on a Part.
+    """Return {"images", "classes", "top1", "per_class", "macro_f1", "ece"} of a model on a Part.
 
-    Accuracies and the expected calibration error (ece) are in [0, 1]. Probabilities are within the
-    label set.
+    Accuracies, macro F1 and the expected calibration error (ece) are in [0, 1]. Probabilities are
+    within the label set. If the part has groups, "worst_group" is there, too.
 
     Args:
         algorithm: a model with predict, on any device.
@@ -82,7 +106,7 @@ def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None
     """
     device = next(algorithm.parameters()).device
     algorithm.eval()
-    right, labels, confidence = [], [], []
+    right, labels, confidence, predictions = [], [], [], []
     loader = DataLoader(
         part.data, batch_size, pin_memory=device.type != "cpu", **workers.forked(n_workers)
     )
@@ -91,16 +115,23 @@ def measure(algorithm, part, batch_size=64, n_workers=0, on_batch=lambda n: None
             y = torch.as_tensor(part.labels)[y]
         logits = part.rule.restrict(algorithm.predict(x.to(device, non_blocking=True)).float())
         highest, predicted = logits.softmax(1).max(1)
-        right.append(part.rule.right(predicted.cpu(), y))
+        predictions.append(predicted.cpu())
+        right.append(part.rule.right(predictions[-1], y))
         labels.append(y)
         confidence.append(highest.cpu())
         on_batch(len(y))
     right, labels = torch.cat(right).numpy(), torch.cat(labels).numpy()
+    # of several labels that are right, the data set's own
+    predicted = np.where(right, labels, torch.cat(predictions).numpy())
     label_set = part.rule.label_set
-    return {
+    found = {
         "images": len(right),
         "classes": logits.shape[1] if label_set is None else len(label_set),
         "top1": metrics.top1(right),
         "per_class": metrics.per_class_mean(right, labels),
+        "macro_f1": metrics.macro_f1(predicted, labels),
         "ece": metrics.calibration_error(torch.cat(confidence).double().numpy(), right),
     }
+    if part.groups is not None:
+        found["worst_group"] = metrics.worst_group(right, part.groups)
+    return found

@@ -7,6 +7,7 @@ from domainbed import datasets as host_datasets
 
 from ..algorithms.settings import context_templates
 from ..contract import provenance
+from ..data import host_names
 from ..method.prompts import class_prompt_names
 from ..models import prompt_cache
 
@@ -27,6 +28,8 @@ def templates(path, args, hparams):
     wanted = recorded.get("templates_sha256")
     dataset = getattr(host_datasets, args["dataset"], None)
     names = recorded.get("domains") or list(getattr(dataset, "ENVIRONMENTS", ()))
+    known = host_names.DOMAINS.get(args["dataset"], ())
+    names = known if len(known) == len(names) else names
     found = context_templates(
         hparams,
         SimpleNamespace(

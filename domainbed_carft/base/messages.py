@@ -10,6 +10,11 @@ from .folders import shown
 WEIGHTS = (".pt", ".pth", ".bin", ".ckpt", ".safetensors")  # endings of files
 # The module that this process was started with, before a host's script takes its place.
 STARTED = getattr(getattr(sys.modules.get("__main__"), "__spec__", None), "name", "")
+ONLY_IN_DOMAINBED = (  # read by code of its own, which the embedded host does not have
+    *("ColoredMNIST", "RotatedMNIST", "WILDSCamelyon", "WILDSFMoW"),
+    *("SpawriousO2O_easy", "SpawriousO2O_medium", "SpawriousO2O_hard"),
+    *("SpawriousM2M_easy", "SpawriousM2M_medium", "SpawriousM2M_hard"),
+)
 OWN_DATA_SETS = "A folder DOMAIN/CLASS/IMAGE becomes a data set by DOMAINBED_CARFT_DATASETS=FOLDER"
 
 
@@ -28,7 +33,11 @@ def unknown(what, name, known, near=None):
     found = [folded[k] for k in ([name.lower()] if name.lower() in folded else close)]
     hint = f": did you mean {' or '.join(map(shown, found))}?" if found else "."
     message = f"Unknown {what} {name!r}{hint} Known: {', '.join(map(shown, known)) or 'none'}"
-    return f"{message}. {OWN_DATA_SETS}" if what == "data set" else message
+    if what != "data set":
+        return message
+    if name in ONLY_IN_DOMAINBED:
+        return f"The data set {name} needs DomainBed itself. Known here: {', '.join(known)}"
+    return f"{message}. {OWN_DATA_SETS}"
 
 
 def no_folder(path):

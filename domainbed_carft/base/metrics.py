@@ -34,6 +34,45 @@ def per_class_mean(right, labels):
     return float(np.mean([top1(right[labels == label]) for label in np.unique(labels)]))
 
 
+def macro_f1(predicted, labels):
+    """Return the mean over classes of F1 = 2·TP / (2·TP + FP + FN), in [0, 1].
+
+    Classes without images do not count, as in WILDS' metric for iWildCam.
+
+    Args:
+        predicted, labels: N >= 1 whole numbers.
+
+    Example:
+        >>> macro_f1([0, 0, 1, 2], [0, 0, 0, 1])
+        0.4
+    """
+    predicted, labels = np.asarray(predicted), np.asarray(labels)
+    if predicted.shape != labels.shape or not labels.size:
+        raise ValueError(f"One label per image, got {labels.shape} and {predicted.shape}")
+    found = []
+    for label in np.unique(labels):
+        hit, true = predicted == label, labels == label
+        found.append(2 * (hit & true).sum() / (hit.sum() + true.sum()))
+    return float(np.mean(found))
+
+
+def worst_group(right, groups):
+    """Return the lowest accuracy among the groups that have images, in [0, 1].
+
+    Args:
+        right: N >= 1 booleans.
+        groups: N whole numbers.
+
+    Example:
+        >>> worst_group([True, True, True, False], [7, 7, 3, 3])
+        0.5
+    """
+    right, groups = np.asarray(right, dtype=float), np.asarray(groups)
+    if right.shape != groups.shape or not groups.size:
+        raise ValueError(f"One group per image, got {groups.shape} and {right.shape}")
+    return min(top1(right[groups == group]) for group in np.unique(groups))
+
+
 def calibration_error(confidence, right, bins=15):
     """Return the expected calibration error (Guo et al., ICML 2017): Σ_b n_b/N·|acc_b − conf_b|.
 

@@ -35,7 +35,7 @@ def start(module, arguments, environment, output, errors=None, folder=None, prel
         A multiprocessing.Process. Its exitcode is -N where signal N ended it.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(preload))
+    context.set_forkserver_preload([*preload, f"{__package__}.settled"])
     paths = [os.path.abspath(path) for path in (output, errors or output, folder or os.curdir)]
     process = context.Process(target=_become, args=(module, arguments, environment, *paths))
     with _lock:

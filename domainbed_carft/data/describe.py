@@ -18,6 +18,7 @@ from domainbed.datasets import MultipleEnvironmentImageFolder
 
 from ..base import environment
 from ..method import knobs
+from . import host_names
 
 # {id of a data set: (weak reference to it, its hparams, its test_envs)}. An entry is removed with
 # its data set. It keeps the hparams alive, so that their id is not reused.
@@ -214,6 +215,7 @@ def _description(dataset, test_envs):
         os.path.basename(os.path.normpath(env.root)) if getattr(env, "root", None) else str(label)
         for env, label in zip(dataset, named)
     )
+    domains = host_names.domain_names(dataset, domains)
     return Description(
         name=name,
         class_names=_class_names(dataset),
@@ -236,6 +238,6 @@ def _class_names(dataset):
                     f"The environments of {type(dataset).__name__} must have the same classes: "
                     f"0 and {i} differ in {', '.join(differ) or 'their order'}"
                 )
-        return tuple(per_env[0])
+        return host_names.class_names(dataset, tuple(per_env[0]))
     names = getattr(dataset, "classes", None) or getattr(dataset, "class_list", None)
-    return tuple(names) if names else None
+    return host_names.class_names(dataset, tuple(names) if names else None)

@@ -71,12 +71,17 @@ def as_recorded(cls, environments, classes):
     Raises:
         ValueError: a domain or a class that is not there any more, or a new class; says which.
     """
-    domains = {composed(name): name for name in cls.ENVIRONMENTS}
+    domains = {}
+    for name in cls.ENVIRONMENTS:
+        domains.setdefault(composed(name), []).append(name)
     gone = [name for name in environments if composed(name) not in domains]
     if gone:
         new = [name for name in cls.ENVIRONMENTS if name not in environments]
         raise ValueError(f"domains {_changed(new, gone)}")
-    own = [domains[composed(name)] for name in environments]
+    twice = [name for name in environments if len(domains[composed(name)]) > 1]
+    if twice:
+        raise ValueError(f"domains {some(twice)} are there twice, in two Unicode forms")
+    own = [domains[composed(name)][0] for name in environments]
     today = list(layout.class_folders(cls.FOLDER, own)[own[0]])
     forms = {composed(name) for name in today}, {composed(name) for name in classes}
     if forms[0] != forms[1]:

@@ -16,6 +16,7 @@ DATASETS = [
     "OfficeHome",
     "TerraIncognita",
     "DomainNet",
+    "SVIRO",
 ]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -231,3 +232,12 @@ class DomainNet(_Benchmark):
     ENVIRONMENTS = ("clip", "info", "paint", "quick", "real", "sketch")
     CHECKPOINT_FREQ = 1000
     FOLDER = "domain_net"
+
+
+class SVIRO(_Benchmark):
+    """Rear seats of ten cars, empty or occupied."""
+
+    ENVIRONMENTS = (
+        *("aclass", "escape", "hilux", "i3", "lexus", "tesla", "tiguan", "tucson", "x5", "zoe"),
+    )
+    FOLDER = "sviro"

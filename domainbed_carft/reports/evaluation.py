@@ -82,7 +82,7 @@ def add_robustness(rows, lines, reference):
 def frame(record):
     """Return a record's rows as a DataFrame, with shares in per cent."""
     shown = pd.DataFrame(record["rows"])
-    for name in ("top1", "per_class", "ece", "effective_robustness"):
+    for name in ("top1", "per_class", "macro_f1", "worst_group", "ece", "effective_robustness"):
         if name in shown:
             shown[name] = 100 * shown[name]
     if shown["alpha"].isna().all():

@@ -1,7 +1,7 @@
 """Waits, when it is imported, for the threads that other imports have started (see warm.py).
 
 Such a thread may be importing something and hold the lock of that import. A fork has the lock
-but not the thread, and would wait for ever. The package `outdated`, which wilds imports, starts one.
+but not the thread, and would wait for ever. `outdated`, which wilds imports, starts such a thread.
 """
 
 import threading

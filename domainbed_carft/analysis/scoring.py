@@ -20,6 +20,7 @@ class Part:
         split: "in", "out" or "all".
         data: a Dataset of (image, label).
         rule: the label set, in the model's labels.
+        groups: N group numbers in the evaluation of WILDS, or None.
         labels: the model's label for each label of the data, or None if they are equal.
     """
 

@@ -132,12 +132,19 @@ def test_a_user_s_own_image_folder_data_set(tmp_path):
 
 
 def test_a_data_set_without_class_names():
+    class Nameless(host_datasets.MultipleDomainDataset):
+        ENVIRONMENTS = ("a", "b")
+        num_classes = 2
+
+        def __init__(self, root, test_envs, hparams):
+            images = torch.zeros(4, 3, 8, 8), torch.zeros(4, dtype=torch.long)
+            self.datasets = [torch.utils.data.TensorDataset(*images) for _ in self.ENVIRONMENTS]
+
     hparams = {}
-    dataset = host_datasets.Debug28(None, [0], hparams)
+    dataset = Nameless(None, [0], hparams)
     found = describe.describe(hparams)
     assert found.class_names is None
-    assert found.domains == tuple(map(str, host_datasets.Debug28.ENVIRONMENTS))
-    assert len(set(found.domains)) == len(dataset) == 3
+    assert found.domains == ("a", "b") and len(dataset) == 2
 
 
 @pytest.mark.parametrize("knob", [{"clip_transform": "clip"}, {"clip_cache": "folder"}])

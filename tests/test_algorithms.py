@@ -212,9 +212,13 @@ def test_class_names_from_a_file(make, tmp_path):
 
 
 def test_a_data_set_without_class_names_says_which_knob_to_pass(make):
-    hparams = hparams_registry.default_hparams("CARFT", "Debug28")
-    dataset = host_datasets.Debug28(None, [0], hparams)
-    with pytest.raises(ValueError, match="Debug28 has no class names.*clip_class_names"):
+    class Nameless(host_datasets.MultipleDomainDataset):
+        def __init__(self, root, test_envs, hparams):
+            self.datasets, self.num_classes = [[], [], []], 2
+
+    hparams = hparams_registry.default_hparams("CARFT", "Nameless")
+    dataset = Nameless(None, [0], hparams)
+    with pytest.raises(ValueError, match="Nameless has no class names.*clip_class_names"):
         car_ft.CARFT((3, 28, 28), 2, 2, hparams)
     assert len(dataset) == 3
 

@@ -53,7 +53,8 @@ class Environment:
 
 
 def jobs(sweep):
-    return sorted(path for path in sweep.iterdir() if path.is_dir())  # results.txt lies beside them
+    found = [path for path in sweep.iterdir() if path.is_dir()]  # results.txt lies beside them
+    return sorted(path for path in found if path.name != "launches")
 
 
 def records(folder):

@@ -6,6 +6,7 @@ import pytest
 from conftest import make_image_folder
 from host_install import hparams, jobs, records, status
 
+from domainbed_carft.contract import run_files
 from domainbed_carft.contract.jobs import asked, digest
 
 pytestmark = pytest.mark.host
@@ -112,7 +113,10 @@ def test_a_run_again_adds_no_second_records(here, real_host, swept, tmp_path):
     again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
     assert "finished run: nothing to do" in here.run(again, real_host).stdout
     other = here.run(f"{again} --algorithm ERM", real_host, check=False)
-    assert other.returncode == 2 and "now 'ERM'. Take another --output_dir" in other.stderr
+    assert other.returncode == 2 and "now 'ERM'. Choose another --output_dir" in other.stderr
+    with run_files.take(tmp_path / "done"):
+        held = here.run(again, real_host, check=False)
+    assert held.returncode == 2 and "Another process is working in" in held.stderr
     assert records(tmp_path / "done") == records(job)
     (tmp_path / "done" / "done").unlink()
     done = here.run(f"{again} --dataset PACS --algorithm CARFT", real_host, check=False)

@@ -142,6 +142,19 @@ def test_a_launcher_on_another_machine_is_said_not_to_be_seen(sweep):
     assert found == {} and "on elsewhere was given jobs" in problem
 
 
+def test_a_job_that_ends_while_its_engine_is_asked_is_done(sweep, monkeypatch):
+    logs = {sweep[0].folder: "x.log"}  # Slurm was given it, and has it no more
+
+    def places(folder):
+        os.makedirs(sweep[0].path)
+        Path(sweep[0].path, "done").touch()
+        return {}, []
+
+    monkeypatch.setattr(registry, "places", places)
+    monkeypatch.setattr(progress.slurm, "logs", lambda folder: logs)
+    assert counts() == {State.DONE: 1, State.NOT_LAUNCHED: 3}
+
+
 def test_a_job_that_runs_elsewhere_is_not_ended(sweep):
     folder = sweep[0].path
     os.makedirs(folder)

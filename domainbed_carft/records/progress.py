@@ -62,8 +62,10 @@ def read(folder, n_steps=None, now=None):
             "the --output_dir of a sweep. The same launch command again would add it"
         )
     total = {jobs.digest(args): _n_steps(args, n_steps or {}) for args in asked}
-    sweep = Sweep(str(folder), [_job(folder, args, total) for args in asked], [], asked)
-    unseen = note_places(sweep)
+    sweep = Sweep(str(folder), [_job(folder, args) for args in asked], [], asked)
+    unseen = note_places(sweep)  # first: a job may end while its engine is asked
+    for job in sweep.jobs:
+        _look_at(job, total[job.folder])
     found = {job.folder: _status(job, now) for job in sweep.jobs}
     left = {
         job.folder: _left(job, total[job.folder], now)
@@ -85,7 +87,8 @@ def note_places(sweep):
         return [str(error)]
     for job in sweep.jobs:
         job.place, job.log = places.get(job.folder), logs.get(job.folder)
-        job.is_lost = job.log is not None and job.place is None and not problems
+        ended = job.path and os.path.exists(os.path.join(job.path, run_files.DONE))
+        job.is_lost = bool(job.log and not job.place and not problems and not ended)
     return problems
 
 
@@ -100,19 +103,21 @@ def about(args):
     )
 
 
-def _job(folder, args, total):
-    """Return the Job of a run, with its last two records only."""
+def _job(folder, args):
     name = jobs.digest(args)
-    path = os.path.join(folder, name)
-    job = Job(name, path, args, row_of(args))
-    job.done = os.path.exists(os.path.join(path, run_files.DONE))
-    if not job.done:
-        for line in tail(os.path.join(path, run_files.RECORDS)).splitlines(keepends=True):
-            with contextlib.suppress(ValueError):  # a half line at either end
-                job.records.append(record_line.parse(line.encode("utf-8")))
-        job.records = sorted(job.records, key=lambda record: record["step"])[-2:]
-        job.unsound = _how_far(job.records, total[name])
-    return job
+    return Job(name, os.path.join(folder, name), args, row_of(args))
+
+
+def _look_at(job, n_steps):
+    """Write into a Job whether it is done, or its last two records."""
+    job.done = os.path.exists(os.path.join(job.path, run_files.DONE))
+    if job.done:
+        return
+    for line in tail(os.path.join(job.path, run_files.RECORDS)).splitlines(keepends=True):
+        with contextlib.suppress(ValueError):  # a half line at either end
+            job.records.append(record_line.parse(line.encode("utf-8")))
+    job.records = sorted(job.records, key=lambda record: record["step"])[-2:]
+    job.unsound = _how_far(job.records, n_steps)
 
 
 def _how_far(records, n_steps):

@@ -28,13 +28,13 @@ from torchvision import transforms
 from domainbed_carft.register import register
 
 register()
-from domainbed import algorithms, datasets, hparams_registry  # noqa: E402
+from domainbed import algorithms, datasets, hparams_registry
 
-from domainbed_carft.analysis import prediction  # noqa: E402
-from domainbed_carft.analysis.open_run import open_run  # noqa: E402
-from domainbed_carft.base import workers  # noqa: E402
-from domainbed_carft.commands import predict  # noqa: E402
-from domainbed_carft.models import backbones  # noqa: E402
+from domainbed_carft.analysis import prediction
+from domainbed_carft.analysis.open_run import open_run
+from domainbed_carft.base import workers
+from domainbed_carft.commands import predict
+from domainbed_carft.models import backbones
 
 ROUNDS = 5
 

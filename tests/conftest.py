@@ -18,11 +18,12 @@ from PIL import Image
 from domainbed_carft.register import register
 
 register()
-from domainbed import algorithms, datasets, hparams_registry  # noqa: E402  only there once registered
+from domainbed import algorithms, datasets, hparams_registry
 
 torch.set_num_threads(1)
 
 CLASSES = ("dog", "giant_panda", "house")
+NAMES = ["dog", "giant panda", "house"]  # in prompts
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 
 
@@ -194,3 +195,78 @@ def files(tmp_path_factory):
     from host_install import make_files
 
     return make_files(tmp_path_factory.mktemp("files"))
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """The architecture of open_clip_model, registered as "tiny" without a word on its training."""
+    import open_clip
+    from weight_files import open_clip_model
+
+    model, config = open_clip_model()
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
+    return model
+
+
+@pytest.fixture
+def reduced(monkeypatch, tmp_path):
+    """A function: (open_clip's own model of an architecture, arguments that load it here)."""
+    import open_clip
+    from architectures import Words, reduce
+    from open_clip import tokenizer
+
+    def reduced(name):
+        config = reduce(name, monkeypatch)
+        for module in (tokenizer, open_clip.factory):
+            monkeypatch.setattr(
+                module, "HFTokenizer", lambda *_, context_length, **__: Words(context_length)
+            )
+        torch.manual_seed(0)
+        quick = config.get("quick_gelu", False)
+        model = open_clip.create_model(name, force_quick_gelu=quick).eval()
+        with torch.no_grad():
+            for p in model.parameters():  # none of them as it was made, zeros and ones
+                p.add_(0.02 * torch.randn_like(p))
+            model.logit_scale.fill_(3.0)
+        torch.save(model.state_dict(), tmp_path / "w.pt")
+        activation = "quick_gelu" if quick else "gelu"
+        return model, (f"open_clip:{name}/{tmp_path}/w.pt", "0.1,0.2,0.3,0.4,0.5,0.6", activation)
+
+    return reduced
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A --data_dir with PACS/ whose images are of no even size and no even colour."""
+    import numpy
+
+    root = tmp_path_factory.mktemp("pictures")
+    make_image_folder(root / "PACS", n=5)
+    draw = numpy.random.RandomState(0)
+    for file in sorted(root.rglob("*.png")):
+        height, width = draw.randint(20, 90, 2)
+        Image.fromarray(draw.randint(0, 256, (height, width, 3), dtype=numpy.uint8)).save(file)
+    return root
+
+
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory, pictures, tiny_clip, contexts_file):
+    """A finished run of CARFT on pictures, with what its provenance.json needs."""
+    import json
+
+    from domainbed.scripts import train as trainer
+
+    from domainbed_carft.contract import provenance
+    from domainbed_carft.method.prompts import load_contexts
+
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4}
+    knobs |= {"lr": 1e-3, "clip_average": "swad"}
+    arguments = "--algorithm CARFT --dataset PACS --test_envs 1 --steps 6 --checkpoint_freq 2"
+    arguments = [*arguments.split(), "--output_dir", str(folder), "--data_dir", str(pictures)]
+    trainer.main([*arguments, "--hparams", json.dumps(knobs)])
+    noted = {"class_names": NAMES, "class_names_sha256": provenance.sha256_of(*NAMES)}
+    noted["domains"] = list(DOMAINS)
+    noted["templates_sha256"] = provenance.sha256_of(*load_contexts(contexts_file))
+    (folder / "provenance.json").write_text(json.dumps(noted))
+    return folder

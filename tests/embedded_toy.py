@@ -18,7 +18,7 @@ from domainbed_carft.register import register
 os.environ["DOMAINBED_CARFT_HOST"] = "embedded"
 register()
 
-from domainbed import algorithms, datasets  # noqa: E402  only there once registered
+from domainbed import algorithms, datasets
 
 
 class Toy(algorithms.Algorithm):

@@ -3,36 +3,11 @@
 import open_clip
 import pytest
 import torch
-from architectures import Words, families, reduce
+from architectures import families
 from conftest import batches
-from open_clip import tokenizer
 
 from domainbed_carft.models import backbones, pretrained
 from domainbed_carft.models.layers import Tap, random_tokens, stages
-
-
-@pytest.fixture
-def reduced(monkeypatch, tmp_path):
-    """A function: (open_clip's own model of an architecture, arguments that load it here)."""
-
-    def reduced(name):
-        config = reduce(name, monkeypatch)
-        for module in (tokenizer, open_clip.factory):
-            monkeypatch.setattr(
-                module, "HFTokenizer", lambda *_, context_length, **__: Words(context_length)
-            )
-        torch.manual_seed(0)
-        quick = config.get("quick_gelu", False)
-        model = open_clip.create_model(name, force_quick_gelu=quick).eval()
-        with torch.no_grad():
-            for p in model.parameters():  # none of them as it was made, zeros and ones
-                p.add_(0.02 * torch.randn_like(p))
-            model.logit_scale.fill_(3.0)
-        torch.save(model.state_dict(), tmp_path / "w.pt")
-        activation = "quick_gelu" if quick else "gelu"
-        return model, (f"open_clip:{name}/{tmp_path}/w.pt", "0.1,0.2,0.3,0.4,0.5,0.6", activation)
-
-    return reduced
 
 
 @pytest.mark.parametrize("name", families())

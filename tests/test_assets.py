@@ -13,9 +13,9 @@ ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "domainbed_carft" / "assets"
 sys.path.insert(0, str(ROOT / "tools"))
 
-import glyphs  # noqa: E402
-import measure_clip  # noqa: E402
-from render import ATTRIBUTES  # noqa: E402
+import glyphs
+import measure_clip
+from render import ATTRIBUTES
 
 ENVIRONMENTS = ["scan", "print", "sign", "sketch"]
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -12,13 +12,13 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import readme_picture  # noqa: E402
+import readme_picture
 
-import results  # noqa: E402
-from domainbed_carft.base import stats  # noqa: E402
-from domainbed_carft.base.stats import interval_text  # noqa: E402
-from domainbed_carft.records import accuracies  # noqa: E402
-from domainbed_carft.records.rows import WISE  # noqa: E402
+import results
+from domainbed_carft.base import stats
+from domainbed_carft.base.stats import interval_text
+from domainbed_carft.records import accuracies
+from domainbed_carft.records.rows import WISE
 
 HERE = results.newest()
 STYLES = range(4)

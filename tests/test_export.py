@@ -8,9 +8,8 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from conftest import save_clip, train
+from conftest import NAMES, save_clip, train
 from PIL import Image
-from test_predict import NAMES, pictures, run_folder  # noqa: F401  fixtures
 
 from domainbed_carft import open_run
 from domainbed_carft.analysis import exporting
@@ -21,7 +20,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # of probabilities
 
 
 @pytest.fixture(scope="module")
-def folder(run_folder, tmp_path_factory):  # noqa: F811
+def folder(run_folder, tmp_path_factory):
     """The run, with images that are resized once, to the encoder's size."""
     path = tmp_path_factory.mktemp("exported") / "run"
     shutil.copytree(run_folder, path)
@@ -32,7 +31,7 @@ def folder(run_folder, tmp_path_factory):  # noqa: F811
 
 
 @pytest.fixture(scope="module")
-def images(pictures):  # noqa: F811
+def images(pictures):
     return [Image.open(path) for path in sorted(pictures.rglob("*.png"))[::9]]
 
 
@@ -193,7 +192,7 @@ def test_the_card_of_an_earlier_step_has_its_numbers(folder, tmp_path):
     assert "at step 2, of which" in first and "at step 5, of which" in last
 
 
-def test_two_resizings_are_said(run_folder, tmp_path):  # noqa: F811
+def test_two_resizings_are_said(run_folder, tmp_path):
     open_run(run_folder).export("open_clip", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "resized to 224 × 224 first" in card

@@ -10,10 +10,15 @@ import pytest
 import torch
 from conftest import save_clip, train
 from safetensors.torch import save_file
-from test_architectures import reduced  # noqa: F401  a fixture
 from test_export import run_on
-from test_huggingface import VISION, randomise, save_hf_clip, save_siglip
-from test_weights import checkpoint, named, open_clip_model, save_archive  # noqa: F401
+from weight_files import (
+    checkpoint,
+    open_clip_model,
+    save_archive,
+    save_hf_clip,
+    save_hf_image_encoder,
+    save_siglip,
+)
 
 from domainbed_carft import open_run
 from domainbed_carft.analysis import exporting
@@ -103,11 +108,7 @@ def encoder(folder, get):
 
 
 def hf_encoder(folder, get):
-    transformers = pytest.importorskip("transformers")
-    sizes = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 1}
-    config = {**VISION, **sizes, "patch_size": 16, "projection_dim": 16}
-    model = transformers.CLIPVisionModelWithProjection(transformers.CLIPVisionConfig(**config))
-    randomise(model).save_pretrained(folder)
+    save_hf_image_encoder(folder)
     return f"{get('tiny_clip')}+{folder}/model.safetensors", {}
 
 

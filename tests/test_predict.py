@@ -8,45 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from conftest import make_image_folder
-from domainbed.scripts import train
+from conftest import NAMES
 from PIL import Image
 
 from domainbed_carft import open_run
 from domainbed_carft.analysis import classifier, prediction, saved_run
 from domainbed_carft.commands import predict
-from domainbed_carft.contract import provenance
 from domainbed_carft.method import averaging, calibration
-from domainbed_carft.method.prompts import load_contexts
-
-NAMES = ["dog", "giant panda", "house"]
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A --data_dir whose images are of no even size and no even colour."""
-    root = tmp_path_factory.mktemp("pictures")
-    make_image_folder(root / "PACS", n=5)
-    draw = np.random.RandomState(0)
-    for file in sorted(root.rglob("*.png")):
-        height, width = draw.randint(20, 90, 2)
-        Image.fromarray(draw.randint(0, 256, (height, width, 3), dtype=np.uint8)).save(file)
-    return root
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory, pictures, tiny_clip, contexts_file):
-    folder = tmp_path_factory.mktemp("runs") / "run"
-    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4}
-    knobs |= {"lr": 1e-3, "clip_average": "swad"}
-    arguments = "--algorithm CARFT --dataset PACS --test_envs 1 --steps 6 --checkpoint_freq 2"
-    arguments = [*arguments.split(), "--output_dir", str(folder), "--data_dir", str(pictures)]
-    train.main([*arguments, "--hparams", json.dumps(knobs)])
-    noted = {"class_names": NAMES, "class_names_sha256": provenance.sha256_of(*NAMES)}
-    noted["domains"] = ["art_painting", "cartoon", "photo", "sketch"]
-    noted["templates_sha256"] = provenance.sha256_of(*load_contexts(contexts_file))
-    (folder / "provenance.json").write_text(json.dumps(noted))
-    return folder
 
 
 @pytest.fixture

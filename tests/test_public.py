@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from conftest import CLASSES, make_image_folder
+from conftest import CLASSES
 from domainbed import algorithms, datasets, hparams_registry
 from domainbed.scripts import train
 from PIL import Image
@@ -137,18 +137,6 @@ def note(folder, names=NAMES):
 @pytest.fixture(scope="module")
 def knobs(tiny_clip, contexts_file):
     return {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4, "lr": 1e-4}
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A --data_dir whose images are of no even size and no even colour."""
-    root = tmp_path_factory.mktemp("pictures")
-    make_image_folder(root / "PACS", n=3)
-    draw = np.random.RandomState(0)
-    for file in sorted(root.rglob("*.png")):
-        height, width = draw.randint(20, 90, 2)
-        Image.fromarray(draw.randint(0, 256, (height, width, 3), dtype=np.uint8)).save(file)
-    return root
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import results  # noqa: E402
-from domainbed_carft.records import accuracies, packed  # noqa: E402
-from domainbed_carft.records.rows import row_of  # noqa: E402
-from domainbed_carft.records.sweep import Job, Sweep  # noqa: E402
+import results
+from domainbed_carft.records import accuracies, packed
+from domainbed_carft.records.rows import row_of
+from domainbed_carft.records.sweep import Job, Sweep
 
 FOLDERS = sorted(path.parent for path in (ROOT / "results").glob("*/provenance.json"))
 PARTS = [part for folder in FOLDERS for part in sorted(folder.iterdir()) if part.is_dir()]

@@ -15,7 +15,7 @@ from domainbed_carft.commands import evaluate
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 sys.path.insert(0, str(SWEEPS.parent / "benchmarks"))
 
-import flops  # noqa: E402
+import flops
 
 BASELINES_SCRIPT = "domainbed_baselines_vitb16.sh"
 RECORD = """#!{python}

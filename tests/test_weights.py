@@ -15,6 +15,7 @@ import pytest
 import torch
 from conftest import CLASSES, save_clip
 from safetensors.torch import save_file
+from weight_files import checkpoint, open_clip_model, save_archive
 
 from domainbed_carft.base import messages
 from domainbed_carft.models import backbone_names, backbones, hub, weights
@@ -40,27 +41,6 @@ def same(found, model, norm, activation, size=32):
     assert found.logit_scale == pytest.approx(model.logit_scale.exp().item(), rel=1e-3)
 
 
-def open_clip_model(quick=False, seed=0):
-    """Return a random CLIP of open_clip's plain layout (width 64, 2 blocks), and its config."""
-    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
-    image = {"image_size": 32, "layers": 2, "width": 64, "patch_size": 16}
-    config = {"embed_dim": 24, "vision_cfg": image, "text_cfg": text}
-    torch.manual_seed(seed)
-    model = open_clip.CLIP(**config, quick_gelu=quick).eval()
-    with torch.no_grad():
-        for p in model.parameters():
-            p.add_(0.05 * torch.randn_like(p))
-    return model, config
-
-
-@pytest.fixture
-def named(monkeypatch):
-    """The architecture of open_clip_model, registered as "tiny" without a word on its training."""
-    model, config = open_clip_model()
-    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "tiny", config)
-    return model
-
-
 def test_each_form_in_the_docs_has_its_test():
     """docs/weights.md names, in each row of its table, the test that the row stands on."""
     docs = Path(__file__).parents[1] / "docs" / "weights.md"
@@ -71,26 +51,6 @@ def test_each_form_in_the_docs_has_its_test():
 
 
 # OpenAI's format, by a path
-
-
-def save_archive(model, file):
-    """Save a model as OpenAI's archives are: TorchScript, and three numbers beside the weights."""
-
-    class Archive(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            for name, part in model.named_children():
-                setattr(self, name, part)
-            for name in ("positional_embedding", "text_projection", "logit_scale"):
-                self.register_parameter(name, getattr(model, name))
-            for name, value in (("input_resolution", 32), ("context_length", 77)):
-                self.register_buffer(name, torch.tensor(value))
-            self.register_buffer("vocab_size", torch.tensor(49408))
-
-        def forward(self, x):
-            return self.visual(x)
-
-    torch.jit.trace(Archive(), torch.zeros(1, 3, 32, 32)).save(str(file))
 
 
 def test_an_archive_of_openai(tmp_path, tiny_clip):
@@ -154,33 +114,6 @@ def test_what_openai_s_code_would_build_wrongly_is_refused(tmp_path, change, mes
 
 
 # a file for one of open_clip's architectures
-
-
-def checkpoint(model, kind, file):
-    """Save a model in one of the forms that training leaves behind."""
-    state = model.state_dict()
-    halves = {k: v.half() if v.dim() else v for k, v in state.items()}
-    forms = {
-        "plain": state,
-        "fp16": halves,
-        "bf16": {k: v.bfloat16() if v.dim() else v for k, v in state.items()},
-        "epoch_3": {
-            **{"epoch": 3, "name": "mine", "optimizer": {}},
-            "state_dict": {f"module.{k}": v for k, v in state.items()},
-        },
-        "compiled": {"state_dict": {f"_orig_mod.module.{k}": v for k, v in state.items()}},
-        "lightning": {
-            **{"pytorch-lightning_version": "2.5", "global_step": 3, "hyper_parameters": {"lr": 1}},
-            "state_dict": {
-                **{f"model.{k}": v for k, v in state.items()},
-                "head.weight": torch.zeros(2, 24),
-            },
-        },
-    }
-    if kind == "safetensors":
-        save_file(state, file)
-    else:
-        torch.save(forms[kind], file)
 
 
 FORMS = ("plain", "fp16", "bf16", "safetensors", "epoch_3", "compiled", "lightning")

@@ -17,11 +17,11 @@ from domainbed_carft.register import register
 
 register()  # tools/results.py opens saved runs, which needs a host
 
-import results  # noqa: E402
-from domainbed_carft.base import stats  # noqa: E402
-from domainbed_carft.base.assets import ASSETS  # noqa: E402
-from domainbed_carft.records import accuracies  # noqa: E402
-from domainbed_carft.reports import plots  # noqa: E402
+import results
+from domainbed_carft.base import stats
+from domainbed_carft.base.assets import ASSETS
+from domainbed_carft.records import accuracies
+from domainbed_carft.reports import plots
 
 PICTURE = Path(__file__).parents[1] / "docs" / "digitstyles.png"
 LABELS = {

@@ -32,7 +32,7 @@ from domainbed_carft.reports import alpha_plots, tables
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "sweeps"))
 
-import compare  # noqa: E402
+import compare
 
 ENVIRONMENTS = ("scan", "print", "sign", "sketch")
 PARTS = ("main", "steps", "hparams", "real_host")  # sweeps of digitstyles_PART.sh

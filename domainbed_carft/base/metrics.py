@@ -28,10 +28,7 @@ def per_class_mean(right, labels):
         >>> per_class_mean([True, True, True, False], [0, 0, 0, 1])
         0.5
     """
-    right, labels = np.asarray(right, dtype=float), np.asarray(labels)
-    if right.shape != labels.shape:
-        raise ValueError(f"One label per image, got {labels.shape} and {right.shape}")
-    return float(np.mean([top1(right[labels == label]) for label in np.unique(labels)]))
+    return float(np.mean(_by_group(right, labels, "label")))
 
 
 def macro_f1(predicted, labels):
@@ -67,10 +64,15 @@ def worst_group(right, groups):
         >>> worst_group([True, True, True, False], [7, 7, 3, 3])
         0.5
     """
+    return min(_by_group(right, groups, "group"))
+
+
+def _by_group(right, groups, what):
+    """Return the accuracy of each group that has images."""
     right, groups = np.asarray(right, dtype=float), np.asarray(groups)
     if right.shape != groups.shape or not groups.size:
-        raise ValueError(f"One group per image, got {groups.shape} and {right.shape}")
-    return min(top1(right[groups == group]) for group in np.unique(groups))
+        raise ValueError(f"One {what} per image, got {groups.shape} and {right.shape}")
+    return [top1(right[groups == group]) for group in np.unique(groups)]
 
 
 def calibration_error(confidence, right, bins=15):

@@ -4,13 +4,13 @@ OpenAI's clip is left out: its import initializes CUDA, and then forked processe
 """
 
 import contextlib
+import importlib
 import io
 
 # Failures and warnings appear in the sweep's own process, or in the jobs.
 with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(Exception):
-    import open_clip  # noqa: F401
-    import torchvision  # noqa: F401
-
+    for name in ("open_clip", "torchvision"):
+        importlib.import_module(name)
     from ..register import register
 
     register()

@@ -47,10 +47,9 @@ def main(argv=None):
     from domainbed import command_launchers
 
     kind = find_host()[0]
-    ours = {"local": launchers.local, "multi_gpu": launchers.multi_gpu}
     for name, launcher in command_launchers.REGISTRY.items():
         if name not in registry.NAMES:  # those note by themselves what they are given
-            launcher = registry.noting(name, ours.get(name, launcher), kind)
+            launcher = registry.noting(name, launchers.OURS.get(name, launcher), kind)
             command_launchers.REGISTRY[name] = launcher
     try:
         runpy.run_module("domainbed.scripts.sweep", run_name="__main__", alter_sys=True)

@@ -162,11 +162,8 @@ def resume(args):
 
 def command_of(job):
     """Return the command of a job that no launch was given, or not by a launcher of ours."""
-    words = [launchers.TRAIN]
-    for name, value in sorted({**job.args, "output_dir": job.path}.items()):
-        values = value if isinstance(value, list) else [value]
-        words += [f"--{name}", *(shlex.quote(str(v)) for v in values)]
-    return " ".join(words)
+    flags = jobs.train_flags({**job.args, "output_dir": job.path})
+    return f"{launchers.TRAIN} {shlex.join(flags)}"
 
 
 def _launcher(name, last):
@@ -188,9 +185,8 @@ def _launcher(name, last):
             else "run this where domainbed can be imported, without DOMAINBED_CARFT_HOST"
         )
         raise ValueError(f"the sweep was launched on the host {last['host']}, not {host}: {way}")
-    own = {"local": launchers.local, "multi_gpu": launchers.multi_gpu}
-    if name in own:
-        return registry.noting(name, own[name], host)
+    if name in launchers.OURS:
+        return registry.noting(name, launchers.OURS[name], host)
     if name in registry.NAMES:
         return registry.registry(host)[name]
     register()

@@ -28,8 +28,8 @@ def facts(dataset):
     try:
         environments = list(dataset)
         images = [len(env) for env in environments]
-    except (TypeError, AttributeError, NotImplementedError):
-        return {}
+    except (TypeError, AttributeError, NotImplementedError):  # torch's Dataset has no length
+        return {}  # a user's own kind of data set is trained on all the same
     named = getattr(dataset, "ENVIRONMENTS", None) or range(len(environments))
     names = [str(name) for name in named][: len(environments)]
     classes = next(filter(None, (getattr(env, "classes", None) for env in environments)), None)

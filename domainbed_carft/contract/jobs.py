@@ -43,6 +43,20 @@ def train_args(
     return {**args, **{k: optional[k] for k in OPTIONAL if optional.get(k) is not None}}
 
 
+def train_flags(args):
+    """Return the words of a train command's flags, sorted by name. None has no flag.
+
+    Example:
+        >>> train_flags({"steps": None, "test_envs": [0, 1], "dataset": "PACS"})
+        ['--dataset', 'PACS', '--test_envs', '0', '1']
+    """
+    words = []
+    for name, value in sorted(args.items()):
+        if value is not None:
+            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
+    return words
+
+
 def digest(args):
     """Return the name that DomainBed's sweep gives the folder of a run."""
     return hashlib.md5(json.dumps(args, sort_keys=True).encode("utf-8")).hexdigest()

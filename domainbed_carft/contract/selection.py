@@ -23,7 +23,7 @@ class SelectionMethod:
     @classmethod
     def run_acc(cls, records):
         """Return {"val_acc", "test_acc"} of the best step of one hparams seed, or None."""
-        raise NotImplementedError
+        raise NotImplementedError  # each rule's own
 
     @classmethod
     def hparams_accs(cls, records):

@@ -60,7 +60,7 @@ class Task(MultipleDomainDataset):
 
         It also sets self.class_names.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # each task's own
 
     @staticmethod
     def prompt_name(name):

@@ -9,4 +9,4 @@ def dummy_launcher(commands):
         print(f"Dummy launcher: {command}")
 
 
-REGISTRY = {"local": launchers.local, "dummy": dummy_launcher, "multi_gpu": launchers.multi_gpu}
+REGISTRY = {**launchers.OURS, "dummy": dummy_launcher}

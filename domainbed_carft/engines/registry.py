@@ -71,7 +71,7 @@ def places(sweep):
     problems = [problem] if problem else []
     for launch in jobs.launches(sweep):
         alive = processes.is_alive(launch)
-        if alive is None and "machine" in launch and _has_left(sweep, launch):
+        if alive is None and "machine" in launch and _waiting(sweep, launch):
             problems.append(
                 f"process {launch['pid']} on {launch['machine']} was given jobs; whether it still "
                 "runs cannot be seen from here"
@@ -92,10 +92,6 @@ def _waiting(sweep, launch):
         if run_files.owner(folder).get("since", 0) < launch["when"]
         and not os.path.exists(os.path.join(folder, run_files.DONE))
     ]
-
-
-def _has_left(sweep, launch):
-    return bool(_waiting(sweep, launch))
 
 
 def cancel(sweep, found):

@@ -46,11 +46,7 @@ def resizing(name):
         FileNotFoundError: a file or folder does not exist.
         ValueError: the name is unknown.
     """
-    base, encoder = split(name)
-    if encoder is not None:
-        return resizing(base)
-    if run := run_of(name):
-        return resizing(read_run(run)[0]["clip_backbone"])
+    name = _architecture_of(name)
     found = pretrained.Training()
     if (spec := open_clip_spec(name)) and not folder_of(name):
         found = openclip.training_of(spec, found)
@@ -66,16 +62,22 @@ def model_cfg(name):
         FileNotFoundError: a file or folder does not exist.
         ValueError: the name is unknown.
     """
-    base, encoder = split(name)
-    if encoder is not None:
-        return model_cfg(base)
-    if run := run_of(name):
-        return model_cfg(read_run(run)[0]["clip_backbone"])
+    name = _architecture_of(name)
     if folder := folder_of(name):
         return (pretrained.read_json(folder, pretrained.CONFIG) or {}).get("model_cfg")
     if spec := open_clip_spec(name):
         return openclip.config(spec)
     return None
+
+
+def _architecture_of(name):
+    """Return the name that decides the architecture: BASE of "BASE+PATH", a run's clip_backbone."""
+    base, encoder = split(name)
+    if encoder is not None:
+        return _architecture_of(base)
+    if run := run_of(name):
+        return _architecture_of(read_run(run)[0]["clip_backbone"])
+    return name
 
 
 def open_clip_spec(name):

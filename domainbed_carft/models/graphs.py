@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import importlib
 import logging
 import os
 import warnings
@@ -39,8 +40,8 @@ def to_onnx(folder, image, text, size, tokens):
         ImportError: the packages of the extra `export` are not installed.
     """
     try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
+        for name in ("onnx", "onnxscript"):  # torch.onnx imports them halfway
+            importlib.import_module(name)
     except ImportError as e:
         raise ImportError(f"ONNX files need onnx and onnxscript: {install('export')}") from e
     some = torch.export.Dim("n", min=1)

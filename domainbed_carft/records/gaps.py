@@ -7,7 +7,7 @@ import os
 import shlex
 from dataclasses import dataclass
 
-from ..contract.jobs import OPTIONAL, digest, train_args
+from ..contract.jobs import OPTIONAL, digest, train_args, train_flags
 from ..contract.record_line import ACCURACY
 from ..contract.run_files import LOCK, owner
 from .rows import Row, rows_of
@@ -227,10 +227,6 @@ def _span(runs):
 
 def _train_command(sweep, lack):
     """Return the train command of one missing run."""
-    words = ["python", "-m", "domainbed_carft.train"]
-    for name, value in sorted(lack.args.items()):
-        if value is not None:
-            words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    folder = digest(lack.args)
-    folder = lack.job.folder if lack.job and not lack.job.done else folder
-    return shlex.join([*words, "--output_dir", os.path.join(sweep.path, folder)])
+    folder = lack.job.folder if lack.job and not lack.job.done else digest(lack.args)
+    flags = [*train_flags(lack.args), "--output_dir", os.path.join(sweep.path, folder)]
+    return shlex.join(["python", "-m", "domainbed_carft.train", *flags])

@@ -12,7 +12,13 @@ import sys
 from domainbed_carft.base import launchers
 from domainbed_carft.base.messages import program, unknown
 from domainbed_carft.contract import host_flags
-from domainbed_carft.contract.jobs import digest, note_launch, test_env_choices, train_args
+from domainbed_carft.contract.jobs import (
+    digest,
+    note_launch,
+    test_env_choices,
+    train_args,
+    train_flags,
+)
 from domainbed_carft.contract.run_files import DONE, is_held
 
 from .. import algorithms, command_launchers, datasets
@@ -39,11 +45,7 @@ class Job:
     @property
     def command(self):
         """The shell command of the run."""
-        words = [launchers.TRAIN]
-        for name, value in sorted(self.train_args.items()):
-            values = value if isinstance(value, list) else [value]
-            words += [f"--{name}", *(shlex.quote(str(v)) for v in values)]
-        return " ".join(words)
+        return f"{launchers.TRAIN} {shlex.join(train_flags(self.train_args))}"
 
 
 def all_test_envs(cls, single):

@@ -1,7 +1,10 @@
 """host_calls.py: how the trainers of DomainBed's descendants call an algorithm."""
 
+import functools
+
 import pytest
 import torch
+from domainbed import hparams_registry
 
 from domainbed_carft.algorithms import host_calls
 
@@ -97,3 +100,35 @@ def test_what_is_not_used_is_named_once(capsys, monkeypatch):
         host_calls.note_unused("CARFT", {"step": 3, "unlabeled": None, "domain": 1})
     err = capsys.readouterr().err
     assert err == "NOTE: CARFT ignores these arguments of the trainer: domain, step\n"
+
+
+def registry_of(function, monkeypatch):
+    monkeypatch.setattr(hparams_registry, "default_hparams", function)
+    monkeypatch.setattr(host_calls.trainer, "running", lambda: None)
+
+
+@pytest.mark.parametrize(
+    "function, args, expected",
+    [
+        (lambda algorithm, dataset: [algorithm, dataset], None, ["A", "D"]),
+        (lambda dataset, algorithm: [algorithm, dataset], {"dataset": "else"}, ["A", "D"]),
+        (lambda algorithm, dataset, test_envs: test_envs, None, [0]),  # train's own default
+        (lambda algorithm, dataset, test_envs: test_envs, {"test_envs": [2]}, [2]),
+        (lambda algorithm, dataset, larger_batch=False: [larger_batch], None, [False]),
+        (lambda algorithm, dataset, larger=False: [larger], {"larger": True}, [True]),
+        (lambda algorithm, dataset, use_esm: [use_esm], None, [None]),
+        (lambda algorithm, dataset, args: [args.seed, args.x], {"x": 4}, [0, 4]),
+        (lambda algorithm, dataset, *more, **others: [more, others], {"x": 4}, [(), {}]),
+    ],
+)
+def test_a_registry_is_called_as_it_asks(function, args, expected, monkeypatch):
+    table = {}
+
+    def filled(given):
+        table["got"] = given
+        return table
+
+    wrapped = functools.wraps(function)(lambda *a, **k: filled(function(*a, **k)))
+    registry_of(wrapped, monkeypatch)
+    found = host_calls.default_hparams("A", "D", args)
+    assert found == {"got": expected} and found is not table

@@ -9,6 +9,7 @@ from conftest import make_image_folder
 from domainbed import datasets as host_datasets
 from domainbed.scripts import collect_results
 
+from domainbed_carft.commands import domain_names
 from domainbed_carft.data import user_folders
 
 
@@ -99,3 +100,47 @@ def test_a_domain_that_is_there_twice_in_two_unicode_forms_is_not_chosen_among(t
     cls = user_folders.data_set("Own", str(folder))
     with pytest.raises(ValueError, match="are there twice, in two Unicode forms"):
         user_folders.as_recorded(cls, ["caf\u00e9", "ink"], ["a", "b"])
+
+
+def folders_that_set(monkeypatch, init):
+    monkeypatch.setattr(host_datasets.MultipleEnvironmentImageFolder, "__init__", init)
+
+
+def test_a_user_s_data_set_has_what_the_host_s_own_set(monkeypatch, birds):
+    """One host's trainer asks its data sets for has_extra, which their __init__ sets."""
+
+    def init(self, root, test_envs, augment, hparams):
+        self.datasets, self.num_classes, self.input_shape = [], 99, (1, 2, 3)
+        self.has_extra = [root, test_envs, augment, hparams["lr"]]
+
+    folders_that_set(monkeypatch, init)
+    dataset = user_folders.data_set("Birds", str(birds))(None, [1], {"lr": 3})
+    assert dataset.has_extra == [str(birds), [1], True, 3]
+    assert dataset.num_classes == 3 and len(dataset) == len(dataset.ENVIRONMENTS)
+    assert dataset.input_shape == (3, 224, 224)
+
+
+def test_a_host_whose_folders_cannot_be_built_is_named_and_gone_without(monkeypatch, birds, capsys):
+    def init(self, root, bias, hparams):
+        self.bias = bias
+
+    folders_that_set(monkeypatch, init)
+    dataset = user_folders.data_set("Birds", str(birds))(None, [1], {})
+    assert not hasattr(dataset, "bias") and len(dataset) == len(dataset.ENVIRONMENTS)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("NOTE: Birds goes without bias, which this host's image folders set: Ty")
+
+
+def test_a_host_that_sets_no_more_is_not_asked(monkeypatch, birds):
+    def init(self, root, test_envs, augment, hparams):
+        self.datasets = []
+        raise AssertionError
+
+    folders_that_set(monkeypatch, init)
+    assert len(user_folders.data_set("Birds", str(birds))(None, [1], {})) > 1
+
+
+def test_domains_by_name(monkeypatch, birds):
+    cls = user_folders.data_set("Birds", str(birds))
+    monkeypatch.setattr(host_datasets, "Birds", cls, raising=False)
+    assert domain_names.domains_of({"dataset": "Birds"}) == [[name] for name in cls.ENVIRONMENTS]

@@ -62,13 +62,15 @@ def main():
     if args.forked:
         import_common_modules()
     done = read(args.results)
+    ours = commit_of(Path(__file__).resolve().parents[1])
     for checkout in sorted(path for path in args.folder.iterdir() if path.is_dir()):
         if args.only and checkout.name not in args.only:
             continue
         root = host_in(checkout)
         if root is None:
             continue
-        found = done.setdefault(checkout.name, {"host": checkout.name, "commit": commit_of(root)})
+        new = {"host": checkout.name, "commit": commit_of(root), "ours": ours}
+        found = done.setdefault(checkout.name, new)
         for step in args.steps:
             if step not in found and not waits(step, found):
                 found[step] = attempt(root, step, args.timeout, found, start)
@@ -243,6 +245,7 @@ def fork(command, folder, environment, out, err):
         sys.stdout, sys.stderr = out, err
         if environment.get("DOMAINBED_CARFT_AUTOLOAD") == "0":
             sys.meta_path[:] = [f for f in sys.meta_path if "domainbed_carft" not in repr(f)]
+        subprocess.call = call  # a sweep's jobs
         _, _, module, *sys.argv[1:] = shlex.split(command)
         sys.path[0] = str(folder)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -258,6 +261,12 @@ def fork(command, folder, environment, out, err):
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code)
+
+
+def call(command, **_):
+    """Run a job `python -m MODULE ...` of a sweep in a fork; return its exit code."""
+    pid = fork(command, os.getcwd(), dict(os.environ), sys.stdout, sys.stderr)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def cpu_of_children():
@@ -325,11 +334,13 @@ def table(found):
     heads = {**fork, **{step: step for step in COMMANDS if step not in fork}}
     works = {step: sum(row.get(step, {}).get("works", False) for row in rows) for step in COMMANDS}
     runs = [row for row in rows if row.get("erm_without", {}).get("works")]
+    commits = sorted({row["ours"] for row in rows if row.get("ours")})
     lines = [
         "# Forks of DomainBed",
         "",
         f"{len(rows)} public checkouts, tried by `tools/hosts.py` on {time.strftime('%Y-%m-%d')} "
-        f"with Python {sys.version.split()[0]} and torch {torch_version()}, on a CPU.",
+        f"with Python {sys.version.split()[0]} and torch {torch_version()}, on a CPU, "
+        f"at commit {', '.join(commits) or '?'} of this package.",
         f"{len(runs)} run their own ERM here without this package. {works['erm_with']} of them "
         "give the same results and the same hparams with it installed.",
         f"`--algorithm CARFT` trains in {works['typed']} with their own commands.",

@@ -4,12 +4,16 @@ Forks add arguments (the step, a weight) or leave some out (the number of domain
 our methods need are found by their name or type. The others are ignored with a note.
 """
 
+import argparse
 import inspect
 import sys
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from domainbed import hparams_registry
+
+from ..contract import host_flags, trainer
 
 DOMAINBED = ("input_shape", "num_classes", "num_domains", "hparams")
 MINIBATCHES = "minibatches"
@@ -37,7 +41,7 @@ def constructor(init, args, kwargs):
     Raises:
         TypeError: num_classes or hparams is missing.
     """
-    names, anything = _parameters(init)
+    names, anything = parameters(init, skip=1)
     if len(args) == len(DOMAINBED) != len(names) and not kwargs:
         given = dict(zip(DOMAINBED, args))  # called by this package or DomainBed's scripts
     else:
@@ -58,9 +62,14 @@ def constructor(init, args, kwargs):
     return Given(given["num_classes"], given["hparams"], host, unused)
 
 
-def _parameters(init):
-    """Return ({parameter: whether it has a default}, whether any keyword is accepted)."""
-    found = list(inspect.signature(init).parameters.values())[1:]
+def parameters(function, skip=0):
+    """Return ({parameter: whether it has a default}, whether any keyword is accepted).
+
+    Args:
+        function: any function.
+        skip: number of leading parameters to leave out: 1 for the `self` of a method.
+    """
+    found = list(inspect.signature(function).parameters.values())[skip:]
     plain = [p for p in found if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     names = {p.name: p.default is not p.empty for p in plain}
     return names, any(p.kind is p.VAR_KEYWORD for p in found)
@@ -76,7 +85,7 @@ def named(function, args, kwargs, used=()):
         kwargs: keyword arguments of the call.
         used: names to leave out.
     """
-    names = function if isinstance(function, list) else list(_parameters(function)[0])
+    names = function if isinstance(function, list) else list(parameters(function, skip=1)[0])
     labels = [*names[: len(args)], *(f"argument {i + 1}" for i in range(len(names), len(args)))]
     return {k: v for k, v in {**dict(zip(labels, args)), **kwargs}.items() if k not in used}
 
@@ -130,3 +139,28 @@ def note_unused(algorithm, unused):
     if names and line not in _said:
         _said.add(line)
         print(line, file=sys.stderr)
+
+
+def default_hparams(algorithm, dataset, args=None):
+    """Return a new dict of the host's default knobs of an algorithm for a data set.
+
+    The registries of forks may need more than the two names, for example the test environments, or
+    all arguments of train. They get them from `args`.
+
+    Args:
+        algorithm: its name.
+        dataset: its name.
+        args: {name: value} of train's arguments, for example those of a saved run. The default is
+            the running trainer's, or else the defaults of train's flags. A required parameter that
+            is in neither gets None.
+    """
+    if args is None:
+        args = vars(trainer.running() or argparse.Namespace())
+    args = {**vars(host_flags.train_parser().parse_args([])), **args}
+    args.update(algorithm=algorithm, dataset=dataset)
+    args["args"] = argparse.Namespace(**args)
+    given = {}
+    for name, optional in parameters(hparams_registry.default_hparams)[0].items():
+        if name in args or not optional:
+            given[name] = args.get(name)
+    return dict(hparams_registry.default_hparams(**given))

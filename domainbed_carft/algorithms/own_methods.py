@@ -24,12 +24,11 @@ from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
 from domainbed import algorithms as host_algorithms
-from domainbed import hparams_registry
 
 from ..base import environment
 from ..base.messages import unknown
 from ..method.knobs import Knob, shared
-from . import methods
+from . import host_calls, methods
 from .base import CLIPAlgorithm
 
 GROUP = "domainbed_carft.methods"
@@ -174,7 +173,7 @@ def _host_knobs():
     return {
         knob
         for name in (names or ["Algorithm"])
-        for knob in hparams_registry.default_hparams(name, "PACS")
+        for knob in host_calls.default_hparams(name, "PACS")
     }
 
 

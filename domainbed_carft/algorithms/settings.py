@@ -3,20 +3,19 @@
 import sys
 
 from domainbed import algorithms as host_algorithms
-from domainbed import hparams_registry
 
 from ..base.assets import ASSETS
 from ..contract import trainer
 from ..method.knobs import check_types
 from ..method.prompts import class_prompt_names, file_class_names, load_contexts
-from . import methods
+from . import host_calls, methods
 
 
 def host_knobs(dataset):
     """Return the names of the knobs of all of the host's algorithms for a data set.
 
     Returns:
-        A set, or None if the host's registry needs more arguments than the two names.
+        A set, or None if the host's registry gives none.
     """
     found = set()
     for name in [*map(str, host_algorithms.ALGORITHMS), *methods.METHODS]:
@@ -27,10 +26,10 @@ def host_knobs(dataset):
 def _host_defaults(algorithm, dataset):
     """Return the host's {knob: default} of an algorithm, or {} if its registry raises an error.
 
-    Registries of forks may need more arguments, or fail for some algorithms.
+    Registries of forks fail for some algorithms, and this is only asked to name misspelt knobs.
     """
     try:
-        return dict(hparams_registry.default_hparams(algorithm, dataset))
+        return host_calls.default_hparams(algorithm, dataset)
     except Exception:
         return {}
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from domainbed import algorithms as host_algorithms
 from domainbed import datasets as host_datasets
-from domainbed import hparams_registry
 
+from ..algorithms import host_calls
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
 from ..base import environment
@@ -151,7 +151,7 @@ def open_data(path, saved, data_dir=None):
 def all_knobs(saved):
     """Return the knobs of a run, with defaults for knobs that are newer than its model."""
     args = saved["args"]
-    knobs = hparams_registry.default_hparams(args["algorithm"], args["dataset"])
+    knobs = host_calls.default_hparams(args["algorithm"], args["dataset"], args)
     knobs.update(backbone_names.knobs_before(saved["model_hparams"]))
     return knobs
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from ..algorithms import host_calls
 from ..base import environment, workers
 from ..base.messages import unknown
 from ..data import imagenet, user_folders
@@ -38,12 +39,10 @@ class Subject:
 
 def open_run(args):
     """Return the Subject of --run."""
-    from domainbed import hparams_registry
-
     run = saved_run.load(args.run, args.data_dir)
     names = class_names(run.dataset)
     if args.suite or args.dataset or args.folder:
-        hparams = hparams_registry.default_hparams(run.args["algorithm"], run.args["dataset"])
+        hparams = host_calls.default_hparams(run.args["algorithm"], run.args["dataset"], run.args)
         hparams.update(run.hparams, data_augmentation=False)
         dataset, _ = open_data(args, hparams, args.data_dir or run.args["data_dir"])
         parts = whole(dataset, names)
@@ -67,10 +66,10 @@ def open_run(args):
 
 def open_zero_shot(args):
     """Return the Subject of --zero_shot, with CLIP_ZeroShot built for the data set."""
-    from domainbed import algorithms, hparams_registry
+    from domainbed import algorithms
 
     name = args.dataset or ("ImageNetShift" if args.suite else "")
-    hparams = hparams_registry.default_hparams("CLIP_ZeroShot", name)
+    hparams = host_calls.default_hparams("CLIP_ZeroShot", name)
     hparams.update(args.hparams, data_augmentation=False)
     dataset, test_envs = open_data(args, hparams, args.data_dir)
     algorithm = algorithms.CLIP_ZeroShot(

@@ -98,7 +98,9 @@ def folder_names(cls, given):
     Raises:
         FileNotFoundError: the data set's folder does not exist.
     """
-    from domainbed import datasets, hparams_registry
+    from domainbed import datasets
+
+    from ..algorithms import host_calls
 
     if getattr(cls, "HAS_OWN_PLACE", False):  # its ENVIRONMENTS are its folders
         return []
@@ -113,14 +115,16 @@ def folder_names(cls, given):
         raise Asked(root)
 
     # The host's classes compute their folder in __init__: run it until it passes the folder on.
-    knobs = hparams_registry.default_hparams(
-        given.get("algorithm", "ERM"), given.get("dataset", "RotatedMNIST")
-    )
+    names = given.get("algorithm", "ERM"), given.get("dataset", "RotatedMNIST")
+    typed = {name: value for name, value in given.items() if name != "test_envs"}  # still names
+    knobs = host_calls.default_hparams(*names, typed)
     init, base.__init__ = base.__init__, stop
     try:
         cls(given.get("data_dir"), [], knobs)
     except Asked as found:
         root = found.args[0]
+    else:
+        return []
     finally:
         base.__init__ = init
     if not os.path.isdir(root):

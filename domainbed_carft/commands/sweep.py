@@ -105,15 +105,13 @@ def parse_names():
 
 def check_knobs(args):
     """Exit with near matches for misspelt knobs, which would fail in every job."""
-    from domainbed import hparams_registry
-
-    from ..algorithms import methods
+    from ..algorithms import host_calls, methods
     from ..algorithms.settings import host_knobs
     from ..method.knobs import check_types
 
     for algorithm in [name for name in args.algorithms if name in methods.METHODS]:
         for dataset in args.datasets:
-            knobs = hparams_registry.default_hparams(algorithm, dataset)
+            knobs = host_calls.default_hparams(algorithm, dataset)
             try:
                 methods.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
                 own = methods.rules()
@@ -170,9 +168,9 @@ def has_own_place(name):
 
 def print_sources(args):
     """Print which host, data and weights the sweep uses."""
-    from domainbed import datasets, hparams_registry
+    from domainbed import datasets
 
-    from ..algorithms import methods
+    from ..algorithms import host_calls, methods
 
     if args.command_launcher == slurm.ENGINE:
         slurm.show_settings()
@@ -183,7 +181,7 @@ def print_sources(args):
         place = own if os.path.isabs(own) else args.data_dir  # a user's own folder is absolute
         print(f"Data: {dataset}, {'shipped' if dataset in shipped() else f'in {place}'}")
         weights = {
-            {**hparams_registry.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
+            {**host_calls.default_hparams(name, dataset), **args.hparams}["clip_backbone"]
             for name in set(args.algorithms) & set(methods.METHODS)
         }
         for name in weights:

@@ -1,7 +1,11 @@
 """The host's own image folders, as our algorithms read them; nothing here is for the host's."""
 
+import dis
+import inspect
 import os
 import sys
+
+from domainbed.datasets import MultipleEnvironmentImageFolder
 
 from ..base import folders
 from ..base.folders import is_hidden
@@ -10,6 +14,7 @@ from .images import read
 from .layout import check_readable_by_host
 
 FITTED = ("clip_transform", "clip_cache", "clip_exif")
+SET_BY_US = {"datasets", "num_classes", "input_shape", "N_WORKERS", "is_fitted"}
 
 
 def check(root, cls):
@@ -48,5 +53,43 @@ def leave_out_hidden(env):
         shown = folders.some([path for path, _ in hidden])
         print(
             f"{len(hidden)} images of {env.root} are left out, hidden files or folders: {shown}",
+            file=sys.stderr,
+        )
+
+
+def set_by_host():
+    """Return the names that the host's own image folders set on themselves beside DomainBed's.
+
+    One host's trainer asks its data sets for `has_extra`, say, which its __init__ sets.
+    """
+    init = inspect.unwrap(MultipleEnvironmentImageFolder.__init__)
+    stored = {step.argval for step in dis.get_instructions(init) if step.opname == "STORE_ATTR"}
+    return stored - SET_BY_US
+
+
+def follow_host(dataset, root, test_envs, hparams):
+    """Set on a user's data set what the host's own __init__ sets, by a call of it.
+
+    To be called first: the images, classes and input shape are set anew by the caller. Where the
+    host's __init__ cannot be called, a NOTE on stderr says what is missing, and why.
+
+    Args:
+        dataset: a MultipleEnvironmentImageFolder whose __init__ has not been called.
+        root: its folder, which holds the domains.
+        test_envs, hparams: as they were given to it.
+    """
+    names = set_by_host()
+    if not names:
+        return
+    values = {"root": root, "test_envs": test_envs, "hparams": hparams}
+    values["augment"] = hparams.get("data_augmentation", True)
+    try:
+        parameters = list(inspect.signature(MultipleEnvironmentImageFolder.__init__).parameters)
+        given = {name: values[name] for name in parameters[1:] if name in values}
+        MultipleEnvironmentImageFolder.__init__(dataset, **given)
+    except Exception as error:  # of a host that we do not know
+        print(
+            f"NOTE: {type(dataset).__name__} goes without {', '.join(sorted(names))}, which this "
+            f"host's image folders set: {type(error).__name__}: {error}",
             file=sys.stderr,
         )

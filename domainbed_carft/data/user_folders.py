@@ -14,7 +14,7 @@ from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFo
 
 from ..base import environment
 from ..base.folders import composed, folders_in, some
-from . import images, layout, transforms
+from . import host_folders, images, layout, transforms
 
 VARIABLE = environment.DATASETS
 
@@ -120,6 +120,8 @@ class _UserFolder(MultipleEnvironmentImageFolder):
             listed = ", ".join(f"{i} {name}" for i, name in enumerate(self.ENVIRONMENTS))
             raise ValueError(f"--test_envs must be among {listed}; got {wrong}")
         found = layout.class_folders(self.FOLDER, self.ENVIRONMENTS)
+        if self.CLASSES is None:  # else the host would number them otherwise
+            host_folders.follow_host(self, self.FOLDER, test_envs, hparams)
         self.datasets = []
         for domain in self.ENVIRONMENTS:
             folder = os.path.join(self.FOLDER, domain)

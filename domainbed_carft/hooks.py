@@ -1,8 +1,8 @@
-"""What is written into each of DomainBed's modules, and how it is taken back.
+"""Changes to each of DomainBed's modules, and how to undo them.
 
-The rule: a hook hands through whatever it does not know (arguments, knobs, shapes), changes
-results only for classes of ours, and checks only what was typed for them. A hook that raises is
-taken out with one line on stderr, and the host goes on.
+Hooks pass through unknown arguments, knobs and shapes. They change results only for classes of this
+package, and check only values given for them. If a hook raises an error, it is removed with a
+message on stderr, and the host continues without it.
 """
 
 import functools
@@ -10,16 +10,15 @@ import importlib
 import inspect
 import sys
 
-hook_if_whole = None  # register's, which sets it: imports go down
-_undo = []  # functions that take back what was written, in the order of writing
+hook_if_whole = None  # set by register.py, which this module must not import
+_undo = []  # functions that undo changes, in the order of the changes
 _said = set()
 
 
 class NotInDefaultSweeps(str):
-    """A name in DomainBed's DATASETS, which feeds its tables and its default sweeps.
+    """A name in DomainBed's DATASETS that tables include, but sweeps without --datasets do not.
 
-    The tables need our names; a default sweep must stay what it was. A sweep leaves out names that
-    contain "Debug", so these say that they do.
+    DomainBed's sweep skips names that contain "Debug", so these claim to contain it.
     """
 
     __slots__ = ()
@@ -29,14 +28,14 @@ class NotInDefaultSweeps(str):
 
 
 def say_once(line):
-    """Print a line on stderr, the first time that it is said in this process."""
+    """Print a line to stderr, once per process."""
     if line not in _said:
         _said.add(line)
         print(f"domainbed_carft: {line}", file=sys.stderr)
 
 
 def where_from(error):
-    """Return "KeyError: 'x' (hooks.py, line 3)" of an exception."""
+    """Return a text such as "KeyError: 'x' (hooks.py, line 3)" for an exception."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -49,13 +48,13 @@ def where_from(error):
 
 
 def take_back():
-    """Undo all that was written into the host, the last first."""
+    """Undo all changes to the host, in reverse order."""
     while _undo:
         _undo.pop()()
 
 
 def write(owner, name, value):
-    """Set an attribute of one of the host's modules or classes, so that it can be taken back."""
+    """Set an attribute of one of the host's modules or classes, in a way that can be undone."""
     if name in vars(owner):
         _undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
     else:
@@ -64,24 +63,24 @@ def write(owner, name, value):
 
 
 def arguments_of(function, args, kwargs):
-    """Return {name: value} of a call, as far as they bind; {} where the call is about to fail."""
+    """Return {name: value} of the arguments of a call, or {} if they are invalid."""
     try:
         return dict(inspect.signature(function).bind(*args, **kwargs).arguments)
     except (TypeError, ValueError):
         return {}
 
 
-def attempt(question, *args):
-    """Return question(*args), which is ours; None where it raises, which is said once."""
+def attempt(function, *args):
+    """Return function(*args), or None with a message if it raises an error."""
     try:
-        return question(*args)
+        return function(*args)
     except Exception as error:
-        say_once(f"goes on without {question.__name__}: {where_from(error)}")
+        say_once(f"continues without {function.__name__}: {where_from(error)}")
         return None
 
 
 def registered(name):
-    """Say whether the host's algorithm of this name is ours, not one of its own."""
+    """Return whether the host's algorithm of this name is one of ours."""
     from .algorithms.methods import METHODS
 
     host = importlib.import_module("domainbed.algorithms")
@@ -92,7 +91,7 @@ def registered(name):
 
 
 def _complete(host):
-    """Hook algorithms that imported us halfway through; adopt classes that were put there since."""
+    """Hook a host that imported us before it was complete, and adopt classes added since then."""
     from .algorithms import own_methods
 
     hook_if_whole(host.__name__)
@@ -100,7 +99,7 @@ def _complete(host):
 
 
 def hook_algorithms(module):
-    """Add our classes as attributes; ALGORITHMS stays as it is. Note where a run comes from."""
+    """Add our classes as attributes, and record the provenance of runs. ALGORITHMS is unchanged."""
     from .algorithms import own_methods
     from .algorithms.methods import METHODS
     from .contract import provenance
@@ -108,30 +107,30 @@ def hook_algorithms(module):
 
     loaded = {name: method.load() for name, method in METHODS.items()}
     for name, cls in loaded.items():
-        if vars(module).get(name) is cls:  # imported by the host's own file
+        if vars(module).get(name) is cls:  # imported by the host itself
             continue
         if name in vars(module):
-            say_once(f"this DomainBed has a {name} of its own, which stays; ours is not registered")
+            say_once(f"this DomainBed has its own {name}, so ours is not registered")
         else:
             write(module, name, cls)
     try:
         own_methods.load()
         own_methods.adopt(module)
-    except ValueError as error:  # named in a variable; in whichever command: no traceback
+    except ValueError as error:  # a user's mistake, which needs no traceback
         raise SystemExit(f"domainbed_carft: {error}") from None
     original = module.get_algorithm_class
 
     @functools.wraps(original)
     def get_algorithm_class(*args, **kwargs):
         found = original(*args, **kwargs)
-        attempt(provenance.note, attempt(describe.youngest))  # only in a trainer
+        attempt(provenance.note, attempt(describe.youngest))  # only writes in a trainer
         return found
 
     write(module, "get_algorithm_class", get_algorithm_class)
 
 
 def hook_hparams(module):
-    """Give our algorithms our knobs; the host's own keep what they have, whatever it is."""
+    """Add our knobs for our algorithms. The host's own algorithms are not affected."""
     for name in ("default_hparams", "random_hparams"):
         write(module, name, _with_our_knobs(getattr(module, name), drawn=name == "random_hparams"))
 
@@ -150,7 +149,7 @@ def _with_our_knobs(original, drawn):
 
         seed = next((value for name, value in given.items() if name in SEEDS), 0)
         table = methods.table(algorithm, dataset, seed_from(seed) if drawn else 0)
-        # DomainBed draws some values as numpy's, which do not belong into records and model.pkl
+        # DomainBed draws some numpy values, which records and model.pkl should not contain
         found = {name: v.item() if hasattr(v, "item") else v for name, v in found.items()}
         return {**found, **{name: pair[drawn] for name, pair in table.items()}}
 
@@ -161,7 +160,7 @@ SEEDS = ("seed", "random_seed", "random_state", "hparams_seed")
 
 
 def _refuse_misspelt(algorithm):
-    """Raise ValueError for a name that is nearly one of ours and that the host does not have."""
+    """Raise a ValueError for a misspelt name of one of our algorithms."""
     import difflib
 
     from .algorithms.methods import METHODS
@@ -175,18 +174,18 @@ def _refuse_misspelt(algorithm):
         return
     try:
         host.get_algorithm_class(algorithm)
-    except Exception:  # the host does not know it either, in its own way of saying so
+    except Exception:  # the host does not know it either
         known = [*map(str, host.ALGORITHMS), *METHODS]
         raise ValueError(unknown("algorithm", algorithm, known)) from None
 
 
 def hook_datasets(module):
-    """Add our data sets; note which data set is built with which hparams; check for ours."""
+    """Add our data sets, remember the hparams of each data set, and check image folders."""
     from .base import environment
     from .data import checks, describe
 
     base, folder = module.MultipleDomainDataset, module.MultipleEnvironmentImageFolder
-    # first: our own image folders are checked and fitted by the base class
+    # before importing our data sets, since the base class checks our image folders, too
     write(base, "__new__", describe.noting_new(vars(base).get("__new__")))
     write(folder, "__init__", checks.checked_folder(folder.__init__))
     from .data import digitstyles, imagenet, tasks, user_folders
@@ -195,12 +194,12 @@ def hook_datasets(module):
     try:
         environment.check()
         declared = user_folders.declared(taken=vars(module))
-    except ValueError as error:  # typed into a variable; in whichever command: no traceback
+    except ValueError as error:  # a mistake in a variable, which needs no traceback
         raise SystemExit(f"domainbed_carft: {error}") from None
     for cls in [*ours, *declared.values()]:
         name = cls.__name__
         if name in vars(module):
-            say_once(f"this DomainBed has a data set {name} of its own, which stays; ours is not")
+            say_once(f"this DomainBed has its own data set {name}, so ours is not registered")
             continue
         write(module, name, cls)
         module.DATASETS.append(NotInDefaultSweeps(name))
@@ -222,7 +221,7 @@ def hook_launchers(module):
 
 
 def hook_loader(module):
-    """Refuse, for our algorithms, what would make the loader wait for ever."""
+    """Check for our algorithms that the loader will not wait forever."""
     from .data import loader_check
 
     cls = module.InfiniteDataLoader

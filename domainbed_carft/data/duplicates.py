@@ -1,4 +1,4 @@
-"""Images of the same content, which a random split may put into training and validation."""
+"""Detection of identical images, which random splits may put into both training and validation."""
 
 import hashlib
 import os
@@ -6,15 +6,15 @@ from collections import Counter, defaultdict
 
 from ..base.folders import shown
 
-MANY = 100_000  # images of a data set, above which they are compared only when asked to decode
+MANY = 100_000  # number of images above which they are only compared with --decode
 
 
 def sentence(environments, progress=lambda paths: paths):
-    """Return how many images are copies of others, by the bytes of their files; "" for none.
+    """Return a sentence on images that are copies of others, "" if there are none.
 
     Args:
-        environments: Images; arrays are passed over.
-        progress: wraps the paths that are read, tqdm for instance.
+        environments: instances of Images. Images in memory are ignored.
+        progress: wrapper of the iterable of paths, for example tqdm.
     """
     groups = same_content(environments, progress)
     if not groups:
@@ -25,7 +25,7 @@ def sentence(environments, progress=lambda paths: paths):
     e, i = groups[0][0]
     f, j = groups[0][1]
     parts = [
-        f"{within + across} images are copies of others, byte for byte ({within} within a domain, "
+        f"{within + across} images are byte-for-byte copies of others ({within} within a domain, "
         f"where a split may train on one and validate on the other; {across} across domains), "
         f"such as {shown(environments[e].items[i])} and {shown(environments[f].items[j])}"
     ]
@@ -35,7 +35,7 @@ def sentence(environments, progress=lambda paths: paths):
 
 
 def same_content(environments, progress=lambda paths: paths):
-    """Return the groups of two or more images with equal bytes, each [(environment, index)]."""
+    """Return groups [(environment, index)] of two or more files with equal bytes."""
     by_size = defaultdict(list)
     for e, env in enumerate(environments):
         for i, item in enumerate(env.items):
@@ -45,7 +45,7 @@ def same_content(environments, progress=lambda paths: paths):
     paths = [environments[e].items[i] for e, i in candidates]
     starts = defaultdict(list)
     for place, path in zip(candidates, progress(paths)):
-        with open(path, "rb") as file:  # most files differ early
+        with open(path, "rb") as file:  # most files differ near the start
             starts[os.path.getsize(path), file.read(4096)[-2048:]].append(place)
     found = defaultdict(list)
     for group in starts.values():

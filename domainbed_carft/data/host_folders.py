@@ -1,4 +1,4 @@
-"""The host's own image folders, as our algorithms read them; nothing here is for the host's."""
+"""Changes to the host's image folders, for algorithms of this package only."""
 
 import dis
 import inspect
@@ -18,21 +18,21 @@ SET_BY_US = {"datasets", "num_classes", "input_shape", "N_WORKERS", "is_fitted"}
 
 
 def check(root, cls):
-    """Refuse a folder that DomainBed's reader would number otherwise than ours.
+    """Check that DomainBed's reader numbers domains and classes like ours.
 
     Args:
-        root: of the domains.
-        cls: the data set; the embedded host's say that they leave out what is hidden.
+        root: the folder that contains the domains.
+        cls: the class of the data set. Those of the embedded host leave out hidden folders.
 
     Raises:
-        ValueError: hidden folders that it would take for classes, names in two Unicode forms.
+        ValueError: there are hidden folders, or names in two Unicode forms.
     """
     if not getattr(cls, "LEAVES_OUT_HIDDEN", False):
         check_readable_by_host(root, folders.folders_in(root))
 
 
 def mend(dataset, test_envs, hparams, augment):
-    """Have a data set of ImageFolders leave out hidden files, scale greys and heed our knobs."""
+    """Make a data set of ImageFolders ignore hidden files, scale 16-bit greys and use our knobs."""
     for env in getattr(dataset, "datasets", ()):
         if hasattr(env, "samples"):
             leave_out_hidden(env)
@@ -42,7 +42,7 @@ def mend(dataset, test_envs, hparams, augment):
 
 
 def leave_out_hidden(env):
-    """Take hidden files, and those in hidden folders, out of an ImageFolder; say how many."""
+    """Remove hidden files and files in hidden folders from an ImageFolder, with a message."""
     kept, hidden = [], []
     for path, label in env.samples:
         parts = os.path.relpath(path, env.root).split(os.sep)
@@ -52,7 +52,7 @@ def leave_out_hidden(env):
         env.targets = [label for _, label in kept]
         shown = folders.some([path for path, _ in hidden])
         print(
-            f"{len(hidden)} images of {env.root} are left out, hidden files or folders: {shown}",
+            f"{len(hidden)} images of {env.root} are left out, since they are hidden: {shown}",
             file=sys.stderr,
         )
 

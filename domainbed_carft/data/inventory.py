@@ -1,7 +1,7 @@
-"""What `doctor --data DIR` says: which data sets lie in a folder, whole or not, and in which shape.
+"""Checks of all data sets in a folder, for `carft doctor --data_dir DIR`.
 
-Layouts are checked by the code that reads them in training. Counts are held against the official
-ones, from each data set's own paper or page (docs/datasets.md has them with their sources).
+Layouts are checked by the code that reads the data in training. Counts are compared with official
+ones, from the paper or page of each data set (see docs/datasets.md).
 """
 
 import os
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from ..base.folders import ENDINGS, shown, some
 from . import duplicates, images
 
-COUNTS = {  # environment or part: images
+COUNTS = {  # {data set: {environment: number of images}}
     "PACS": {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
     "VLCS": {"Caltech101": 1415, "LabelMe": 2656, "SUN09": 3282, "VOC2007": 3376},
     "OfficeHome": {"Art": 2427, "Clipart": 4365, "Product": 4439, "Real World": 4357},
-    "TerraIncognita": {},  # published totals differ; not compared
+    "TerraIncognita": {},  # not compared, since published totals differ
     "DomainNet": {
         **{"clipart": 48129, "infograph": 51605, "painting": 72266},
         **{"quickdraw": 172500, "real": 172947, "sketch": 69128},
@@ -47,7 +47,7 @@ FOLDERS = {
 
 @dataclass
 class Finding:
-    """What is known of one data set: state is "whole", "incomplete", "wrong" or "absent"."""
+    """Result for a data set. The state is "whole", "incomplete", "wrong" or "absent"."""
 
     name: str
     state: str
@@ -55,15 +55,15 @@ class Finding:
 
 
 def check(root, decode=False, progress=lambda paths: paths):
-    """Return a Finding per known data set, for the folder that --data_dir would name.
+    """Return a Finding for each known data set.
 
     Args:
-        root: the folder.
-        decode: whether every image file is read, too; takes long.
-        progress: wraps the paths that are decoded, tqdm for instance.
+        root: the folder of --data_dir.
+        decode: whether to read every image file, which is slow.
+        progress: wrapper of the iterable of paths that are read, for example tqdm.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: the folder does not exist.
     """
     if not os.path.isdir(root):
         raise ValueError(f"No folder {root} (--data_dir)")
@@ -80,7 +80,7 @@ def check(root, decode=False, progress=lambda paths: paths):
 
 
 def _known(root):
-    """Yield (name, place below root, function that returns its environments as Images)."""
+    """Yield (name, folder below root, function that returns the environments as Images)."""
     from . import imagenet, tasks
 
     for name, place in FOLDERS.items():
@@ -99,9 +99,10 @@ def _known(root):
 
 
 def _own(root, anything):
-    """Yield (name, function that returns its environments) of users' own folders in a folder.
+    """Yield (name, function that returns the environments) of users' own data sets in a folder.
 
-    Those that are declared, where they lie there; with nothing else there, the folder itself.
+    They are the folders listed in the environment variable. If there are none, and no known data
+    sets, it is the folder itself.
     """
     from . import user_folders
 
@@ -135,7 +136,7 @@ def _image_folder(path, name):
 
 
 def _finding(name, load, decode, progress):
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             environments = load()
@@ -150,14 +151,14 @@ def _finding(name, load, decode, progress):
     ]
 
     unknown = set(counts) - set(official) if official else ()
-    notes += [f"no domain called {part} is known" for part in sorted(unknown)]
-    said = [str(warning.message) for warning in said]
-    facts = [text for text in said if "hidden files" in text]  # no harm: left out by all readers
-    notes += [text for text in said if text not in facts]
+    notes += [f"the domain {part} is unknown" for part in sorted(unknown)]
+    texts = [str(warning.message) for warning in caught]
+    facts = [text for text in texts if "hidden files" in text]  # harmless: readers ignore them
+    notes += [text for text in texts if text not in facts]
     if sum(counts.values()) <= duplicates.MANY or decode:
         facts.append(duplicates.sentence(environments, progress))
     else:
-        facts.append("its images are compared with each other only with --decode")
+        facts.append("duplicates are only searched with --decode")
     if decode:
         notes += broken(environments, progress)
     else:
@@ -170,15 +171,15 @@ def _finding(name, load, decode, progress):
 
 
 def links(environments):
-    """Return a note where files are links to nothing."""
+    """Return a note on broken symbolic links, if there are any."""
     items = [item for env in environments for item in env.items]
     paths = [item for item in items if isinstance(item, (str, os.PathLike))]
     gone = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
-    return [f"{len(gone)} files are links to nothing: {some(gone)}"] if gone else []
+    return [f"{len(gone)} files are broken links: {some(gone)}"] if gone else []
 
 
 def broken(environments, progress=lambda paths: paths):
-    """Return a note per image file that cannot be read, or is cut short."""
+    """Return a note for each image file that cannot be read or is truncated."""
     from PIL import Image, ImageFile
 
     notes = []
@@ -190,7 +191,7 @@ def broken(environments, progress=lambda paths: paths):
             with Image.open(path) as image:
                 image.load()
         except (ValueError, OSError, SyntaxError) as error:
-            cut = "" if shown(path) in str(error) else f"{shown(path)} is cut short: "
+            cut = "" if shown(path) in str(error) else f"{shown(path)} is truncated: "
             notes.append(f"{cut}{error}")
         finally:
             ImageFile.LOAD_TRUNCATED_IMAGES = True
@@ -198,7 +199,7 @@ def broken(environments, progress=lambda paths: paths):
 
 
 def report(root, decode=False):
-    """Print the findings; return a list of problems."""
+    """Print the findings, and return a list of problems."""
     from tqdm import tqdm
 
     findings = check(root, decode, lambda paths: tqdm(paths, desc="reading", unit="image"))
@@ -207,8 +208,8 @@ def report(root, decode=False):
             print(f"{finding.name}: {finding.state}: {finding.text}")
     absent = [f"{found.name} ({found.text}/)" for found in findings if found.state == "absent"]
     if absent:
-        print(f"Not there: {', '.join(absent)}")
+        print(f"Not found: {', '.join(absent)}")
     problems = [f"{f.name} is {f.state}" for f in findings if f.state in ("wrong", "incomplete")]
     if len(absent) == len(findings):
-        problems.append(f"none of the data sets lies in {root}: see docs/datasets.md")
+        problems.append(f"no data set found in {root}: see docs/datasets.md")
     return problems

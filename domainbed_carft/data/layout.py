@@ -1,4 +1,4 @@
-"""The layout DOMAIN/CLASS/IMAGE: which domains and classes a folder has, or what is wrong."""
+"""Checks of the layout DOMAIN/CLASS/IMAGE."""
 
 import os
 from pathlib import Path
@@ -7,14 +7,14 @@ from ..base.folders import composed, folders_in, hidden_in, shown, some
 
 
 def class_folders(root, domains):
-    """Return {domain: {class: its folder's name}}, the classes in the same order in each.
+    """Return {domain: {class: name of its folder}}, with classes in the same order everywhere.
 
-    The order is that of the folders' names. Where one domain writes a name in another Unicode form
-    than the next (macOS and Linux do), the classes have the composed form, in its order.
+    Classes are sorted by the names of their folders. If domains have names in different Unicode
+    forms (as on macOS and Linux), the composed forms are used and sorted.
 
     Raises:
-        ValueError: a domain without class folders, two folders of one name in two Unicode forms,
-            or classes that differ from domain to domain; names the domain.
+        ValueError: a domain has no class folders, has the same name in two Unicode forms, or has
+            other classes than the others. The message names the domain.
     """
     names = {domain: folders_in(os.path.join(root, domain)) for domain in domains}
     for domain, found in names.items():
@@ -47,11 +47,10 @@ def class_folders(root, domains):
 
 
 def check_readable_by_host(root, domains):
-    """Refuse what DomainBed's own reader would take for more domains or classes, or number anew.
+    """Check that DomainBed's reader would find the same domains and classes in the same order.
 
     Raises:
-        ValueError: a hidden folder among the domains or classes; one class name in two Unicode
-            forms.
+        ValueError: there are hidden folders, or a class name has two Unicode forms.
     """
     hidden = [os.path.join(root, name) for name in hidden_in(root)]
     for domain in domains:
@@ -59,14 +58,14 @@ def check_readable_by_host(root, domains):
         hidden += [os.path.join(folder, name) for name in hidden_in(folder)]
     if hidden:
         raise ValueError(
-            f"DomainBed would take {len(hidden)} hidden folders for domains or classes: remove "
+            f"DomainBed would use {len(hidden)} hidden folders as domains or classes: remove "
             f"{some(hidden)}"
         )
     for domain, found in class_folders(root, domains).items():
         for name, folder in found.items():
             if name != folder:
                 raise ValueError(
-                    f"The class folders of {root} have names in two Unicode forms, and DomainBed "
-                    f"would take {name!r} for two classes: rename "
+                    f"The class folders of {root} have names in two Unicode forms, so DomainBed "
+                    f"would use {name!r} as two classes: rename "
                     f"{shown(Path(root, domain, folder))} to the composed form (NFC)"
                 )

@@ -1,9 +1,9 @@
-"""Users' own image folders as data sets, named in the variable DOMAINBED_CARFT_DATASETS.
+"""Users' own image folders as data sets, listed in the variable DOMAINBED_CARFT_DATASETS.
 
     export DOMAINBED_CARFT_DATASETS=/data/Birds:/data/more/Fish
 
-makes the data sets Birds and Fish, for every command of either host and the jobs of its sweeps.
-Each is a folder laid out DOMAIN/CLASS/IMAGE, and is called what the folder is called.
+This defines the data sets Birds and Fish for all commands of both hosts, including the jobs of
+sweeps. The folders have the layout DOMAIN/CLASS/IMAGE.
 """
 
 import os
@@ -20,13 +20,13 @@ VARIABLE = environment.DATASETS
 
 
 def declared(taken=()):
-    """Return {name: data set class} of the folders in the variable, in order.
+    """Return {name: data set class} for the folders in the variable, in order.
 
     Args:
-        taken: names that the host has already.
+        taken: names of the host's data sets.
 
     Raises:
-        ValueError: no such folder, fewer than 2 domains in it, or a name that is taken.
+        ValueError: a folder does not exist, has fewer than 2 domains, or its name is taken.
     """
     found = {}
     for path in environment.data_folders():
@@ -42,12 +42,12 @@ def declared(taken=()):
 
 
 def data_set(name, path, least=2):
-    """Return a data set class for a folder DOMAIN/CLASS/IMAGE; its images are not looked at yet.
+    """Return a data set class for a folder DOMAIN/CLASS/IMAGE, without looking at its images.
 
     Raises:
-        ValueError: no such folder, or fewer than `least` domains in it.
+        ValueError: the folder does not exist, or has fewer than `least` domains.
     """
-    expected = f"Expected {path}/DOMAIN/CLASS/IMAGE, {least} domains or more"
+    expected = f"Expected {path}/DOMAIN/CLASS/IMAGE with at least {least} domains"
     if not os.path.isdir(path):
         raise ValueError(f"no folder {path}. {expected}")
     domains = folders_in(path)
@@ -58,18 +58,17 @@ def data_set(name, path, least=2):
 
 
 def as_recorded(cls, environments, classes):
-    """Return a user's data set whose domains and classes are numbered as a run recorded them.
+    """Return a user's data set class with domains and classes numbered as a run recorded them.
 
-    They are matched by name. Today's folders may have more domains, which are left out; names in
-    another Unicode form are the same.
+    They are matched by name, in any Unicode form. Additional domains are left out.
 
     Args:
-        cls: of :func:`data_set`.
-        environments: the names of the run's domains, in its order.
-        classes: the names of its classes, in its order.
+        cls: data set class, as :func:`data_set` returns it.
+        environments: names of the run's domains, in order.
+        classes: names of the run's classes, in order.
 
     Raises:
-        ValueError: a domain or a class that is not there any more, or a new class; says which.
+        ValueError: a domain or class is missing, or a class is new.
     """
     domains = {}
     for name in cls.ENVIRONMENTS:
@@ -89,8 +88,8 @@ def as_recorded(cls, environments, classes):
     if list(cls.ENVIRONMENTS) == own and list(map(composed, today)) == list(map(composed, classes)):
         return cls
     print(
-        f"NOTE: the folders of {cls.FOLDER} are numbered otherwise than in the run; domains and "
-        f"classes are matched by name, as the run had them: {some(environments, 99)}",
+        f"NOTE: the folders of {cls.FOLDER} are not in the order of the run. Domains and classes "
+        f"are matched by name. Order of the run's domains: {some(environments, 99)}",
         file=sys.stderr,
     )
     return type(cls.__name__, (cls,), {"ENVIRONMENTS": own, "CLASSES": list(classes)})
@@ -102,16 +101,16 @@ def _changed(new, gone):
 
 
 class _UserFolder(MultipleEnvironmentImageFolder):
-    """A folder DOMAIN/CLASS/IMAGE that lies at FOLDER, whatever --data_dir is.
+    """Base class of users' data sets: a folder DOMAIN/CLASS/IMAGE, independent of --data_dir.
 
-    It is read here, not by the host's ImageFolder: hidden files and folders are left out on either
-    host, 16-bit greys are scaled, and what cannot be read is named.
+    It does not use the host's ImageFolder. So on both hosts, hidden files and folders are ignored,
+    16-bit greys are scaled, and errors name the file.
     """
 
     HAS_OWN_PLACE = True
     CHECKPOINT_FREQ = 300
     FOLDER = None
-    CLASSES = None  # as a run recorded them; None: as the folders are sorted
+    CLASSES = None  # class names as a run recorded them, or None for sorted folders
 
     def __init__(self, root, test_envs, hparams):
         MultipleDomainDataset.__init__(self)
@@ -130,6 +129,6 @@ class _UserFolder(MultipleEnvironmentImageFolder):
             own = [by_form[composed(name)] for name in names]
             self.datasets.append(images.Images(*images.by_class(folder, own), names, folder))
         self.num_classes = len(names)
-        if self.N_WORKERS is None:  # of the embedded host
+        if self.N_WORKERS is None:  # on the embedded host
             self.N_WORKERS = min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
         transforms.fit(self, test_envs, hparams)

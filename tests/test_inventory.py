@@ -64,7 +64,7 @@ def test_whole_sets_are_whole_and_the_others_absent(root, official, monkeypatch,
     assert found["ObjectNet"].text.startswith("ObjectNet 113 images, 113 classes")
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
     assert code == 0 and out.rstrip().endswith("No problems found.")
-    assert "Not there: VLCS (VLCS/)" in out
+    assert "Not found: VLCS (VLCS/)" in out
 
 
 def test_official_counts_are_held_against_what_is_there(root, monkeypatch, capsys):
@@ -142,7 +142,7 @@ def test_copies_are_counted_within_and_across_domains(tmp_path, monkeypatch, cap
     assert code == 1 and "Mine: incomplete: ink 14, photo 13 images, 3 classes" in out
     assert "1 files are left out, no images by their ending: " in out and "notes.pdf" in out
     assert "1 hidden files or folders are left out" in out
-    assert "3 images are copies of others" in out
+    assert "3 images are byte-for-byte copies of others" in out
     assert "(2 within a domain, where a split may train on one and validate on the other; 1 " in out
     assert "1 of the groups have different classes" in out
 
@@ -205,6 +205,6 @@ def test_links_to_nothing_are_counted(tmp_path):
     (folder / "ink" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (found,) = [one for one in inventory.check(str(folder)) if one.name == "Own"]
     assert found.state == "incomplete"
-    assert "1 files are links to nothing: " in found.text and "gone.png" in found.text
+    assert "1 files are broken links: " in found.text and "gone.png" in found.text
     (found,) = [one for one in inventory.check(str(folder), decode=True) if one.name == "Own"]
-    assert "No file" in found.text and "links to nothing" not in found.text
+    assert "No file" in found.text and "broken links" not in found.text

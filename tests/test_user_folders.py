@@ -83,7 +83,7 @@ def test_a_wrong_variable_ends_a_command_with_one_line(tmp_path):
     assert done.returncode == 1 and not (tmp_path / "out").exists()
     assert done.stderr.strip().splitlines() == [
         "domainbed_carft: DOMAINBED_CARFT_DATASETS: no folder /nope. "
-        "Expected /nope/DOMAIN/CLASS/IMAGE, 2 domains or more"
+        "Expected /nope/DOMAIN/CLASS/IMAGE with at least 2 domains"
     ]
 
 

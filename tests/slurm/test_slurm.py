@@ -50,7 +50,7 @@ def pace(folder, seconds):
     (folder / "pace.new").rename(folder / "pace")
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=150):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "it did not happen"

@@ -103,7 +103,7 @@ def test_wrong_folders(root, official, tmp_path):
     found = states(tmp_path)
     expected = {
         "PACS": ("wrong", "must have 4 domain folders, but has 3"),
-        "VLCS": ("incomplete", "no domain called art_painting is known"),
+        "VLCS": ("incomplete", "the domain art_painting is unknown"),
         "ImageNet-A": ("wrong", "No folder .*imagenet/val"),
         "ImageNet train": ("wrong", "imagenet/val"),
         "Food101": ("wrong", "cannot be read as Food101: RuntimeError"),
@@ -127,7 +127,7 @@ def test_decode_names_files_that_are_broken_or_cut_short(root, official, tmp_pat
     finding = states(tmp_path, decode=True)["PACS"]
     assert finding.state == "incomplete"
     assert "dog/0.png (4 bytes) is no image that can be read" in finding.text
-    assert "dog/1.png is cut short" in finding.text
+    assert "dog/1.png is truncated" in finding.text
     assert finding.text.count("dog/") == 2 + 1  # Pillow names the first once more
 
 

@@ -48,7 +48,7 @@ def test_embedded_benchmarks_leave_them_out_too(tmp_path, capsys):
 def test_what_domainbed_s_own_reader_would_number_anew_is_refused(root):
     host_folders.check(root, object)
     (root / "ink" / ".cache").mkdir()
-    with pytest.raises(ValueError, match="1 hidden folders for domains or classes: remove .*cache"):
+    with pytest.raises(ValueError, match="1 hidden folders as domains or classes: remove .*cache"):
         host_folders.check(root, object)
 
 

@@ -213,8 +213,10 @@ def index():
         "± is DomainBed's standard error over trials. Intervals are Student's 95 % intervals over",
         "trials.",
         "",
-        "[published.csv](published.csv) has published results with their sources, which",
-        "`carft leaderboard` shows. It is a link to the file in the package.",
+        "[published.csv](published.csv) (DomainBed's data sets) and",
+        "[published_imagenet.csv](published_imagenet.csv) (ImageNet and five shifts) have",
+        "published results with their sources, which `carft leaderboard` shows. They are links",
+        "to files in the package.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -104,9 +104,31 @@ def compare(paths):
     Raises:
         ValueError: a file is not a record of evaluate, or two records are of the same trial.
     """
+    found = gathered(paths)
+    columns = list(dict.fromkeys(name for *_, cells in found for name in cells))
+    return pd.DataFrame(
+        [
+            {"algorithm": algorithm, "alpha": alpha, "n": max(map(len, cells.values()))}
+            | {name: mean_text(values) for name, values in cells.items()}
+            for algorithm, alpha, _, cells in found
+        ],
+        columns=["algorithm", "alpha", "n", *columns],
+    )
+
+
+def gathered(paths):
+    """Return the accuracies of several records, trials of one algorithm and α together.
+
+    Returns:
+        A list of (label of the algorithm, α as text or "" for zero-shot CLIP, its first record,
+        {environment: accuracies in per cent, one per trial}).
+
+    Raises:
+        ValueError: as :func:`compare`.
+    """
     records = [_read_record(path) for path in paths]
     varied = _varied(records)
-    cells, sources, columns = {}, {}, []
+    cells, sources, firsts = {}, {}, {}
     for path, record in zip(paths, records):
         settings, shown = _settings(record), varied.get(record["algorithm"])
         algorithm = record["algorithm"] + (
@@ -123,16 +145,9 @@ def compare(paths):
                 raise ValueError(
                     f"{first} and {path} are of the same trial: leave one of them out (--table)"
                 )
-            columns += [name] if name not in columns else []
+            firsts.setdefault(key, record)
             cells.setdefault(key, {}).setdefault(name, []).append(100 * row[record["metric"]])
-    return pd.DataFrame(
-        [
-            {"algorithm": algorithm, "alpha": alpha, "n": max(map(len, found.values()))}
-            | {name: mean_text(values) for name, values in found.items()}
-            for (algorithm, alpha), found in cells.items()
-        ],
-        columns=["algorithm", "alpha", "n", *columns],
-    )
+    return [(*key, firsts[key], found) for key, found in cells.items()]
 
 
 def _read_record(path):

@@ -1,150 +1,148 @@
-"""Leaderboard of published results on DomainBed's data sets, with the rows of a sweep."""
+"""Leaderboards of published results, with the user's own rows among them.
 
-import os
-import re
+There is one for DomainBed's data sets, and one for CLIP fine-tuned on ImageNet with five shifts.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..base.assets import ASSETS
-from ..base.messages import is_weights_file
-from ..base.stats import mean_and_error, mean_text
-from ..records import gaps
 from . import plots, tables
-from .results import Table, summarise, trials
+from .results import Table
 
-PUBLISHED = ASSETS / "published.csv"
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What a leaderboard shows.
+
+    Attributes:
+        file: published rows.
+        sets: columns with accuracies in per cent.
+        means: {column: the sets that it averages}. A mean is NaN if one of them is missing.
+        rank: the mean by which rows are sorted.
+        setup: the column which, with backbone and pre-training, makes rows comparable.
+        setups: its known values; None: all but "not stated".
+        printed: whether the column `rank` of the file has the mean that the source printed.
+        axis: label of the plot.
+        note: explanation of the columns.
+    """
+
+    file: Path
+    sets: tuple[str, ...]
+    means: dict[str, tuple[str, ...]]
+    rank: str
+    setup: str
+    setups: tuple[str, ...] | None
+    printed: bool
+    axis: str
+    note: str
+
+    @property
+    def columns(self):
+        """Names of the board's columns, in order."""
+        shown = ("method", *self.sets, *self.means, "n", "backbone", "pretraining", self.setup)
+        return (*shown, "group", "rank", "source", "caveat")
+
 
 DATASETS = ("PACS", "VLCS", "OfficeHome", "TerraIncognita", "DomainNet")
-
 RULES = ("training", "leave-one-out", "oracle", "none")
-
-PRETRAINING = "CLIP (OpenAI 400M)"
-
+SHIFTS = ("V2", "R", "A", "Sketch", "ObjectNet")
+BENCHMARKS = {
+    "domainbed": Benchmark(
+        ASSETS / "published.csv",
+        DATASETS,
+        {"avg": DATASETS},
+        "avg",
+        "rule",
+        RULES,
+        True,
+        "mean accuracy over five data sets, %",
+        "Test-domain accuracy in per cent, averaged over the domains. avg: mean over the five data "
+        "sets, X if one is missing. Rows of one group are comparable: they have the same backbone, "
+        "pre-training and selection rule.",
+    ),
+    "imagenet": Benchmark(
+        ASSETS / "published_imagenet.csv",
+        ("ImageNet", *SHIFTS),
+        {"avg4": SHIFTS[:4], "avg5": SHIFTS},
+        "avg4",
+        "recipe",
+        None,
+        False,
+        "mean accuracy on ImageNet-V2, -R, -A and -Sketch, %",
+        "Top-1 accuracy in per cent after fine-tuning on ImageNet. avg4: mean of V2, R, A and "
+        "Sketch, which nearly all sources have; avg5: with ObjectNet. Rows of one group are "
+        "comparable: one source has trained and evaluated them in one way.",
+    ),
+}
 VAGUE = ("CLIP", "CLIP (as labelled)", "VLM", "mixed")
 
-COLUMNS = (
-    *("method", *DATASETS, "avg", "n", "backbone", "pretraining", "rule", "group"),
-    *("source", "caveat"),
-)
 
-
-def published():
-    """Return a DataFrame of published rows. `avg` is NaN unless all five data sets are there."""
-    empty = dict.fromkeys((*DATASETS, "avg"), "")
-    rows = pd.read_csv(PUBLISHED, keep_default_na=False, na_values=empty)
-    rows["caveat"] = [_caveat(row) for row in rows.itertuples()]
-    rows.loc[rows[list(DATASETS)].isna().any(axis=1), "avg"] = np.nan
-    rows["n"], rows["own"] = "", False
+def published(benchmark="domainbed"):
+    """Return a DataFrame of the published rows of a benchmark, with its means."""
+    board = BENCHMARKS[benchmark]
+    empty = dict.fromkeys((*board.sets, "avg"), "")
+    rows = pd.read_csv(board.file, keep_default_na=False, na_values=empty)
+    for mean, sets in board.means.items():
+        values = rows[mean] if board.printed else rows[list(sets)].mean(axis=1)
+        rows[mean] = values.where(rows[list(sets)].notna().all(axis=1))
+    rows["n"], rows["own"], rows["remark"] = "", False, ""
     return rows
 
 
-def own_rows(sweep, known):
-    """Return (rows for the board, other rows) of a sweep, as lists of dicts.
+def reasons(row, benchmark="domainbed"):
+    """Return why it is unknown with which rows a row is comparable, as texts; [] if it is known.
 
-    Other rows are those on other data sets and those of the CLIP that is shipped with the package.
+    Args:
+        row: a row of :func:`published`, or of the user's own, as a dict.
+        benchmark: a key of BENCHMARKS.
     """
-    names = list(dict.fromkeys(job.args["dataset"] for job in sweep.jobs if job.args))
-    datasets = {name: gaps.environments(sweep, name, known) for name in names}
-    summary = summarise(sweep, datasets, names)
-    lacking = {(lack.args["dataset"], lack.row) for lack in gaps.lacks(sweep, known)}
-    ranked, others = [], []
-    for own in summary.rows:
-        algorithm = str(own)
-        encoders = {name: encoder_of(sweep, name, own) for name in names}
-        for rule in summary.chosen:
-            found = {name: trials(summary, rule, name, own)["Avg"] for name in names}
-            cells = {name: list(by_trial.values()) for name, by_trial in found.items()}
-            for backbone, pretraining in dict.fromkeys(filter(None, encoders.values())):
-                row = {"method": algorithm, "backbone": backbone, "pretraining": pretraining}
-                row.update(rule=rule, source=f"your sweep {sweep.path}", own=True)
-                row.update(protocol=own_protocol(sweep, own, known))
-                same = {
-                    n: c for n, c in cells.items() if c and encoders[n] == (backbone, pretraining)
-                }
-                shipped = pretraining == "shipped with domainbed_carft"
-                on_board = {} if shipped else {n: c for n, c in same.items() if n in DATASETS}
-                for name, cell in same.items():
-                    if name not in on_board:
-                        about = {"data set": name, "accuracy": mean_text(cell)}
-                        about.update(n=len(cell), rule=rule, backbone=backbone)
-                        others.append({"method": algorithm, **about})
-                if on_board:
-                    means = {name: mean_and_error(cell)[0] for name, cell in on_board.items()}
-                    row.update(means, n=min(map(len, on_board.values())))
-                    row["avg"] = float(np.mean(list(means.values()))) if len(means) == 5 else np.nan
-                    missing = any((name, own) in lacking for name in on_board)
-                    found = ["runs are missing: see the report"] * missing
-                    found += [f"not DomainBed's protocol: {row['protocol']}"] * bool(
-                        row["protocol"]
-                    )
-                    row["caveat"] = "; ".join(found)
-                    ranked.append(row)
-    return ranked, others
+    board = BENCHMARKS[benchmark]
+    found = [row["protocol"]] if row["protocol"] else []
+    setup = row[board.setup]
+    if setup == "not stated" or (board.setups and setup not in board.setups):
+        found.append("selection rule not stated" if board.setup == "rule" else "recipe not stated")
+    if row["pretraining"] in VAGUE or "group heading" in row["pretraining"]:
+        found.append("which weights of CLIP is not stated")
+    lacking = [name for name in board.sets if np.isnan(row[name])]
+    if set(lacking) & set(board.means[board.rank]):
+        found.append(f"without {', '.join(lacking)}")
+    return found
 
 
-def own_protocol(sweep, row, known):
-    """Return the flags in which a Row's runs deviate from DomainBed's defaults, "" if none."""
-    found = set()
-    for job in sweep.sound:
-        if job.row == row:
-            usual = {"holdout_fraction": 0.2, "uda_holdout_fraction": 0}
-            usual["steps"] = known.get(job.args["dataset"], ((), None))[1]
-            given = {name: job.args.get(name) for name in usual}
-            found |= {
-                f"--{name} {value}"
-                for name, value in given.items()
-                if value not in (None, usual[name])
-            }
-    return ", ".join(sorted(found))
+def board(rows, benchmark="domainbed"):
+    """Return the Table of rows, sorted by their mean, with a letter for each comparable group.
 
-
-def encoder_of(sweep, dataset, row):
-    """Return (backbone, pre-training) of a Row's runs on a data set, or None without runs."""
-    jobs = (j for j in sweep.sound if (j.args["dataset"], j.row) == (dataset, row))
-    hparams = next((job.records[0].get("hparams") or {} for job in jobs), None)
-    if hparams is None:
-        return None
-    name = hparams.get("clip_backbone")
-    if name == "embedded":
-        return "small CLIP", "shipped with domainbed_carft"
-    if name and name.startswith("open_clip:"):
-        model, _, tag = name.removeprefix("open_clip:").partition("/")
-        return model, f"open_clip {os.path.basename(tag)}"
-    if name and is_weights_file(name):
-        return os.path.basename(name), "a file"
-    if name and name.startswith("hf-hub:"):
-        return name.removeprefix("hf-hub:"), "Hugging Face"
-    if name and not re.fullmatch(r"(RN|ViT-)[^+]*", name):  # a folder
-        return os.path.basename(os.path.normpath(name)), "a file"
-    if name:
-        return name, PRETRAINING
-    if hparams.get("vit"):
-        return "DomainBed's ViT", "DINOv2" if hparams.get("dinov2") else "DomainBed's default"
-    return "ResNet-18" if hparams.get("resnet18") else "ResNet-50", (
-        "ImageNet-1k (AugMix)" if hparams.get("resnet50_augmix") else "ImageNet-1k"
-    )
-
-
-def board(rows):
-    """Return the Table of rows, sorted, with a letter for each group of comparable rows."""
-    rows = rows.sort_values(["avg", "PACS"], ascending=False, na_position="last", kind="stable")
+    `rank` is the place of a row in its group, such as "2 of 7". Rows whose comparability is unknown
+    have "?" and no rank, and their caveat says why.
+    """
+    about = BENCHMARKS[benchmark]
+    keys = [about.rank, about.sets[0]]
+    rows = rows.sort_values(keys, ascending=False, na_position="last", kind="stable")
     rows = rows.reset_index(drop=True)
-    letters, groups = {}, []
-    for row in rows.itertuples():
-        key = (row.backbone, row.pretraining, row.rule)
-        vague = row.pretraining in VAGUE or "group heading" in row.pretraining
-        sure = row.rule in RULES and not vague and row.avg == row.avg and not row.protocol
-        groups.append(letters.setdefault(key, _letter(len(letters))) if sure else "?")
-    rows["group"] = groups
-    frame = rows[list(COLUMNS)].copy()
+    letters, groups, caveats = {}, [], []
+    for row in rows.to_dict("records"):
+        unclear = reasons(row, benchmark)
+        key = (row["backbone"], row["pretraining"], row[about.setup])
+        groups.append("?" if unclear else letters.setdefault(key, _letter(len(letters))))
+        conflict = f"CONFLICT: {row['conflict']}" if row["conflict"] else ""
+        caveats.append([*unclear, *filter(None, (row["remark"], conflict))])
+    rows["group"], rows["caveat"] = groups, ["; ".join(found) for found in caveats]
+    places = rows.groupby("group")[about.rank].rank(ascending=False, method="min")
+    sizes = rows.groupby("group")[about.rank].transform("size")
+    rows["rank"] = [
+        "-" if group == "?" else f"{place:.0f} of {size}"
+        for group, place, size in zip(groups, places, sizes)
+    ]
+    frame = rows[list(about.columns)].copy()
     frame["method"] = [f"{m} (yours)" if own else m for m, own in zip(rows.method, rows.own)]
     legend = [f"{letter}: {', '.join(key)}" for key, letter in letters.items()]
     note = (
-        "Test-domain accuracy in per cent, averaged over the domains. avg: mean over the five data "
-        "sets, X if one is missing. Rows of one group are comparable: they have the same backbone, "
-        "pre-training and selection rule. ?: comparability unknown, since one of these is not "
-        f"stated or the protocol differs. {'; '.join(legend)}."
+        f"{about.note} rank: place in the group. ?: comparability unknown, see the caveat. Rows of "
+        f"different groups are sorted together, but not compared. {'; '.join(legend)}."
     )
     return Table("leaderboard", "Leaderboard", frame, rows, note)
 
@@ -154,64 +152,57 @@ def compact(table):
     frame = table.frame.copy()
     numbers = {source: f"[{i}]" for i, source in enumerate(dict.fromkeys(frame.source), 1)}
     frame["source"] = frame.source.map(numbers)
-    words = {"rule": "rule", "20 %": "split", "splits": "splits", "CONFLICT": "conflict"}
-    words |= {"without": "sets", "runs are missing": "runs", "not DomainBed's": "flags"}
+    words = {"selection rule": "rule", "recipe not": "recipe", "20 %": "split", "splits": "splits"}
+    words |= {"which weights": "weights", "CONFLICT": "conflict", "fine-tuned on": "data"}
+    words |= {"without": "sets", "runs are missing": "runs", "not DomainBed's protocol": "flags"}
     frame["caveat"] = [
         ", ".join(short for long, short in words.items() if long in caveat) or "-"
         for caveat in frame.caveat
     ]
     which = frame.pretraining.str.contains("group heading")
     frame.loc[which, "pretraining"] = "CLIP (which?)"
+    if "recipe" in frame:
+        frame["recipe"] = [recipe.partition(":")[0] for recipe in frame.recipe]
     return "\n".join(
         [
             tables.render(frame, "txt"),
             table.note,
-            "Caveats: rule = the selection rule is not stated; split = the target accuracy is "
-            "measured on a split other than DomainBed's; splits = the splits may differ; sets = "
-            "data sets are missing; conflict = another source gives other numbers for this method; "
-            "runs = runs of the sweep are missing; flags = flags of the sweep deviate from "
-            "DomainBed's defaults. The CSV file has the full text.",
+            "Caveats: rule, recipe, weights = selection rule, recipe or CLIP's weights are not "
+            "stated; split = the target accuracy is measured on a split other than DomainBed's; "
+            "splits = the splits may differ; sets = data sets are missing; conflict = another "
+            "source gives other numbers for this method; runs = runs of the sweep are missing; "
+            "flags = flags of the sweep deviate from DomainBed's defaults; data = fine-tuned on "
+            "other data. The CSV file has the full text.",
             *(f"{number} {source}" for source, number in numbers.items()),
         ]
     )
 
 
-def draw(rows):
-    """Return a figure of the rows that have an average, best on top, with the user's emphasized."""
-    rows = rows[rows.avg.notna()].iloc[::-1]
+def draw(rows, benchmark="domainbed"):
+    """Return a figure of the rows that have a mean, best on top, with the user's emphasized."""
+    about = BENCHMARKS[benchmark]
+    rows = rows[rows[about.rank].notna()].iloc[::-1]
     figure, axes = plots.new(width=8, height=max(3, 0.6 + 0.2 * len(rows)))
     letters = sorted(set(rows.group) - {"?"})
-    for y, row in enumerate(rows.itertuples()):
-        i = letters.index(row.group) if row.group in letters else None
+    for y, row in enumerate(rows.to_dict("records")):
+        i = letters.index(row["group"]) if row["group"] in letters else None
         color = "#999999" if i is None else plots.PALETTE[i % 7]
         marker = "o" if i is None else plots.MARKERS[i % 8]
-        look = {"ms": 9, "mec": "black"} if row.own else {"ms": 5, "mec": color}
-        axes.plot(row.avg, y, marker, color=color, **look)
+        look = {"ms": 9, "mec": "black"} if row["own"] else {"ms": 5, "mec": color}
+        axes.plot(row[about.rank], y, marker, color=color, **look)
     sources = ["yours" if row.own else _short(row.source) for row in rows.itertuples()]
     labels = [f"{method[:45]} ({source})" for method, source in zip(rows.method, sources)]
     axes.set(yticks=range(len(rows)), ylim=(-1, len(rows)))
-    axes.set_xlabel("mean accuracy over five data sets, %")
+    axes.set_xlabel(about.axis)
     axes.set_yticklabels(labels, size=7)
     for letter in letters:
         i = letters.index(letter)
         row = rows[rows.group == letter].iloc[0]
-        label = f"{letter}: {row.backbone}, {row.pretraining}, {row['rule']}"
+        label = f"{letter}: {row.backbone}, {row.pretraining}, {row[about.setup]}"
         axes.plot([], [], plots.MARKERS[i % 8], color=plots.PALETTE[i % 7], label=label)
     axes.plot([], [], "o", color="#999999", label="?: comparability unknown")
     figure.legend(loc="outside upper center", ncols=1, fontsize=8, frameon=False)
     return figure
-
-
-def _caveat(row):
-    found = [row.protocol] if row.protocol else []
-    if row.rule == "not stated":
-        found.append("selection rule not stated")
-    lacking = [name for name in DATASETS if np.isnan(getattr(row, name))]
-    if lacking:
-        found.append(f"without {', '.join(lacking)}")
-    if row.conflict:
-        found.append(f"CONFLICT: {row.conflict}")
-    return "; ".join(found)
 
 
 def _letter(i):

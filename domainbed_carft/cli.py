@@ -33,6 +33,7 @@ def overview():
     for i, group in enumerate(GROUPS):
         lines += ["", f"{group}:"]
         lines += [f"  {command:<16} {what}" for command, where, what in COMMANDS if where == i]
+    lines += ["", "--data PATH makes a folder or file of your own a data set, for any command."]
     return "\n".join([*lines, "", f"{name} COMMAND --help lists the flags of a command."])
 
 
@@ -54,6 +55,20 @@ def main(argv=None):
     run(name, words)
 
 
+def with_data(name, argv=None):
+    """Return the arguments without --data, whose paths are declared as data sets.
+
+    Raises:
+        SystemExit: a path is wrong.
+    """
+    words = sys.argv[1:] if argv is None else argv
+    if not any(word.partition("=")[0] == "--data" for word in words):
+        return argv
+    from .commands import own_data
+
+    return own_data.taken(name, words)
+
+
 def run(name, argv=None):
     """Run a subcommand. Invalid environment variables and Ctrl-C end with a one-line message.
 
@@ -66,7 +81,7 @@ def run(name, argv=None):
     """
     try:
         environment.check()
-        importlib.import_module(f".commands.{name}", __package__).main(argv)
+        importlib.import_module(f".commands.{name}", __package__).main(with_data(name, argv))
     except environment.WrongVariable as error:
         print(f"{program(name)}: error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

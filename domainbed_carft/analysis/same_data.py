@@ -94,6 +94,8 @@ def _other(path, place, differences):
 
 
 def _place(dataset):
+    if getattr(dataset, "HAS_OWN_PLACE", False):
+        return dataset.FOLDER
     roots = [str(getattr(env, "root", "")) for env in dataset]
     folders = {os.path.dirname(os.path.normpath(root)) for root in roots if os.path.isdir(root)}
     return folders.pop() if len(folders) == 1 else type(dataset).__name__

@@ -14,6 +14,7 @@ from ..algorithms import host_calls
 from ..base import environment, workers
 from ..base.messages import unknown
 from ..data import imagenet, user_folders
+from ..data.forms import kinds
 from ..method import averaging
 from . import saved_run, scoring
 
@@ -94,7 +95,7 @@ def open_data(args, hparams, data_dir):
         cls = type("ImageNetSuite", (imagenet.ImageNetShift,), parts)
     elif args.folder:
         path = os.path.abspath(os.path.expanduser(args.folder))
-        cls = user_folders.data_set(os.path.basename(path), path, least=1)
+        cls = user_folders.data_set(kinds.name_of(path), path, least=1)
     else:
         cls = getattr(datasets, args.dataset, None)
         if cls is None or args.dataset not in datasets.DATASETS:

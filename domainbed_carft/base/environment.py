@@ -7,7 +7,7 @@ DOMAINBED_CARFT_JOBS         jobs that the launcher ``local`` runs at a time
 DOMAINBED_CARFT_JOBS_PER_GPU jobs that share a GPU under ``multi_gpu`` and ``carft_ray``, or auto
 DOMAINBED_CARFT_SLURM        file of settings of ``carft_slurm``
 DOMAINBED_CARFT_CACHE        folder of cached prompt weights
-DOMAINBED_CARFT_DATASETS     folders DOMAIN/CLASS/IMAGE that become data sets
+DOMAINBED_CARFT_DATASETS     folders and files that become data sets
 DOMAINBED_CARFT_METHODS      files or modules with methods of the user's own
 DOMAINBED_CARFT_AUTOLOAD     0: no import hooks at Python's start
 ============================ ==================================================================
@@ -91,9 +91,25 @@ def cache_folder():
 
 
 def data_folders():
-    """Return the absolute paths of the folders that become data sets, there or not, in order."""
+    """Return the absolute paths of what becomes data sets, there or not, in order."""
     given = os.environ.get(DATASETS, "").split(os.pathsep)
     return [os.path.abspath(os.path.expanduser(path)) for path in given if path]
+
+
+def declare(path):
+    """Add a path to the data sets of this process and its children; return it as absolute path.
+
+    Raises:
+        ValueError: there is nothing at the path, or it contains the separator of the variable.
+    """
+    path = os.path.abspath(os.path.expanduser(path))
+    if os.pathsep in path:
+        raise ValueError(f"a path must not contain {os.pathsep!r}, got {path}")
+    if not os.path.exists(path):
+        raise ValueError(f"there is no file or folder {path}")
+    if path not in data_folders():
+        os.environ[DATASETS] = os.pathsep.join(filter(None, [os.environ.get(DATASETS), path]))
+    return path
 
 
 def method_sources():

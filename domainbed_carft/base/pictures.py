@@ -1,5 +1,6 @@
 """Image files as RGB: the one reader of this package, on either host."""
 
+import io
 import os
 import warnings
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from .folders import ENDINGS, shown
+from .packed import is_packed
 
 MORE = (".jfif", ".jpe", ".gif", ".avif", ".apng", ".jp2")  # read where Pillow can
 
@@ -28,7 +30,7 @@ def read(path, exif=False, whole=False):
     names such files.
 
     Args:
-        path: of the file.
+        path: of the file, or an image within a file (see packed.py).
         exif: whether to turn the image as its EXIF orientation says; DomainBed does not.
         whole: whether to refuse a file that is cut short.
 
@@ -38,19 +40,22 @@ def read(path, exif=False, whole=False):
     """
     # as DomainBed does for the whole process: some downloads are cut short
     ImageFile.LOAD_TRUNCATED_IMAGES = not whole
+    content = None
     try:
+        if is_packed(path):
+            content = path.content()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
+            with Image.open(path if content is None else io.BytesIO(content)) as image:
                 return to_rgb(ImageOps.exif_transpose(image) if exif else image)
     except Image.DecompressionBombError as error:
         raise Unreadable(f"{shown(path)} is too large an image: {error}. Scale it down.") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        if not os.path.exists(path):
+        if not os.path.exists(path.file if is_packed(path) else path):
             raise Unreadable(
                 f"No file {shown(path)}: moved or deleted since the folder was read?"
             ) from None
-        size = os.path.getsize(path)
+        size = os.path.getsize(path) if content is None else len(content)
         raise Unreadable(
             f"{shown(path)} ({size} bytes) is no image that can be read: {shown(error)}. "
             "Restore or remove it."

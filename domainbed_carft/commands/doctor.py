@@ -27,10 +27,13 @@ def main(argv=None):
         "--input_dir", type=flags.records, help=f"check a sweep instead: {flags.RUNS}"
     )
     instead.add_argument(
-        "--data_dir", type=flags.folder, help="check the data sets in this folder instead"
+        "--data_dir",
+        "--data",
+        type=flags.data,
+        help="check the data sets in this folder instead, or one of your own: a folder "
+        "DOMAIN/CLASS/IMAGE, a manifest, parquet files or shards",
     )
     flags.old_name(instead, "--sweep", "--input_dir", type=flags.records)
-    flags.old_name(instead, "--data", "--data_dir", type=flags.folder)
     parser.add_argument("--decode", action="store_true", help="with --data_dir: open every image")
     args = parser.parse_args(argv)
     if args.decode and not args.data_dir:
@@ -52,13 +55,13 @@ def check_sweep(folder, parser):
         parser.error(str(error))
 
 
-def check_data(folder, decode, parser):
-    """Print the data sets in a folder and their problems, and return the problems."""
+def check_data(path, decode, parser):
+    """Print the data sets at a path and their problems, and return the problems."""
     from ..data import inventory
 
     register.register()
     try:
-        problems = inventory.report(folder, decode)
+        problems = inventory.report(path, decode)
     except ValueError as error:
         parser.error(str(error))
     print(_verdict(problems))

@@ -35,7 +35,11 @@ def parse_args(argv=None):
     data = parser.add_mutually_exclusive_group()
     data.add_argument("--suite", help="imagenet: ImageNet's validation set and five shifted sets")
     data.add_argument("--dataset", help="all images of a data set that train accepts")
-    data.add_argument("--folder", metavar="PATH", help="PATH/DOMAIN/CLASS/IMAGE")
+    data.add_argument(
+        "--folder",
+        metavar="PATH",
+        help="PATH/DOMAIN/CLASS/IMAGE, or another form that --data takes",
+    )
     parser.add_argument("--data_dir", help="folder of the data (default: as recorded by the run)")
     parser.add_argument("--environments", nargs="+", help="evaluate only these environments")
     parser.add_argument(
@@ -116,6 +120,7 @@ def check_folders(*files):
 
 def run(args):
     """Evaluate, print the table, and write the record."""
+    from ..data.forms.kinds import name_of
     from ..reports import evaluation, tables
 
     if args.table:
@@ -127,7 +132,7 @@ def run(args):
         if args.output_file:
             files.write(args.output_file, text)
         return
-    folder = args.folder and os.path.basename(os.path.abspath(os.path.expanduser(args.folder)))
+    folder = args.folder and name_of(os.path.abspath(os.path.expanduser(args.folder)))
     data = args.suite or args.dataset or folder
     if folders := runs_of(args.run or ""):
         run_each(args, folders, data)

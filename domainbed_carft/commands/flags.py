@@ -9,6 +9,8 @@ from ..base.messages import no_folder, program
 RUNS = "the folder that contains the run folders (a sweep's --output_dir)"
 
 ONE_OR_MORE = f"{RUNS}, or the folder of one run"
+OWN_DATA = """--data PATH: a data set of your own, for any command: a folder DOMAIN/CLASS/IMAGE, a
+manifest, parquet files or shards (docs/datasets.md). Like DOMAINBED_CARFT_DATASETS=PATH."""
 CLASS_NAMES = "one class name per line, for runs of version 0.1, which did not record them"
 
 
@@ -24,6 +26,7 @@ def parser(command, text):
         prog=program(command),
         description=about[:1].upper() + about[1:],
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=None if command == "doctor" else OWN_DATA,
     )
 
 
@@ -36,6 +39,15 @@ def folder(path):
     if not os.path.isdir(path):
         raise argparse.ArgumentTypeError(no_folder(path))
     return path
+
+
+def data(path):
+    """Return the path of an existing folder or file. To be used as the type of an argument.
+
+    Raises:
+        argparse.ArgumentTypeError: there is nothing at the path.
+    """
+    return path if os.path.isfile(path) else folder(path)
 
 
 def runs_folder(path):

@@ -17,10 +17,13 @@ from ..base.messages import program, unknown
 from ..contract import host_flags
 from ..engines import registry, slurm
 from ..register import find_host, register
+from .flags import OWN_DATA
 
-MORE = """to see to a sweep that was launched: sweep status DIR, sweep resume DIR, sweep cancel DIR.
+MORE = f"""\
+to see to a sweep that was launched: sweep status DIR, sweep resume DIR, sweep cancel DIR.
 One more flag: --jobs_per_gpu N|auto, jobs that share a GPU (multi_gpu, carft_ray).
-Launchers: local, multi_gpu, carft_slurm, carft_ray; docs/sweeps.md has more."""
+Launchers: local, multi_gpu, carft_slurm, carft_ray; docs/sweeps.md has more.
+{OWN_DATA}"""
 
 
 def main(argv=None):

@@ -12,6 +12,7 @@ from ..base.messages import program
 from ..contract import host_flags, record_line, run_files, trainer
 from ..register import find_host, register
 from .domain_names import domains_of, numbered, replaced
+from .flags import OWN_DATA
 
 
 def main(argv=None):
@@ -20,7 +21,8 @@ def main(argv=None):
         sys.argv[1:] = argv
     kind = find_host()[0]
     if kind == "embedded":  # answer --help and wrong flags before slow imports
-        host_flags.train_parser(environment=str, prog=program("train")).parse_args()
+        options = {"prog": program("train"), "epilog": OWN_DATA}
+        host_flags.train_parser(environment=str, **options).parse_args()
     try:
         given = trainer.given(sys.argv[1:])
     except ValueError:  # the host's script, which may have more flags, reports what is wrong

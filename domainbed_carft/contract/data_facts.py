@@ -10,6 +10,7 @@ import os
 import sys
 
 from ..base.folders import composed, some
+from ..base.packed import inner_name, is_packed
 
 SIZES = 1000  # files per environment whose size is asked for: a network file system is slow
 KEYS = ("environments", "domains", "classes", "images", "files_sha256", "sizes_sha256")
@@ -118,15 +119,12 @@ def _hashes(env):
     env = getattr(env, "env", env)  # of a cache
     labels = getattr(env, "targets", None)
     paths = [path for path, _ in getattr(env, "samples", ())] or getattr(env, "items", None)
-    if not paths or labels is None or not all(isinstance(p, (str, os.PathLike)) for p in paths):
+    if not paths or labels is None:
         return None, None
-    paths = list(map(str, paths))
-    root = str(getattr(env, "root", ""))
-    root = root if os.path.isdir(root) else os.path.commonpath(paths)
-    start = len(os.path.join(root, ""))
+    if not all(isinstance(path, (str, os.PathLike)) or is_packed(path) for path in paths):
+        return None, None
     names = hashlib.sha256()
-    for path, label in zip(paths, labels):
-        below = composed(path[start:].replace(os.sep, "/"))
+    for below, label in zip(_names_below(paths, str(getattr(env, "root", ""))), labels):
         names.update(f"{below}\t{int(label)}\n".encode("utf-8", "surrogateescape"))
     sizes = hashlib.sha256()
     for path in paths[:: max(1, -(-len(paths) // SIZES))]:
@@ -134,9 +132,22 @@ def _hashes(env):
     return names.hexdigest(), sizes.hexdigest()
 
 
+def _names_below(paths, root):
+    """Return the names of images below their common folder, or within the files they are in."""
+    whole = [str(path) for path in paths if not is_packed(path)]
+    # the root of an environment may be a mere name, and also that of a folder where we are
+    if whole and not all(path.startswith(os.path.join(root, "")) for path in whole):
+        root = os.path.commonpath(whole)
+    start = len(os.path.join(root, ""))
+    return [
+        composed(inner_name(path) if is_packed(path) else str(path)[start:].replace(os.sep, "/"))
+        for path in paths
+    ]
+
+
 def _size(path):
     try:
-        return os.path.getsize(path)
+        return path.size if is_packed(path) else os.path.getsize(path)
     except OSError as error:
         print(f"domainbed_carft: {path} cannot be looked at: {error}", file=sys.stderr)
         return None

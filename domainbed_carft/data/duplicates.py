@@ -5,6 +5,7 @@ import os
 from collections import Counter, defaultdict
 
 from ..base.folders import shown
+from ..base.packed import is_packed
 
 MANY = 100_000  # number of images above which they are only compared with --decode
 
@@ -35,21 +36,37 @@ def sentence(environments, progress=lambda paths: paths):
 
 
 def same_content(environments, progress=lambda paths: paths):
-    """Return groups [(environment, index)] of two or more files with equal bytes."""
+    """Return groups [(environment, index)] of two or more images with equal bytes."""
     by_size = defaultdict(list)
     for e, env in enumerate(environments):
         for i, item in enumerate(env.items):
-            if isinstance(item, (str, os.PathLike)) and os.path.isfile(item):
+            if is_packed(item):
+                by_size[item.size].append((e, i))
+            elif isinstance(item, (str, os.PathLike)) and os.path.isfile(item):
                 by_size[os.path.getsize(item)].append((e, i))
     candidates = [place for group in by_size.values() if len(group) > 1 for place in group]
     paths = [environments[e].items[i] for e, i in candidates]
     starts = defaultdict(list)
     for place, path in zip(candidates, progress(paths)):
-        with open(path, "rb") as file:  # most files differ near the start
-            starts[os.path.getsize(path), file.read(4096)[-2048:]].append(place)
+        starts[_start(path)].append(place)
     found = defaultdict(list)
     for group in starts.values():
         for e, i in group if len(group) > 1 else ():
-            with open(environments[e].items[i], "rb") as file:
-                found[hashlib.sha256(file.read()).digest()].append((e, i))
+            found[hashlib.sha256(_content(environments[e].items[i])).digest()].append((e, i))
     return [group for group in found.values() if len(group) > 1]
+
+
+def _start(item):
+    """Return (size, bytes near the start) of an image. Most images differ there."""
+    if is_packed(item):
+        content = item.content()
+        return len(content), content[2048:4096] or content
+    with open(item, "rb") as file:
+        return os.path.getsize(item), file.read(4096)[-2048:]
+
+
+def _content(item):
+    if is_packed(item):
+        return item.content()
+    with open(item, "rb") as file:
+        return file.read()

@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..base import environment, files, workers
+from ..base.packed import is_packed
 from . import images
 
 
@@ -58,15 +59,19 @@ class Cached(torch.utils.data.Dataset):
 def key(env, kind, size):
     """Return the hash in the name of an environment's file.
 
-    It depends on the paths, sizes and modification times of image files (or on pixels of images in
-    memory), and on kind, size and exif.
+    It depends on the paths, sizes and modification times of image files or of the files that images
+    are in (or on pixels of images in memory), and on kind, size and exif.
     """
     shape = (kind, size, getattr(env, "border", 0), len(env))
     shape += ("exif",) if getattr(env, "exif", False) else ()
     digest = hashlib.sha256(repr(shape).encode())
+    stats = {}  # of files that hold many images
     for item in _items(env):
         if isinstance(item, np.ndarray):
             digest.update(item.tobytes())
+        elif is_packed(item):
+            found = stats.get(item.file) or stats.setdefault(item.file, os.stat(item.file))
+            digest.update(repr((item, found.st_size, found.st_mtime_ns)).encode())
         else:
             found = os.stat(item)
             digest.update(repr((str(item), found.st_size, found.st_mtime_ns)).encode())

@@ -21,7 +21,7 @@ class Images(torch.utils.data.Dataset):
     :func:`domainbed_carft.data.transforms.fit`.
 
     Args:
-        items: N paths, or uint8 arrays (H, W, 3).
+        items: N paths, images within files (base/packed.py), or uint8 arrays (H, W, 3).
         targets: N labels, as indices into `classes`.
         classes: K names for prompts, the same in all environments of a data set.
         root: folder or name of the environment. Its last part is the name of the domain.

@@ -1,15 +1,18 @@
-"""Checks of all data sets in a folder, for `carft doctor --data_dir DIR`.
+"""Checks of all data sets in a folder, or of one of the user's own (`carft doctor --data_dir`).
 
 Layouts are checked by the code that reads the data in training. Counts are compared with official
 ones, from the paper or page of each data set (see docs/datasets.md).
 """
 
+import io
 import os
 import warnings
 from dataclasses import dataclass
 
 from ..base.folders import ENDINGS, shown, some
+from ..base.packed import is_packed
 from . import duplicates, images
+from .forms import kinds
 
 COUNTS = {  # {data set: {environment: number of images}}
     "PACS": {"art_painting": 2048, "cartoon": 2344, "photo": 1670, "sketch": 3929},
@@ -58,13 +61,16 @@ def check(root, decode=False, progress=lambda paths: paths):
     """Return a Finding for each known data set.
 
     Args:
-        root: the folder of --data_dir.
+        root: the folder of --data_dir, or a data set in one of the other forms (see forms/).
         decode: whether to read every image file, which is slow.
         progress: wrapper of the iterable of paths that are read, for example tqdm.
 
     Raises:
         ValueError: the folder does not exist.
     """
+    if _is_form(root):
+        name = kinds.name_of(root)
+        return [_finding(name, lambda: _opened(name, root), decode, progress)]
     if not os.path.isdir(root):
         raise ValueError(f"No folder {root} (--data_dir)")
     findings = [
@@ -101,8 +107,8 @@ def _known(root):
 def _own(root, anything):
     """Yield (name, function that returns the environments) of users' own data sets in a folder.
 
-    They are the folders listed in the environment variable. If there are none, and no known data
-    sets, it is the folder itself.
+    They are those listed in the environment variable. If there are none, and no known data sets,
+    it is the folder itself.
     """
     from . import user_folders
 
@@ -113,9 +119,22 @@ def _own(root, anything):
         domains = images.folders_in(root)
         found = [root] if any(images.folders_in(os.path.join(root, d)) for d in domains) else []
     for path in found:
-        name = os.path.basename(path)
-        cls = user_folders.data_set(name, path, least=1)
-        yield name, lambda cls=cls: cls(None, [], {}).datasets
+        name = kinds.name_of(path)
+        yield name, lambda name=name, path=path: _opened(name, path)
+
+
+def _is_form(path):
+    try:
+        return kinds.reader(path) is not None
+    except ValueError:  # a file of another form
+        return True
+
+
+def _opened(name, path):
+    """Return the environments of a user's own data set."""
+    from . import user_folders
+
+    return user_folders.data_set(name, path, least=1)(None, [], {}).datasets
 
 
 def _image_folder(path, name):
@@ -184,11 +203,12 @@ def broken(environments, progress=lambda paths: paths):
 
     notes = []
     items = [item for env in environments for item in env.items]
-    for path in progress([item for item in items if isinstance(item, (str, os.PathLike))]):
+    items = [item for item in items if isinstance(item, (str, os.PathLike)) or is_packed(item)]
+    for path in progress(items):
         try:
             images.read(path)
             ImageFile.LOAD_TRUNCATED_IMAGES = False
-            with Image.open(path) as image:
+            with Image.open(io.BytesIO(path.content()) if is_packed(path) else path) as image:
                 image.load()
         except (ValueError, OSError, SyntaxError) as error:
             cut = "" if shown(path) in str(error) else f"{shown(path)} is truncated: "

@@ -1,13 +1,14 @@
-"""Users' own image folders as data sets, listed in the variable DOMAINBED_CARFT_DATASETS.
+"""Users' own data sets, listed in the variable DOMAINBED_CARFT_DATASETS.
 
-    export DOMAINBED_CARFT_DATASETS=/data/Birds:/data/more/Fish
+    export DOMAINBED_CARFT_DATASETS=/data/Birds:/data/more/fish.csv
 
-This defines the data sets Birds and Fish for all commands of both hosts, including the jobs of
-sweeps. The folders have the layout DOMAIN/CLASS/IMAGE.
+This defines the data sets Birds and fish for all commands of both hosts, including the jobs of
+sweeps. They are folders DOMAIN/CLASS/IMAGE, or one of the other forms in forms/.
 """
 
 import os
 import sys
+import warnings
 
 import torch
 from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFolder
@@ -15,25 +16,29 @@ from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFo
 from ..base import environment
 from ..base.folders import composed, folders_in, some
 from . import host_folders, images, layout, transforms
+from .forms import kinds, manifest
+from .forms.reading import arranged
 
 VARIABLE = environment.DATASETS
 
 
 def declared(taken=()):
-    """Return {name: data set class} for the folders in the variable, in order.
+    """Return {name: data set class} for the folders and files in the variable, in order.
 
     Args:
         taken: names of the host's data sets.
 
     Raises:
-        ValueError: a folder does not exist, has fewer than 2 domains, or its name is taken.
+        ValueError: one does not exist or cannot be used, has fewer than 2 domains, or its name is
+            taken.
     """
     found = {}
     for path in environment.data_folders():
-        name = os.path.basename(path)
+        name = kinds.name_of(path)
         if name in taken or name in found:
             other = f"that of {found[name].FOLDER}" if name in found else "taken by the host"
-            raise ValueError(f"{VARIABLE}: the name {name} of {path} is {other}; rename the folder")
+            what = "folder" if os.path.isdir(path) else "file"
+            raise ValueError(f"{VARIABLE}: the name {name} of {path} is {other}; rename the {what}")
         try:
             found[name] = data_set(name, path)
         except ValueError as error:
@@ -42,11 +47,21 @@ def declared(taken=()):
 
 
 def data_set(name, path, least=2):
-    """Return a data set class for a folder DOMAIN/CLASS/IMAGE, without looking at its images.
+    """Return a data set class for a folder or file, without looking at its images.
 
     Raises:
-        ValueError: the folder does not exist, or has fewer than `least` domains.
+        ValueError: there is nothing at the path, its content is wrong, or it has fewer than `least`
+            domains.
     """
+    if read := kinds.reader(path):
+        classes, parts = arranged(reading := read())
+        if len(parts) < least:
+            raise ValueError(
+                f"{path} has {len(parts)} domains: {some(list(parts), 99)}. Expected at least "
+                f"{least}"
+            )
+        shared = {"FOLDER": path, "ENVIRONMENTS": list(parts), "READING": reading}
+        return type(name, (_UserForm,), {**shared, "NAMES": classes, "PARTS": parts})
     expected = f"Expected {path}/DOMAIN/CLASS/IMAGE with at least {least} domains"
     if not os.path.isdir(path):
         raise ValueError(f"no folder {path}. {expected}")
@@ -81,15 +96,15 @@ def as_recorded(cls, environments, classes):
     if twice:
         raise ValueError(f"domains {some(twice)} are there twice, in two Unicode forms")
     own = [domains[composed(name)][0] for name in environments]
-    today = list(layout.class_folders(cls.FOLDER, own)[own[0]])
+    today = list(cls.class_folders(own)[own[0]])
     forms = {composed(name) for name in today}, {composed(name) for name in classes}
     if forms[0] != forms[1]:
         raise ValueError(f"classes {_changed(forms[0] - forms[1], forms[1] - forms[0])}")
     if list(cls.ENVIRONMENTS) == own and list(map(composed, today)) == list(map(composed, classes)):
         return cls
     print(
-        f"NOTE: the folders of {cls.FOLDER} are not in the order of the run. Domains and classes "
-        f"are matched by name. Order of the run's domains: {some(environments, 99)}",
+        f"NOTE: the {cls.PARTS_ARE} of {cls.FOLDER} are not in the order of the run. Domains and "
+        f"classes are matched by name. Order of the run's domains: {some(environments, 99)}",
         file=sys.stderr,
     )
     return type(cls.__name__, (cls,), {"ENVIRONMENTS": own, "CLASSES": list(classes)})
@@ -109,6 +124,7 @@ class _UserFolder(MultipleEnvironmentImageFolder):
 
     HAS_OWN_PLACE = True
     CHECKPOINT_FREQ = 300
+    PARTS_ARE = "folders"
     FOLDER = None
     CLASSES = None  # class names as a run recorded them, or None for sorted folders
 
@@ -118,17 +134,62 @@ class _UserFolder(MultipleEnvironmentImageFolder):
         if wrong:
             listed = ", ".join(f"{i} {name}" for i, name in enumerate(self.ENVIRONMENTS))
             raise ValueError(f"--test_envs must be among {listed}; got {wrong}")
-        found = layout.class_folders(self.FOLDER, self.ENVIRONMENTS)
+        found = self.class_folders(self.ENVIRONMENTS)
         if self.CLASSES is None:  # else the host would number them otherwise
             host_folders.follow_host(self, self.FOLDER, test_envs, hparams)
         self.datasets = []
         for domain in self.ENVIRONMENTS:
-            folder = os.path.join(self.FOLDER, domain)
             by_form = {composed(name): own for name, own in found[domain].items()}
             names = self.CLASSES or list(found[domain])
-            own = [by_form[composed(name)] for name in names]
-            self.datasets.append(images.Images(*images.by_class(folder, own), names, folder))
+            self.datasets.append(self.images(domain, names, [by_form[composed(n)] for n in names]))
         self.num_classes = len(names)
         if self.N_WORKERS is None:  # on the embedded host
             self.N_WORKERS = min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
         transforms.fit(self, test_envs, hparams)
+
+    @classmethod
+    def class_folders(cls, domains):
+        """Return {domain: {class name: its folder}}, with classes in the same order everywhere."""
+        return layout.class_folders(cls.FOLDER, domains)
+
+    @classmethod
+    def images(cls, domain, names, own):
+        """Return the Images of a domain, with class names `names` in the folders `own`."""
+        folder = os.path.join(cls.FOLDER, domain)
+        return images.Images(*images.by_class(folder, own), names, folder)
+
+
+class _UserForm(_UserFolder):
+    """Base class of users' data sets that are manifests, tables of images or shards."""
+
+    PARTS_ARE = "domains and classes"
+    READING = None  # a forms.reading.Reading
+    NAMES = ()  # class names, sorted
+    PARTS = None  # {domain: (items, labels)}, labels as indices into NAMES
+
+    def __init__(self, root, test_envs, hparams):
+        if self.READING.lines is not None:
+            manifest.check_files(self.READING)
+        for note in self.READING.notes:
+            warnings.warn(note, stacklevel=2)
+        super().__init__(root, test_envs, hparams)
+
+    @classmethod
+    def class_folders(cls, domains):
+        """Return {domain: {class name: the same}}."""
+        return {domain: dict(zip(cls.NAMES, cls.NAMES)) for domain in domains}
+
+    @classmethod
+    def images(cls, domain, names, own):
+        """Return the Images of a domain, with the classes `own` in this order."""
+        items, labels = cls.PARTS[domain]
+        by_class = [[] for _ in cls.NAMES]
+        for item, label in zip(items, labels):
+            by_class[label].append(item)
+        chosen = [by_class[cls.NAMES.index(name)] for name in own]
+        return images.Images(
+            [item for items in chosen for item in items],
+            [label for label, items in enumerate(chosen) for _ in items],
+            names,
+            domain,
+        )

@@ -108,11 +108,14 @@ setup(
         "hf": ["transformers>=4.40", "safetensors", "sentencepiece", "protobuf"],
         # carft export --to onnx
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"],
+        # parquet files and Hugging Face's save_to_disk; see docs/datasets.md
+        "data": ["pyarrow>=14"],
         # the launcher carft_ray; see docs/sweeps.md
         "ray": ["ray>=2.9"],
         "test": [
             *("pytest>=7", "pytest-timeout", "pytest-xdist>=3.7", "ruff>=0.5", "scikit-learn"),
             "hypothesis>=6.100",  # tools/fuzz.py
+            "pyarrow>=14",  # tests of the extra data
         ],
         # What an unmodified DomainBed imports itself for train, sweep and collect_results.
         "domainbed": ["wilds>=2.0", "timm>=0.9", "gdown>=5.0"],

@@ -15,7 +15,10 @@ ONLY_IN_DOMAINBED = (  # read by code of its own, which the embedded host does n
     *("SpawriousO2O_easy", "SpawriousO2O_medium", "SpawriousO2O_hard"),
     *("SpawriousM2M_easy", "SpawriousM2M_medium", "SpawriousM2M_hard"),
 )
-OWN_DATA_SETS = "A folder DOMAIN/CLASS/IMAGE becomes a data set by DOMAINBED_CARFT_DATASETS=FOLDER"
+OWN_DATA_SETS = (
+    "A folder DOMAIN/CLASS/IMAGE, manifest or shard becomes a data set by "
+    "DOMAINBED_CARFT_DATASETS=PATH, or by --data PATH of carft"
+)
 
 
 def unknown(what, name, known, near=None):

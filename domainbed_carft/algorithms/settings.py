@@ -55,10 +55,11 @@ def check_knobs(cls, hparams, data):
         check_types(host, _host_defaults(algorithm, data.name if data else "PACS"))
     trainer.check(cls.__name__)
     asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
+    asked = asked or hparams["clip_images"] != "exact"
     if asked and data and not data.is_fitted:
         raise ValueError(
-            "clip_transform must be 'host', clip_exif false and clip_cache empty for "
-            f"{data.name}, which does not read image files from folders"
+            "clip_transform must be 'host', clip_images 'exact', clip_exif false and clip_cache "
+            f"empty for {data.name}, which does not read image files from folders"
         )
     unused = methods.without_effect(algorithm, typed or ())
     if unused:

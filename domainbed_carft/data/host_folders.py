@@ -13,7 +13,7 @@ from . import transforms
 from .images import read
 from .layout import check_readable_by_host
 
-FITTED = ("clip_transform", "clip_cache", "clip_exif")
+FITTED = ("clip_transform", "clip_cache", "clip_exif", "clip_images")
 SET_BY_US = {"datasets", "num_classes", "input_shape", "N_WORKERS", "is_fitted"}
 
 
@@ -33,12 +33,16 @@ def check(root, cls):
 
 def mend(dataset, test_envs, hparams, augment):
     """Make a data set of ImageFolders ignore hidden files, scale 16-bit greys and use our knobs."""
+    from . import packed
+
     for env in getattr(dataset, "datasets", ()):
         if hasattr(env, "samples"):
             leave_out_hidden(env)
             env.loader = read
-    if any(hparams.get(knob, "host") not in ("host", "", False) for knob in FITTED):
+    if any(hparams.get(knob, "host") not in ("host", "", False, "exact") for knob in FITTED):
         transforms.fit(dataset, test_envs, hparams, augment)
+    else:
+        packed.pack(dataset)
 
 
 def leave_out_hidden(env):

@@ -17,7 +17,8 @@ __all__ = ["Images", "Unreadable", "by_class", "folders_in", "read", "to_rgb"]
 class Images(torch.utils.data.Dataset):
     """An environment of images that are read lazily.
 
-    `transform` (PIL image -> tensor) and `exif` (whether to apply the EXIF orientation) are set by
+    `transform` (image -> tensor), `exif` (whether to apply the EXIF orientation) and `reader`
+    (function (path, exif) -> image for `transform`) are set by
     :func:`domainbed_carft.data.transforms.fit`.
 
     Args:
@@ -32,6 +33,7 @@ class Images(torch.utils.data.Dataset):
 
     transform = None
     exif = False
+    reader = staticmethod(read)
 
     def __init__(self, items, targets, classes, root, label_set=None, accepts=None, border=0):
         self.items, self.targets, self.classes, self.root = items, targets, classes, root
@@ -52,7 +54,10 @@ class Images(torch.utils.data.Dataset):
         return image
 
     def __getitem__(self, index):
-        return self.transform(self.image(index)), self.targets[index]
+        item = self.items[index]
+        whole = self.border or isinstance(item, np.ndarray)
+        image = self.image(index) if whole else self.reader(item, exif=self.exif)
+        return self.transform(image), self.targets[index]
 
 
 def by_class(folder, classes, only=None):

@@ -89,22 +89,32 @@ def fit(dataset, test_envs, hparams, augment=True):
     Args:
         dataset: a DomainBed data set with environments of Images or torchvision's ImageFolder.
         test_envs: indices of environments without augmentation.
-        hparams: the knobs. clip_transform, clip_cache and clip_exif are only used for our methods.
+        hparams: the knobs. Those of images (clip_transform, clip_images, clip_cache, clip_exif) are
+            only used for our methods.
         augment: whether to augment training environments, unless data_augmentation is false.
     """
     from torchvision.transforms import Compose
 
+    from . import fast_images, packed
+
     ours = knobs.are_ours(hparams)  # the host's algorithms may have their own clip_transform
     kind, resizing = of_knobs(hparams) if ours else ("host", OPENAI)
     cache = hparams["clip_cache"] if ours else ""
+    speed = hparams["clip_images"] if ours else "exact"
     square, random, finish = transforms(kind, resizing)
     size = parse(kind)[1]
+    if speed != "exact":
+        way = ("bilinear", "squash") if parse(kind)[0] == "host" else resizing
+        square = square if cache else fast_images.Square(size, *way)
+        random = Compose([fast_images.Crop(random.transforms[0]), *random.transforms[1:]])
+    reader = partial(fast_images.Picture, scaled=speed == "scaled") if speed != "exact" else read
     dataset.input_shape = (3, size, size)
     dataset.is_fitted = True
     for i, env in enumerate(dataset.datasets):
         exif = env.exif = ours and hparams["clip_exif"]
         if hasattr(env, "loader"):  # that of ImageFolder makes 16-bit grey images white
-            env.loader = partial(read, exif=exif)
+            env.loader = partial(reader, exif=exif)
+        env.reader = reader
         augmented = augment and hparams.get("data_augmentation", True) and i not in test_envs
         if cache:
             way = kind if resizing == OPENAI else "-".join((kind, *resizing))
@@ -113,3 +123,4 @@ def fit(dataset, test_envs, hparams, augment=True):
             env.transform = Compose([random, finish]) if augmented else finish
         else:
             env.transform = Compose([random if augmented else square, finish])
+    packed.pack(dataset)

@@ -167,6 +167,7 @@ def shared(dataset):
         "clip_transform": Knob("host", transform),
         "clip_cache": Knob("", text("a folder, or '' for none")),
         "clip_exif": Knob(False, truth),
+        "clip_images": Knob("exact", one_of("exact", "fast", "scaled")),
         "clip_steps": Knob(0, number(0, whole=True)),
         "clip_warmup": Knob(0.1, number(0, 1)),
         "clip_grad_clip": Knob(1.0, number(0)),

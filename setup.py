@@ -110,6 +110,8 @@ setup(
         "export": ["onnx>=1.16", "onnxscript>=0.5", "onnxruntime>=1.18"],
         # parquet files and Hugging Face's save_to_disk; see docs/datasets.md
         "data": ["pyarrow>=14"],
+        # faster decoding of JPEG files with the knob clip_images; see docs/knobs.md
+        "images": ["simplejpeg>=1.6"],
         # the launcher carft_ray; see docs/sweeps.md
         "ray": ["ray>=2.9"],
         "test": [

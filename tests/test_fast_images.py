@@ -131,7 +131,7 @@ def test_scaled_crops_are_near(decoder, tmp_path):
         torch.manual_seed(seed)
         found = quick(fast_images.Picture(file, scaled=True))
         error = differences(found, expected).mean()
-        assert error < 2
+        assert error < 3
         assert differences(np.roll(found, 2, axis=1), expected).mean() > 2 * error
 
 

@@ -23,9 +23,10 @@ from PIL import Image
 import domainbed_carft
 from domainbed_carft import open_run, predict
 from domainbed_carft.algorithms.methods import METHODS
-from domainbed_carft.analysis import saved_run
+from domainbed_carft.analysis import prediction, saved_run
 from domainbed_carft.contract.provenance import sha256_of
 from domainbed_carft.data import transforms
+from domainbed_carft.data.fast_images import Picture
 from domainbed_carft.method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 SOURCE = Path(domainbed_carft.__file__).parents[1]
@@ -154,10 +155,19 @@ def expected(folder, domain):
     return [path for path, _ in env.samples], logits.softmax(1)
 
 
-@pytest.mark.parametrize("transform", ["host", "clip", "clip@48"])
-def test_probabilities_are_those_of_the_run_s_own_evaluation(folder, tmp_path, transform):
+@pytest.mark.parametrize(
+    "transform, speed",
+    [
+        ("host", "exact"),
+        ("clip", "exact"),
+        ("clip@48", "exact"),
+        ("host", "fast"),
+        ("clip", "fast"),
+    ],
+)
+def test_probabilities_are_those_of_the_run_s_own_evaluation(folder, tmp_path, transform, speed):
     saved = torch.load(folder / "model.pkl")
-    saved["model_hparams"]["clip_transform"] = transform
+    saved["model_hparams"].update(clip_transform=transform, clip_images=speed)
     torch.save(saved, note(tmp_path) / "model.pkl")
     paths, probabilities = expected(tmp_path, 1)
     run = open_run(tmp_path)
@@ -230,6 +240,23 @@ def test_photographs_are_turned_where_the_run_s_were(folder, tmp_path, pictures,
         assert torch.equal(run.predict(image).probabilities, expected)
     other = upright if exif else upright.transpose(Image.Transpose.ROTATE_270)
     assert not torch.equal(run.predict(other).probabilities, expected)
+
+
+def test_a_large_jpeg_is_decoded_at_the_scale_of_the_run_s(folder, tmp_path):
+    saved = torch.load(folder / "model.pkl")
+    saved["model_hparams"]["clip_images"] = "scaled"
+    torch.save(saved, note(tmp_path) / "model.pkl")
+    array = np.random.RandomState(0).randint(0, 256, (500, 600, 3)).astype(np.uint8)
+    file = str(tmp_path / "large.jpg")
+    Image.fromarray(array).save(file)
+    run = open_run(tmp_path)
+    half, whole = (run.prepare(Picture(file, scaled=scaled))[None] for scaled in (True, False))
+    assert (half - whole).abs().mean() > 0.01
+    with torch.no_grad():
+        expected = run.algorithm.predict(half).softmax(1)
+    assert torch.allclose(run.predict(file).probabilities, expected, atol=1e-6)
+    (row,) = prediction.classify(run, [file])
+    assert torch.allclose(torch.as_tensor(row.probabilities), expected[0], atol=1e-6)
 
 
 def test_pil_images_paths_and_tensors_give_the_same(folder, pictures):
@@ -314,6 +341,7 @@ def test_it_heeds_every_knob_by_which_a_data_set_fits_its_images(folder):
     assert {name for name in read if name.startswith("clip_")} <= {
         "clip_backbone",  # asked for to tell our knobs from a host's
         "clip_transform",
+        "clip_images",
         "clip_exif",
         "clip_cache",  # the same images
     }

@@ -161,6 +161,7 @@ KNOBS = {  # what docs/knobs.md says of each, for CARFT
     ),
     "clip_cache": lambda v: type(v) is str,
     "clip_exif": lambda v: type(v) is bool,
+    "clip_images": _choice("exact", "fast", "scaled"),
     "clip_steps": _number(0, whole=True),
     "clip_warmup": _number(0, 1),
     "clip_grad_clip": _number(0),

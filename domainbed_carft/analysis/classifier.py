@@ -69,7 +69,7 @@ class Run:
         """Return the Predictions for images.
 
         Images are preprocessed as in the run's evaluation, without augmentation (see the knobs
-        clip_transform and clip_exif). They are read batch by batch.
+        clip_transform, clip_images and clip_exif). They are read batch by batch.
 
         Args:
             images: one or several images. Each is a PIL image, the path of a file, or an RGB tensor
@@ -176,8 +176,9 @@ class Run:
     def _in_batches(self, images, batch_size, function):
         device = next(self.algorithm.parameters()).device
         found, batch = [], []
+        how = self.hparams["clip_exif"], self.hparams["clip_images"] == "scaled"
         for image in given_images.each(images):
-            batch.append(self.prepare(given_images.to_rgb(image, self.hparams["clip_exif"])))
+            batch.append(self.prepare(given_images.to_rgb(image, *how)))
             if len(batch) == batch_size:
                 found.append(function(torch.stack(batch).to(device)).cpu())
                 batch = []

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from ..base import folders, pictures, workers
+from ..data import given_images
 
 THUMBNAIL = 160  # pixels
 
@@ -114,6 +115,7 @@ class Files(torch.utils.data.Dataset):
     def __init__(self, paths, run, thumbnails=0):
         self.paths, self.prepare, self.thumbnails = paths, run.prepare, thumbnails
         self.exif = run.hparams["clip_exif"]
+        self.scaled = run.hparams["clip_images"] == "scaled"
 
     def __len__(self):
         return len(self.paths)
@@ -123,6 +125,8 @@ class Files(torch.utils.data.Dataset):
         try:
             image, note = _read(path, self.exif)
             thumbnail = _thumbnail(image) if index < self.thumbnails else ""
+            if self.scaled:
+                image = given_images.to_rgb(path, self.exif, True)
             return index, self.prepare(image), "", note, thumbnail
         except (ValueError, OSError, MemoryError) as error:
             return index, None, str(error) or type(error).__name__, "", ""

@@ -14,7 +14,7 @@ import io
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageFile
 from torchvision import transforms as t
 from torchvision.transforms import functional as f
 
@@ -69,11 +69,12 @@ class Picture:
                 self.content, "RGB", min_width=width, min_height=height, min_factor=part
             )
         except ValueError:  # cut short: Pillow fills it with grey
-            return np.asarray(images.read(self.path))
+            return np.asarray(self._drafted(part))
 
     def _drafted(self, part):
         if part == 1:
             return images.read(self.path)
+        ImageFile.LOAD_TRUNCATED_IMAGES = True  # as in images.read
         with Image.open(io.BytesIO(self.content)) as image:
             image.draft("RGB", [side // part for side in self.size])
             return images.to_rgb(image)

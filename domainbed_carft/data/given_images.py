@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from . import fast_images
 from . import images as image_files
-from .transforms import of_knobs, parse, transforms
+from .transforms import of_knobs, parse, quick_square, transforms
 
 OneImage = Image.Image | str | os.PathLike | torch.Tensor
 
 
 def preparation(path, hparams, input_shape):
-    """Return a function PIL image -> tensor (C, H, W), as in the run's evaluation.
+    """Return a function (PIL image or Picture) -> tensor (C, H, W), as in the run's evaluation.
 
     Args:
         path: of the run, for messages.
@@ -32,12 +33,20 @@ def preparation(path, hparams, input_shape):
             f"{path} was trained on images with {channels} channels, not on grey or RGB images"
         )
     square, _, finish = transforms(*of_knobs(hparams))
-    if parse(hparams["clip_transform"])[0] == "host":
+    if hparams["clip_images"] != "exact":
+        square = quick_square(*of_knobs(hparams))
+    elif parse(hparams["clip_transform"])[0] == "host":
         square = t.Resize(tuple(size))  # some data sets have another size than 224 pixels
     if hparams["clip_input"] == "none":
         finish = t.ToTensor()
     mode = "RGB" if channels == 3 else "L"
-    return lambda image: finish(square(image.convert(mode)))
+
+    def prepare(image):
+        if hasattr(image, "convert"):
+            image = image.convert(mode)
+        return finish(square(image))
+
+    return prepare
 
 
 def each(images) -> Iterator:
@@ -54,12 +63,13 @@ def each(images) -> Iterator:
     raise TypeError(f"images must be PIL images, paths or tensors, got {type(images).__name__}")
 
 
-def to_rgb(image, exif):
-    """Return an image as an RGB PIL image.
+def to_rgb(image, exif, scaled=False):
+    """Return an image as an RGB PIL image, or as a Picture.
 
     Args:
         image: a PIL image, a path, or an RGB tensor (3, H, W) of bytes or of floats in [0, 1].
         exif: whether to apply the EXIF orientation.
+        scaled: whether a path becomes a Picture that may be decoded at a part of its size.
 
     Raises:
         TypeError: the image is of another type.
@@ -68,7 +78,8 @@ def to_rgb(image, exif):
     if isinstance(image, Image.Image):
         return image_files.to_rgb(ImageOps.exif_transpose(image) if exif else image)
     if isinstance(image, (str, os.PathLike)):
-        return image_files.read(os.fspath(image), exif)
+        path = os.fspath(image)
+        return fast_images.Picture(path, exif, True) if scaled else image_files.read(path, exif)
     if not isinstance(image, torch.Tensor):
         raise TypeError(f"An image must be a PIL image, a path or a tensor, got {image!r:.80}")
     if image.dim() != 3 or image.shape[0] != 3 or 0 in image.shape:

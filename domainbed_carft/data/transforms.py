@@ -66,6 +66,14 @@ def transforms(kind, resizing=OPENAI):
     return square, t.Compose(augment), finish
 
 
+def quick_square(kind, resizing):
+    """Return `square` as :func:`transforms`, for clip_images "fast" and "scaled"."""
+    from .fast_images import Square
+
+    name, size = parse(kind)
+    return Square(size, *(("bilinear", "squash") if name == "host" else resizing))
+
+
 def _bordered(image, size, interpolation):
     """Return a PIL image resized to a longer side of `size`, in the centre of a black square."""
     from torchvision.transforms import functional as f
@@ -104,8 +112,7 @@ def fit(dataset, test_envs, hparams, augment=True):
     square, random, finish = transforms(kind, resizing)
     size = parse(kind)[1]
     if speed != "exact":
-        way = ("bilinear", "squash") if parse(kind)[0] == "host" else resizing
-        square = square if cache else fast_images.Square(size, *way)
+        square = square if cache else quick_square(kind, resizing)
         random = Compose([fast_images.Crop(random.transforms[0]), *random.transforms[1:]])
     reader = partial(fast_images.Picture, scaled=speed == "scaled") if speed != "exact" else read
     dataset.input_shape = (3, size, size)

@@ -1,6 +1,7 @@
 """data/fast_images.py: clip_images fast and scaled against Pillow's and torchvision's pixels."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from domainbed import hparams_registry
 from PIL import Image
 from torchvision import transforms as t
 
-from domainbed_carft.data import fast_images, images, packed, transforms
+from domainbed_carft.base.packed import Packed
+from domainbed_carft.data import eight_bits, fast_images, images, transforms
 
 KNOBS = hparams_registry.default_hparams("CARFT", "PACS")
 
@@ -73,6 +75,15 @@ def test_a_file_cut_short_and_a_turned_one_are_those_of_the_reader(decoder, tmp_
             whole = images.read(file, turned)
             assert picture.size == whole.size
             assert np.array_equal(picture.pixels(1.0), np.asarray(whole))
+
+
+def test_an_image_within_a_file_is_read(decoder, tmp_path):
+    file = saved(tmp_path, photo())
+    content = Path(file).read_bytes()
+    (tmp_path / "shard").write_bytes(b"xyz" + content + b"xyz")
+    inside = Packed(str(tmp_path / "shard"), "a.jpg", 3, len(content))
+    found = fast_images.Picture(inside).pixels(1.0)
+    assert np.array_equal(found, np.asarray(images.read(file)))
 
 
 def test_what_is_no_image_is_named(tmp_path):
@@ -169,7 +180,7 @@ def test_another_value_is_refused():
         methods.check("CARFT", {**KNOBS, "clip_images": "quick"})
 
 
-def test_a_gpu_gets_packed_images(data_dir, monkeypatch):
+def test_a_gpu_gets_eight_bits(data_dir, monkeypatch):
     plain = host_datasets.PACS(data_dir, [0], dict(KNOBS))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     dataset = host_datasets.PACS(data_dir, [0], dict(KNOBS))
@@ -177,5 +188,5 @@ def test_a_gpu_gets_packed_images(data_dir, monkeypatch):
         torch.manual_seed(0)
         item = env[0][0]
         torch.manual_seed(0)
-        assert isinstance(item, packed.Packed)
+        assert isinstance(item, eight_bits.EightBits)
         assert torch.equal(item.to("cpu"), expected[0][0])

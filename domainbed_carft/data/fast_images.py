@@ -18,6 +18,7 @@ from PIL import Image, ImageFile
 from torchvision import transforms as t
 from torchvision.transforms import functional as f
 
+from ..base.packed import is_packed
 from . import images
 
 try:
@@ -32,7 +33,7 @@ class Picture:
     """An image file whose pixels are decoded when it is known how many are needed.
 
     Args:
-        path: of the file.
+        path: of the file, or an image within a file (base/packed.py).
         exif: whether to apply the EXIF orientation.
         scaled: whether JPEG files may be decoded at 1/2, 1/4 or 1/8 of their size.
 
@@ -43,8 +44,7 @@ class Picture:
     def __init__(self, path, exif=False, scaled=False):
         self.path, self.scaled, self.whole = path, scaled, None
         try:
-            with open(path, "rb") as file:
-                self.content = file.read()
+            self.content = _content(path)
             with Image.open(io.BytesIO(self.content)) as image:
                 self.size = image.size
                 if image.format == "JPEG" and image.mode in ("RGB", "L"):
@@ -78,6 +78,13 @@ class Picture:
         with Image.open(io.BytesIO(self.content)) as image:
             image.draft("RGB", [side // part for side in self.size])
             return images.to_rgb(image)
+
+
+def _content(path):
+    if is_packed(path):
+        return path.content()
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def resized(pixels, size, interpolation):

@@ -33,7 +33,7 @@ def check(root, cls):
 
 def mend(dataset, test_envs, hparams, augment):
     """Make a data set of ImageFolders ignore hidden files, scale 16-bit greys and use our knobs."""
-    from . import packed
+    from . import eight_bits
 
     for env in getattr(dataset, "datasets", ()):
         if hasattr(env, "samples"):
@@ -42,7 +42,7 @@ def mend(dataset, test_envs, hparams, augment):
     if any(hparams.get(knob, "host") not in ("host", "", False, "exact") for knob in FITTED):
         transforms.fit(dataset, test_envs, hparams, augment)
     else:
-        packed.pack(dataset)
+        eight_bits.leave_to_gpu(dataset)
 
 
 def leave_out_hidden(env):

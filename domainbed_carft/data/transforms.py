@@ -103,7 +103,7 @@ def fit(dataset, test_envs, hparams, augment=True):
     """
     from torchvision.transforms import Compose
 
-    from . import fast_images, packed
+    from . import eight_bits, fast_images
 
     ours = knobs.are_ours(hparams)  # the host's algorithms may have their own clip_transform
     kind, resizing = of_knobs(hparams) if ours else ("host", OPENAI)
@@ -130,4 +130,4 @@ def fit(dataset, test_envs, hparams, augment=True):
             env.transform = Compose([random, finish]) if augmented else finish
         else:
             env.transform = Compose([random if augmented else square, finish])
-    packed.pack(dataset)
+    eight_bits.leave_to_gpu(dataset)

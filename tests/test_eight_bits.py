@@ -1,4 +1,4 @@
-"""data/colours.py and data/packed.py: the device's colours are those of torchvision on PIL."""
+"""data/colours.py and data/eight_bits.py: the device's colours are those of torchvision on PIL."""
 
 import copy
 import pickle
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 from torchvision import transforms as t
 from torchvision.transforms import functional as f
 
-from domainbed_carft.data import colours, packed
+from domainbed_carft.data import colours, eight_bits
 from domainbed_carft.data import transforms as ours
 
 ADJUST = {
@@ -54,11 +54,11 @@ def host_transform():
 
 
 def both(n, size=(60, 80)):
-    """Return (images of the host's transform, Packed ones for the same draws), n each."""
+    """Return (images of the host's transform, EightBits ones for the same draws), n each."""
     whole = host_transform()
-    packing = packed.packing(whole)
+    on_device = eight_bits.for_device(whole)
     found = []
-    for transform in (whole, packing):
+    for transform in (whole, on_device):
         found.append([])
         for i in range(n):
             torch.manual_seed(i)
@@ -77,7 +77,7 @@ def test_a_batch_is_that_of_the_host_to_the_bit():
 
 def test_the_next_draws_are_those_of_the_host():
     whole, picture, after = host_transform(), Image.fromarray(noise(50, 50)), []
-    for transform in (whole, packed.packing(whole)):
+    for transform in (whole, eight_bits.for_device(whole)):
         torch.manual_seed(1)
         transform(picture)
         after.append(torch.rand(1))
@@ -89,7 +89,7 @@ def test_draws_have_domainbed_s_distribution():
     torch.manual_seed(0)
     n = 4000
     draws = torch.stack(
-        [packed.drawn(t.ColorJitter(*[0.3] * 4), t.RandomGrayscale()) for _ in range(n)]
+        [eight_bits.drawn(t.ColorJitter(*[0.3] * 4), t.RandomGrayscale()) for _ in range(n)]
     )
     for column, (low, high) in zip(range(4, 8), [(0.7, 1.3)] * 3 + [(-0.3, 0.3)]):
         values = draws[:, column]
@@ -107,7 +107,7 @@ def test_draws_have_domainbed_s_distribution():
     assert (torch.corrcoef(draws[:, 4:].T) - torch.eye(5, dtype=torch.float64)).abs().max() < 0.08
 
 
-def test_packed_images_are_a_tensor_for_all_other_code():
+def test_eight_bits_are_a_tensor_for_all_other_code():
     plain, items = both(3)
     batch, expected = default_collate(items), torch.stack(plain)
     assert batch.shape == expected.shape and len(batch) == 3
@@ -135,7 +135,7 @@ def test_eight_bits_go_between_processes():
     whole = host_transform()
     pairs = [
         next(iter(DataLoader(Items(each), 6, num_workers=1)))
-        for each in (whole, packed.packing(whole))
+        for each in (whole, eight_bits.for_device(whole))
     ]
     assert pairs[1][0].pixels.dtype == torch.uint8
     assert torch.equal(pairs[1][0].to("cpu"), pairs[0][0])
@@ -151,20 +151,20 @@ def test_eight_bits_go_between_processes():
 )
 def test_other_transforms_stay_as_they_are(steps):
     transform = t.Compose(steps)
-    assert packed.packing(transform) is transform
+    assert eight_bits.for_device(transform) is transform
 
 
 def test_images_of_a_gpu_that_differ_are_computed_on_the_cpu(monkeypatch, capsys):
     batch = default_collate(both(2)[1])
-    original, errors = packed._unpacked, {"cpu": 0, "cuda": 1e-6, "xpu": 0}
+    original, errors = eight_bits._computed, {"cpu": 0, "cuda": 1e-6, "xpu": 0}
 
-    def unpacked(pixels, draws, norm, device):
+    def computed(pixels, draws, norm, device):
         return original(pixels, draws, norm, "cpu") + errors[device]
 
-    monkeypatch.setattr(packed, "_same", {})
-    monkeypatch.setattr(packed, "_unpacked", unpacked)
+    monkeypatch.setattr(eight_bits, "_same", {})
+    monkeypatch.setattr(eight_bits, "_computed", computed)
     for device, expected in (("xpu", "xpu"), ("cuda", "cpu"), ("cuda", "cpu"), ("cpu", "cpu")):
-        assert packed._place(batch.pixels, batch.draws, batch.norm, device) == expected
+        assert eight_bits._place(batch.pixels, batch.draws, batch.norm, device) == expected
     assert capsys.readouterr().err.count("images computed on cuda differ from the CPU's") == 1
 
 

@@ -19,7 +19,7 @@ CHECKED = 8  # images that are compared with the CPU's on each kind of device
 _same = {}  # {(kind of device, whether there is jitter): whether the CPU's images are the same}
 
 
-class Packed:
+class EightBits:
     """8-bit images that ``.to(device)`` turns into the images of the host, float32 (B, 3, H, W).
 
     For all other purposes it is the tensor that it would become on the CPU.
@@ -44,7 +44,7 @@ class Packed:
 
     def pin_memory(self, device=None):
         """Return the same images in pinned memory. Called by DataLoader."""
-        return Packed(self.pixels.pin_memory(), self.draws, self.norm)
+        return EightBits(self.pixels.pin_memory(), self.draws, self.norm)
 
     def images(self, device):
         """Return the images on a device, float32: (3, H, W) of a single one, or (B, 3, H, W)."""
@@ -52,7 +52,7 @@ class Packed:
         pixels = self.pixels[None] if single else self.pixels
         draws = self.draws[None] if single and self.draws is not None else self.draws
         place = _place(pixels, draws, self.norm, device)
-        found = _unpacked(pixels, draws, self.norm, place).to(device)
+        found = _computed(pixels, draws, self.norm, place).to(device)
         return found[0] if single else found
 
     def __len__(self):
@@ -71,7 +71,7 @@ class Packed:
         def plain(value):
             if isinstance(value, (list, tuple)):
                 return type(value)(map(plain, value))
-            return value.images("cpu") if isinstance(value, Packed) else value
+            return value.images("cpu") if isinstance(value, EightBits) else value
 
         return function(*plain(args), **{k: plain(v) for k, v in (kwargs or {}).items()})
 
@@ -81,7 +81,7 @@ def _place(pixels, draws, norm, device):
     kind = torch.device(device).type, draws is not None
     if kind[0] != "cpu" and kind not in _same:
         few = pixels[:CHECKED], None if draws is None else draws[:CHECKED], norm
-        _same[kind] = torch.equal(_unpacked(*few, device).cpu(), _unpacked(*few, "cpu"))
+        _same[kind] = torch.equal(_computed(*few, device).cpu(), _computed(*few, "cpu"))
         if not _same[kind]:
             print(
                 f"NOTE: images computed on {device} differ from the CPU's, so they are computed "
@@ -91,7 +91,7 @@ def _place(pixels, draws, norm, device):
     return device if _same.get(kind, True) else "cpu"
 
 
-def _unpacked(pixels, draws, norm, device):
+def _computed(pixels, draws, norm, device):
     images = pixels.to(device, non_blocking=True).permute(0, 3, 1, 2)
     if draws is not None:
         images = colours.jitter(images, draws)
@@ -100,14 +100,14 @@ def _unpacked(pixels, draws, norm, device):
 
 def _collate(batch, *, collate_fn_map=None):
     draws = None if batch[0].draws is None else torch.stack([item.draws for item in batch])
-    return Packed(torch.stack([item.pixels for item in batch]), draws, batch[0].norm)
+    return EightBits(torch.stack([item.pixels for item in batch]), draws, batch[0].norm)
 
 
-default_collate_fn_map[Packed] = _collate
+default_collate_fn_map[EightBits] = _collate
 
 
-class Packing:
-    """A transform of a worker process: PIL image -> Packed of one image.
+class ToEightBits:
+    """A transform of a worker process: PIL image -> EightBits of one image.
 
     Args:
         fit: function PIL image -> PIL image, RGB.
@@ -120,7 +120,7 @@ class Packing:
 
     def __call__(self, image):
         pixels = torch.from_numpy(np.array(self.fit(image)))
-        return Packed(pixels, self.colour and drawn(*self.colour), self.norm)
+        return EightBits(pixels, self.colour and drawn(*self.colour), self.norm)
 
 
 def drawn(jitter, grey):
@@ -130,7 +130,7 @@ def drawn(jitter, grey):
     return torch.tensor([*order.tolist(), *factors, is_grey], dtype=torch.float64)
 
 
-def packing(transform):
+def for_device(transform):
     """Return a transform that leaves colours and normalisation to the device, if possible.
 
     Args:
@@ -149,15 +149,15 @@ def packing(transform):
             return transform
     if any(isinstance(step, (t.ColorJitter, t.RandomGrayscale, t.ToTensor)) for step in steps):
         return transform
-    return Packing(t.Compose(steps), colour, norm)
+    return ToEightBits(t.Compose(steps), colour, norm)
 
 
-def pack(dataset):
+def leave_to_gpu(dataset):
     """Leave colours and normalisation of a data set's images to the GPU, if there is one."""
     if torch.cuda.is_available():
         for env in dataset.datasets:
             if hasattr(env, "transform"):
-                env.transform = packing(env.transform)
+                env.transform = for_device(env.transform)
 
 
 def _flat(transform):

@@ -1,6 +1,7 @@
 """Fixtures: the embedded host in this process, tiny CLIPs, tiny image folders, the real host."""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,9 +28,18 @@ NAMES = ["dog", "giant panda", "house"]  # in prompts
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 
 
+def pytest_sessionfinish():
+    shutil.rmtree(os.environ["DOMAINBED_CARFT_CACHE"], ignore_errors=True)
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores, as some tests wait for Slurm or for the jobs of a sweep."""
+    return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def pytest_collection_modifyitems(items):
-    """Start with the files that use the real host: they take longest, each in one process."""
-    slow = {item.path for item in items if item.get_closest_marker("host")}
+    """Start with the files that take longest, each in one process: on the real host, on Slurm."""
+    slow = {i.path for i in items if i.get_closest_marker("host") or i.path.parent.name == "slurm"}
     items.sort(key=lambda item: item.path not in slow)
 
 

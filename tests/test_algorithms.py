@@ -317,14 +317,16 @@ def test_another_temperature_of_the_contexts_changes_their_kl_alone(make, tiny_c
     assert values["context_kl"] != found[0.0][0]["context_kl"]
 
 
-def test_a_host_whose_registry_takes_more_than_two_names(make, monkeypatch):
+def test_a_host_whose_registry_knows_no_knobs(make, monkeypatch):
     hparams = {**hparams_registry.default_hparams("CARFT", "PACS"), "of_the_trainer": object()}
     knobs = make("CARFT").hparams
     for name in ("clip_backbone", "clip_contexts"):
         hparams[name] = knobs[name]
     monkeypatch.setattr(settings.trainer, "typed_hparams", lambda: ["batch_size"])
-    monkeypatch.setattr(
-        hparams_registry, "default_hparams", lambda algorithm, dataset, test_envs: {"lr": 1}
-    )
+
+    def fails(algorithm, dataset):
+        raise NotImplementedError(algorithm)
+
+    monkeypatch.setattr(hparams_registry, "default_hparams", fails)
     assert settings.host_knobs("PACS") is None
     assert make("CARFT", hparams=hparams).hparams is hparams

@@ -8,6 +8,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+import torch.nn.functional as F
 from conftest import NAMES, save_clip, train
 from PIL import Image
 
@@ -42,7 +43,7 @@ def run(request, folder):
 
 def probabilities(features, path):
     head = torch.load(path / "head.pt")["head"]
-    return (torch.nn.functional.normalize(features, dim=-1) @ head.T).softmax(1)
+    return (F.normalize(features, dim=-1) @ head.T).softmax(1)
 
 
 def inputs(run, images):
@@ -65,7 +66,7 @@ def check_backbone(run, name, make):
     with torch.no_grad():
         torch.testing.assert_close(found.visual(x), run.algorithm.encoder(x), **CLOSE)
         zero_shot = [
-            100 * torch.nn.functional.normalize(b.text.encode_text(b.tokenize(NAMES)), dim=-1)
+            100 * F.normalize(b.text.encode_text(b.tokenize(NAMES)), dim=-1)
             for b in (found, started)
         ]
         torch.testing.assert_close(*zero_shot, **CLOSE)
@@ -262,6 +263,33 @@ def test_a_resnet(tmp_path, make):
     run = open_run(run_on(tmp_path, make, name), device="cpu")
     run.export("openai", tmp_path / "openai")
     with pytest.raises(ValueError, match="cannot be written as hf: transformers' CLIPModel"):
+        run.export("hf", tmp_path / "hf")
+
+
+@pytest.mark.parametrize(
+    "name", ["convnext_base", "EVA02-B-16", "ViT-B-16-SigLIP2", "PE-Core-B-16"]
+)
+def test_towers_of_timm(name, reduced, tmp_path, make):
+    _, (file, norm, activation) = reduced(name)
+    knobs = {"clip_backbone": file, "clip_input_norm": norm, "clip_activation": activation}
+    algorithm = make("CLIP_ERM", **knobs)
+    train(algorithm, 2)
+    (tmp_path / "run").mkdir()
+    run = open_run(
+        run_on(tmp_path / "run", lambda *_, **__: algorithm.eval(), file, "CLIP_ERM"), device="cpu"
+    )
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        z = run.algorithm.encoder(x)
+        run.export("open_clip", tmp_path / "out")
+        found = backbones.load(str(tmp_path / "out"))
+        assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+        torch.testing.assert_close(found.visual(x), z, **CLOSE)
+        run.export("torchscript", tmp_path / "script")
+        logits, features = torch.jit.load(tmp_path / "script" / "image.pt")(x)
+        torch.testing.assert_close(features, z, **CLOSE)
+        torch.testing.assert_close(logits, run.algorithm.head(F.normalize(z, dim=-1)), **CLOSE)
+    with pytest.raises(ValueError, match="cannot be written as hf: "):
         run.export("hf", tmp_path / "hf")
 
 

@@ -140,7 +140,7 @@ def test_every_row_has_a_maker():
     assert len(rows()) == len(MAKERS)
 
 
-@pytest.mark.parametrize("form, maker", zip(rows(), MAKERS), ids=list(rows()))
+@pytest.mark.parametrize("form, maker", [*zip(rows(), MAKERS)], ids=list(rows()))
 def test_it_trains_and_is_written(form, maker, tmp_path, request, make):
     *_, trains, written, _ = rows()[form]
     assert trains == "yes"

@@ -92,7 +92,26 @@ def test_counts_go_into_a_page(tmp_path):
     fuzz.write_section(page, fuzz.section(found.record(2, 1)))
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
-    assert "10 inputs in 2 minutes with seed 3" in text and "Kinds of failures: 0" in text
+    assert (
+        "10 inputs in 2 minutes in all, with the seeds 3" in text and "Kinds of failures: 0" in text
+    )
     page.write_text("nothing")
     with pytest.raises(ValueError, match="must have the lines"):
         fuzz.write_section(page, "x")
+
+
+def test_runs_of_several_seeds_are_summed():
+    def record(seed):
+        run = fuzz.Fuzz([fuzz_rules.Target("numbers", st.integers(0, 9), planted)], seed)
+        run.round(0, 5)
+        return run.record(2, 1)
+
+    one, two = record(1), record(2)
+    total = fuzz.summed([one, two])
+    assert total["inputs"] == one["inputs"] + two["inputs"]
+    assert (total["minutes"], total["seeds"], total["rounds"]) == (4, [1, 2], 2)
+    assert sum(total["counts"]["numbers"].values()) == total["inputs"]
+    with pytest.raises(ValueError, match="the same inputs"):
+        fuzz.summed([one, one])
+    with pytest.raises(ValueError, match="commits"):
+        fuzz.summed([one, {**two, "commit": "other"}])

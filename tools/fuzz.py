@@ -1,11 +1,14 @@
 """A fuzz of inputs: our readers on folders, files and values that nobody would write by hand.
 
-    python tools/fuzz.py --minutes 120 --seed 1 --output fuzz.json --docs docs/reliability.md
+    python tools/fuzz.py --minutes 60 --seed 1 --output 1.json &    # several at once, of other seeds
+    python tools/fuzz.py --minutes 60 --seed 2 --output 2.json
+    python tools/fuzz.py --sum 1.json 2.json --output fuzz.json --docs docs/reliability.md
 
 Each input is read with the value that an independent oracle gives, or refused by one line that
 this package raises itself. All else is a failure: another traceback, a wrong value, a refusal of
 what is right. It goes on after a failure, and keeps the smallest input of each kind. The targets,
-with their oracles, are in fuzz_folders.py and fuzz_texts.py. Needs hypothesis (extra `test`).
+with their oracles, are in fuzz_folders.py, fuzz_texts.py and fuzz_manifests.py. Needs hypothesis
+(extra `test`).
 """
 
 import argparse
@@ -136,7 +139,7 @@ class Fuzz:
         return {
             "inputs": self.total,
             "minutes": round(minutes, 1),
-            "seed": self.seed,
+            "seeds": [self.seed],
             "rounds": rounds,
             "commit": _commit(),
             "versions": {
@@ -166,13 +169,40 @@ def _commit():
     return commit_of(ROOT / "domainbed_carft")
 
 
+def summed(records):
+    """Return the record of several runs with different seeds.
+
+    Raises:
+        ValueError: two have the same seed, another commit or other versions.
+    """
+    first = records[0]
+    seeds = [seed for record in records for seed in record["seeds"]]
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"Runs with the same seed have the same inputs: {seeds}")
+    if any(record[key] != first[key] for record in records for key in ("commit", "versions")):
+        raise ValueError("Runs of different commits or versions cannot be summed")
+    counts = {}
+    for record in records:
+        for name, numbers in record["counts"].items():
+            counts.setdefault(name, collections.Counter()).update(numbers)
+    return {
+        **first,
+        "inputs": sum(record["inputs"] for record in records),
+        "minutes": round(sum(record["minutes"] for record in records), 1),
+        "seeds": seeds,
+        "rounds": sum(record["rounds"] for record in records),
+        "counts": {name: dict(numbers) for name, numbers in counts.items()},
+        "failures": [failure for record in records for failure in record["failures"]],
+    }
+
+
 def section(record):
     """Return the Markdown of a run of the fuzz, between its markers."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [
         MARKERS[0],
-        f"{record['inputs']:,} inputs in {record['minutes']:.0f} minutes with seed "
-        f"{record['seed']}, at commit {record['commit']} ({versions}). "
+        f"{record['inputs']:,} inputs in {record['minutes']:.0f} minutes in all, with the seeds "
+        f"{', '.join(map(str, record['seeds']))}, at commit {record['commit']} ({versions}). "
         f"Kinds of failures: {len(record['failures'])}.",
         "",
         "| reader | read, as the oracle says | refused in one line | failed |",
@@ -207,9 +237,10 @@ def all_targets():
 
     register()
     import fuzz_folders
+    import fuzz_manifests
     import fuzz_texts
 
-    return [*fuzz_folders.TARGETS, *fuzz_texts.TARGETS]
+    return [*fuzz_folders.TARGETS, *fuzz_texts.TARGETS, *fuzz_manifests.TARGETS]
 
 
 def main(argv=None):
@@ -220,8 +251,12 @@ def main(argv=None):
     parser.add_argument("--inputs", type=int, default=100, help="of each target in a round")
     parser.add_argument("--only", nargs="+", help="names of targets; default: all")
     parser.add_argument("--output", default="fuzz.json", help="counts and failures, rewritten")
+    parser.add_argument("--sum", nargs="+", metavar="JSON", help="outputs to sum, with no new run")
     parser.add_argument("--docs", help="a page with the markers, for the counts")
     args = parser.parse_args(argv)
+    if args.sum:
+        record = summed([json.loads(Path(path).read_text()) for path in args.sum])
+        _finish(record, args)
     targets = [t for t in all_targets() if not args.only or t.name in args.only]
     fuzz, start, number = Fuzz(targets, args.seed), time.monotonic(), 0
     while (minutes := (time.monotonic() - start) / 60) < args.minutes:
@@ -231,11 +266,17 @@ def main(argv=None):
         Path(args.output).write_text(json.dumps(record, indent=1))
         failed = len(fuzz.failures)
         print(f"{minutes:6.1f} minutes, {fuzz.total:,} inputs, {failed} failures", flush=True)
-    for failure in fuzz.failures.values():
+    _finish(record, args)
+
+
+def _finish(record, args):
+    """Write and print a record, and exit with 1 where something failed."""
+    Path(args.output).write_text(json.dumps(record, indent=1))
+    for failure in record["failures"]:
         print(f"{failure['count']} x {failure['what']}\n    {json.dumps(failure['input'])[:500]}")
     if args.docs:
         write_section(args.docs, section(record))
-    raise SystemExit(1 if fuzz.failures else 0)
+    raise SystemExit(1 if record["failures"] else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A fuzz of inputs: our readers on folders, files and values that nobody would write by hand.
 
-    python tools/fuzz.py --minutes 60 --seed 1 --output 1.json &    # several at once, of other seeds
+    python tools/fuzz.py --minutes 60 --seed 1 --output 1.json &  # each seed has its own inputs
     python tools/fuzz.py --minutes 60 --seed 2 --output 2.json
     python tools/fuzz.py --sum 1.json 2.json --output fuzz.json --docs docs/reliability.md
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from ..algorithms import host_calls
 from ..base import environment, workers
 from ..base.messages import unknown
-from ..data import imagenet, user_folders
+from ..data import imagenet, imagenet_c, user_folders
 from ..data.forms import kinds
 from ..method import averaging
 from . import saved_run, scoring
@@ -85,7 +85,10 @@ def open_data(args, hparams, data_dir):
     """Return (data set of --suite, --dataset or --folder, test_envs)."""
     from domainbed import datasets
 
-    if args.suite:
+    if args.suite == "imagenet-c":
+        parts = {"ENVIRONMENTS": imagenet_c.chosen(args.environments)}
+        cls = type("ImageNetC", (imagenet_c.ImageNetC,), parts)
+    elif args.suite:
         known = imagenet.ImageNetShift.ENVIRONMENTS
         for name in args.environments or ():
             if name not in known:
@@ -134,10 +137,13 @@ def chosen(args, parts):
         ValueError: an environment or the reference is not among them.
     """
     known = list(dict.fromkeys(part.environment for part in parts))
-    for name in args.environments or ():
+    asked = args.environments
+    if args.suite == "imagenet-c":
+        asked = imagenet_c.chosen(asked)
+    for name in asked or ():
         if name not in known:
             raise ValueError(unknown("environment", name, known))
-    found = [p for p in parts if not args.environments or p.environment in args.environments]
+    found = [p for p in parts if not asked or p.environment in asked]
     if args.reference and args.reference not in {part.environment for part in found}:
         evaluated = list(dict.fromkeys(part.environment for part in found))
         raise ValueError(unknown("reference", args.reference, evaluated))

@@ -22,7 +22,7 @@ from ..contract import host_flags
 from ..register import find_host, register
 from . import flags
 
-SUITES = ("imagenet",)
+SUITES = ("imagenet", "imagenet-c")
 
 
 def parse_args(argv=None):
@@ -33,7 +33,7 @@ def parse_args(argv=None):
     model.add_argument("--zero_shot", action="store_true", help="CLIP with the data's class names")
     model.add_argument("--table", nargs="+", metavar="RECORD", help="print records as one table")
     data = parser.add_mutually_exclusive_group()
-    data.add_argument("--suite", help="imagenet: ImageNet's validation set and five shifted sets")
+    data.add_argument("--suite", help="imagenet: validation set and five shifts; imagenet-c")
     data.add_argument("--dataset", help="all images of a data set that train accepts")
     data.add_argument(
         "--folder",
@@ -201,7 +201,7 @@ def evaluate(args, data, path):
         path: of the record.
     """
     from ..analysis import subjects
-    from ..reports import evaluation, tables
+    from ..reports import corruptions, evaluation, tables
 
     subject = subjects.open_run(args) if args.run else subjects.open_zero_shot(args)
     reference = args.reference or subject.parts[0].environment
@@ -229,7 +229,11 @@ def evaluate(args, data, path):
         "host": find_host()[0],
         "command": sys.argv[1:],
     }
-    print(tables.render(evaluation.frame(record), "txt"), end="")
+    shown = evaluation.frame(record)
+    if args.suite == "imagenet-c":
+        record["corruptions"] = corruptions.summary(rows)
+        shown = corruptions.frame(rows)
+    print(tables.render(shown, "txt"), end="")
     files.write(path, json.dumps(record, indent=1))
     print(f"Record: {path}")
     if args.plot:

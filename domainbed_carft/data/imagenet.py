@@ -41,15 +41,15 @@ def wnids(root):
     Raises:
         ValueError: there are not exactly 1,000 folders named n and 8 digits.
     """
-    return _wnid_folders(os.path.join(root, PLACES["ImageNet"], "val"), K)
+    return wnid_folders(os.path.join(root, PLACES["ImageNet"], "val"), K)
 
 
 def split(root, part):
     """Return ImageNet's "train" or "val" as Images."""
     known = wnids(root)
     folder = os.path.join(root, PLACES["ImageNet"], part)
-    found = _wnid_folders(folder, K)
-    _check_known(folder, found, known)
+    found = wnid_folders(folder, K)
+    check_known(folder, found, known)
     return images.Images(*images.by_class(folder, found), class_names(), f"imagenet_{part}")
 
 
@@ -65,8 +65,8 @@ def shifted(root, name):
     if name == "ObjectNet":
         return _objectnet(folder)
     known = wnids(root)
-    found = _wnid_folders(folder, N_CLASSES[name])
-    _check_known(folder, found, known)
+    found = wnid_folders(folder, N_CLASSES[name])
+    check_known(folder, found, known)
     paths, labels = images.by_class(folder, found)
     indices = [known.index(wnid) for wnid in found]
     label_set = tuple(indices) if len(found) < K else None
@@ -158,7 +158,8 @@ def _folders(path, expected):
     return images.folders_in(path)
 
 
-def _wnid_folders(path, n):
+def wnid_folders(path, n):
+    """Return the sorted names of a folder's n folders, which must be wnids."""
     expected = f"{n:,} folders named by wnid (n01440764, ...)"
     names = _folders(path, expected)
     found = [name for name in names if WNID.fullmatch(name)]
@@ -175,7 +176,8 @@ def _wnid_folders(path, n):
     raise ValueError(f"{path} must have {expected}, but has {len(found):,}.{hint}")
 
 
-def _check_known(folder, found, known):
+def check_known(folder, found, known):
+    """Raise a ValueError if a folder has wnids that imagenet/val lacks."""
     foreign = sorted(set(found) - set(known))
     if foreign:
         raise ValueError(

@@ -11,6 +11,7 @@ from ..base import metrics
 from ..base.messages import unknown
 from ..base.stats import mean_text
 from ..records.rows import differing
+from . import corruptions
 
 
 def label(row):
@@ -136,8 +137,8 @@ def gathered(paths):
         )
         args = record["args"] or {}
         trial = args.get("trial_seed"), args.get("seed"), args.get("hparams_seed")
-        for row in record["rows"]:
-            suite = "" if record["data"] == "imagenet" else f"{record['data']} "
+        for row in corruptions.as_rows(record) or record["rows"]:
+            suite = "" if record["data"].startswith("imagenet") else f"{record['data']} "
             name = suite + label(row)
             key = algorithm, "" if row["alpha"] is None else f"{row['alpha']:g}"
             first = sources.setdefault((*key, name, *trial), path)

@@ -330,3 +330,19 @@ def test_a_host_whose_registry_knows_no_knobs(make, monkeypatch):
     monkeypatch.setattr(hparams_registry, "default_hparams", fails)
     assert settings.host_knobs("PACS") is None
     assert make("CARFT", hparams=hparams).hparams is hparams
+
+
+def test_one_class_is_refused(tmp_path):
+    """Its loss would be 0 and its accuracy 1, whatever the model."""
+    from conftest import make_image_folder
+
+    from domainbed_carft.data import user_folders
+
+    root = make_image_folder(tmp_path / "Own", ("ink", "photo"), ("dog",))
+    hparams = hparams_registry.default_hparams("CARFT", "PACS") | {"clip_backbone": "embedded"}
+    dataset = user_folders.data_set("Own", str(root))(None, [1], hparams)
+    with pytest.raises(
+        ValueError, match="at least 2 classes, but the data set Own has one"
+    ) as said:
+        car_ft.CARFT(dataset.input_shape, dataset.num_classes, 1, hparams)
+    assert "\n" not in str(said.value)

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CLASSES, batches, train
+from domainbed import algorithms, hparams_registry
 from domainbed.lib import snapshot
 from sklearn.linear_model import LogisticRegression
 
@@ -286,6 +287,16 @@ def test_flyp_s_first_loss_is_open_clip_s_on_the_prompts_of_the_labels(make, tin
         z, t = F.normalize(model.encode_image(images)), F.normalize(model.encode_text(seen[0]))
         expected = open_clip.loss.ClipLoss()(z, t, model.logit_scale.exp())
     assert first["loss"] == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_flyp_wants_two_pairs_to_contrast(make):
+    """With one, the contrastive loss is 0 whatever the weights are."""
+    hparams = hparams_registry.default_hparams("CLIP_FLYP", "PACS") | {"batch_size": 1}
+    with pytest.raises(ValueError, match="training domains must be at least 2, got 1") as raised:
+        algorithms.CLIP_FLYP((3, 32, 32), 3, 1, hparams)
+    assert "\n" not in str(raised.value)
+    algorithm = make("CLIP_FLYP", batch_size=1)  # of three domains: three pairs
+    assert algorithm.update(batches(0, n=1, domains=3))["loss"] > 0
 
 
 def test_flyp_trains_both_towers_and_evaluates_with_prompts_encoded_anew(make):

@@ -156,13 +156,18 @@ class Package:
         def random_noise(image, mode="s&p", rng=None):
             return np.random.default_rng(rng).integers(0, 256, image.shape, np.uint8)
 
+        def gaussian(image, sigma, channel_axis=None):  # as since scikit-image 0.20
+            return image if channel_axis == -1 else None
+
         util = SimpleNamespace(random_noise=random_noise)
-        self.corruptions = SimpleNamespace(sk=SimpleNamespace(util=util))
+        self.corruptions = SimpleNamespace(sk=SimpleNamespace(util=util), gaussian=gaussian)
 
     def corrupt(self, image, severity, corruption_name):
         assert image.shape == (224, 224, 3)
         if corruption_name == "impulse_noise":
             return self.corruptions.sk.util.random_noise(image)
+        if corruption_name == "glass_blur":
+            return self.corruptions.gaussian(image, sigma=1, multichannel=True)
         return np.random.randint(0, 256, image.shape).astype(np.uint8)
 
 
@@ -183,10 +188,10 @@ def test_the_maker_writes_the_official_layout_whatever_the_order(tmp_path):
     source = tmp_path / "val"
     for i, name in enumerate(("n01440764", "n01443537")):
         miniatures.put(source / name / f"{i}.JPEG", miniatures.picture((300, 400)))
-    names = ["impulse_noise", "fog"]
+    names = ["impulse_noise", "glass_blur"]
     assert maker.make(str(source), str(tmp_path / "c"), names, Package()) == 20
     assert maker.make(str(source), str(tmp_path / "c"), names, Package()) == 0  # kept
-    file = tmp_path / "c/fog/5/n01443537/1.JPEG"
+    file = tmp_path / "c/impulse_noise/5/n01443537/1.JPEG"
     content = file.read_bytes()
     file.unlink()
     assert maker.make(str(source), str(tmp_path / "c"), names, Package()) == 1

@@ -14,6 +14,7 @@ import forked
 import numpy as np
 import pytest
 import torch
+from conftest import make_image_folder
 from domainbed import algorithms, datasets
 from domainbed.lib import display, misc
 from domainbed.lib.run_folder import RunFolder
@@ -21,6 +22,7 @@ from domainbed.scripts import train
 from tqdm import tqdm
 
 from domainbed_carft.contract.run_files import is_held
+from domainbed_carft.data import user_folders
 
 HOST_ARGS = (
     "algorithm checkpoint_freq data_dir dataset holdout_fraction hparams hparams_seed output_dir "
@@ -340,6 +342,54 @@ def test_other_arguments_do_not_resume(tmp_path, capsys):
     assert "unfinished run with other arguments: seed: was 0, now 5" in err
     assert "batch_size: was 8, now 4" in err
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A folder of the user's own as the data set Own."""
+    root = make_image_folder(tmp_path / "Own", ("ink", "photo"), n=6, size=8)
+    cls = user_folders.data_set("Own", str(root))
+    monkeypatch.setattr(datasets, "Own", cls, raising=False)
+    monkeypatch.setattr(datasets, "DATASETS", [*datasets.DATASETS, "Own"])
+    return root
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [
+        (lambda dogs: (dogs / "5.png").unlink(), "photo had 18 images, and has 17"),
+        (
+            lambda dogs: (dogs / "0.png").rename(dogs / "9.png"),
+            "photo has 18 images as then, but o",
+        ),
+        (lambda dogs: (dogs / "0.png").write_bytes(b"junk"), "files of photo have other sizes"),
+    ],
+)
+def test_a_killed_run_does_not_resume_on_other_data(own, tmp_path, capsys, change, said):
+    folder = tmp_path / "run"
+    interrupted(folder, dataset="Own", steps=9)
+    change(own / "photo" / "dog")
+    before = (folder / "checkpoint.pt").read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(folder, dataset="Own", steps=9))
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert stop.value.code == 2 and f"has an unfinished run on other data: {said}" in last
+    assert (folder / "checkpoint.pt").read_bytes() == before and len(records(folder)) == 1
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_an_image_that_cannot_be_read_ends_training_with_its_name(
+    own, tmp_path, monkeypatch, capsys, workers
+):
+    monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", workers)
+    for path in (own / "photo" / "dog").iterdir():
+        path.write_bytes(b"junk")
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(tmp_path / "run", dataset="Own", steps=9))
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and "Traceback" not in err
+    assert re.search(r"error: .*photo/dog/\d.png \(4 bytes\) is no image that can be read", err)
+    assert "Traceback" in (tmp_path / "run" / "err.txt").read_text()
 
 
 def test_a_finished_run_is_not_done_again(tmp_path, capsys):

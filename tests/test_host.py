@@ -8,7 +8,9 @@ import json
 import re
 
 import pytest
+from conftest import make_image_folder
 from host_install import SOURCE, Environment, jobs, records, status, train_flags
+from synthetic_sweep import make_sweep
 
 pytestmark = pytest.mark.host
 
@@ -86,6 +88,39 @@ def test_random_hparams_of_ours_are_plain_values(here, real_host):
     )
     types = json.loads(here.run(f'python -c "{code}"', real_host).stdout)
     assert set(types) == {"bool", "float", "int", "str"}
+
+
+@pytest.mark.parametrize("module", ["domainbed.scripts.train", "domainbed_carft.train"])
+def test_holdout_of_0_is_one_line(here, real_host, files, tmp_path, module):
+    """DomainBed itself would crash at its first record, after the training steps."""
+    command = f"python -m {module} " + train_flags(files, tmp_path / "out")
+    variables = {"DOMAINBED_CARFT_N_WORKERS": "0"}
+    done = here.run(f"{command} --holdout_fraction 0", real_host, check=False, **variables)
+    assert done.returncode != 0
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]  # DomainBed copies to stdout
+    assert "--holdout_fraction must be > 0 and < 1, got 0" in last
+    assert not (tmp_path / "out" / "results.jsonl").exists()
+
+
+def test_collect_results_on_one_run_s_folder_is_one_line(here, real_host, tmp_path):
+    (_, folder), *_ = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    words = f"python -m domainbed_carft.collect_results --input_dir {folder}"
+    done = here.run(words, real_host, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "is the folder of one run: give the folder that" in done.stderr.splitlines()[-1]
+
+
+def test_an_image_that_cannot_be_read_is_the_last_line(here, real_host, files, tmp_path):
+    root = make_image_folder(tmp_path / "data" / "PACS", n=8, size=32)
+    for path in (root / "photo").rglob("*.png"):
+        path.write_bytes(b"junk")
+    flags = train_flags(files, tmp_path / "out").replace(f"{files}/data", str(root.parent))
+    variables = {"DOMAINBED_CARFT_N_WORKERS": "0"}
+    words = f"python -m domainbed.scripts.train {flags}"
+    done = here.run(words, real_host, check=False, **variables)
+    assert done.returncode != 0
+    last = (done.stdout + done.stderr).strip().splitlines()[-1]  # DomainBed copies to stdout
+    assert "photo/" in last and "(4 bytes) is no image that can be read" in last
 
 
 def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(here, real_host):

@@ -120,6 +120,55 @@ def test_mixed(tmp_path):
     assert [row for row in table if row[0] == "wise_ft"] == [("wise_ft", "0.1.0", 1)]
 
 
+def test_tables_have_the_recorded_names_and_say_what_differs(tmp_path):
+    known = {"PACS": (("A", "C", "P", "S"), 5001), "VLCS": (("C",), 5001)}
+    make_sweep(tmp_path / "a", algorithms=("A",), trials=1, environments=["art", "C", "P", "S"])
+    sweep = soundness.read(tmp_path / "a", known)
+    (warning,) = sweep.other_domains
+    assert warning == (
+        "the domains of PACS differ from those of its runs: art, C, P, S in the records, "
+        "A, C, P, S now (renamed, added or removed since); the tables use the names in the records"
+    )
+    assert sweep.known["PACS"] == (("art", "C", "P", "S"), 5001)
+    assert sweep.known["VLCS"] == known["VLCS"]
+    make_sweep(tmp_path / "b", algorithms=("A",), trials=1, environments=["A", "C", "P", "S"])
+    assert soundness.read(tmp_path / "b", known).other_domains == []
+
+
+def test_the_report_shows_the_recorded_names(tmp_path, capsys):
+    from domainbed_carft.commands import report
+
+    make_sweep(tmp_path, algorithms=("CARFT",), trials=1, environments=["art", "C", "P", "S"])
+    report.main(["--input_dir", str(tmp_path)])
+    out = capsys.readouterr().out
+    assert "the domains of PACS differ from those of its runs: art, C, P, S in the records" in out
+    table = (tmp_path / "report" / "report.txt").read_text()
+    assert any({"algorithm", "art"} <= set(line.split()) for line in table.splitlines())
+
+
+def test_collect_results_warns_that_its_columns_have_other_names(tmp_path, capsys):
+    from domainbed_carft.commands import collect_results
+
+    make_sweep(tmp_path, algorithms=("CARFT",), trials=1, environments=["art", "C", "P", "S"])
+    collect_results.main(["--input_dir", str(tmp_path)])
+    out, err = capsys.readouterr()
+    assert "Averages" in out
+    (line,) = [line for line in err.splitlines() if line.startswith("WARNING: ")]
+    assert "art, C, P, S in the records" in line
+    assert line.endswith("the columns below use the current names")
+
+
+def test_collect_results_on_one_run_s_folder_is_one_line(tmp_path, capsys):
+    from domainbed_carft.commands import collect_results
+
+    (_, folder), *_ = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    with pytest.raises(SystemExit, match="2"):
+        collect_results.main(["--input_dir", str(folder)])
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.endswith("is the folder of one run: give the folder that contains the run folders")
+    assert "argument --input_dir: " in last
+
+
 def test_commit_is_that_of_the_package_s_own_checkout(tmp_path):
     def git(*words):
         identity = ["-c", "user.name=a", "-c", "user.email=a@b"]

@@ -29,7 +29,10 @@ def main(argv=None):
             check_records(folder)
     register()
     if folder:
-        warn_other_domains(folder)
+        try:
+            warn_other_domains(folder)
+        except ValueError as error:  # the folder of one run
+            parser.error(f"argument --input_dir: {error}")
     runpy.run_module("domainbed.scripts.collect_results", run_name="__main__", alter_sys=True)
 
 

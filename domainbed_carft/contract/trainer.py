@@ -46,6 +46,13 @@ def running():
     return argparse.Namespace(**{**defaults, **given(sys.argv[1:])})
 
 
+def check_own():
+    """Check the flags of the running trainer, whose algorithm is ours. See :func:`check`."""
+    arguments = running()
+    if arguments is not None:
+        check(arguments.algorithm)
+
+
 def check(algorithm):
     """Check the flags of the running trainer for its algorithm, which is ours.
 

@@ -17,6 +17,7 @@ from typing import Any
 from domainbed.datasets import MultipleEnvironmentImageFolder
 
 from ..base import environment
+from ..contract import trainer
 from ..method import knobs
 from . import host_names
 
@@ -71,6 +72,8 @@ def noting_new(original=None):
         below_root = below_root and not getattr(cls, "HAS_OWN_PLACE", False)
         if given.get("root", "") is None and below_root and is_ours(cls, hparams):
             raise ValueError(f"{cls.__name__} needs --data_dir, which contains its folder")
+        if hparams is not None and knobs.are_ours(hparams):
+            trainer.check_own()  # DomainBed builds loaders before the algorithm
         if hparams is not None:
             _note(dataset, hparams, given.get("test_envs") or [])
         workers = environment.n_workers()

@@ -81,14 +81,14 @@ def make_files(root):
     return root
 
 
-def hparams(files):
-    """Return the knobs of make_files, as a word of a shell command."""
-    return shlex.quote((files / "hparams.json").read_text())
+def hparams(files, **knobs):
+    """Return the knobs of make_files and others, as a word of a shell command."""
+    return shlex.quote(json.dumps({**json.loads((files / "hparams.json").read_text()), **knobs}))
 
 
-def train_flags(files, out, algorithm="CARFT"):
+def train_flags(files, out, algorithm="CARFT", **knobs):
     """Return the flags of a short run on the folder of make_files."""
     return (
         f"--data_dir {files}/data --dataset PACS --algorithm {algorithm} --steps 3 "
-        f"--checkpoint_freq 2 --test_envs 1 --output_dir {out} --hparams {hparams(files)}"
+        f"--checkpoint_freq 2 --test_envs 1 --output_dir {out} --hparams {hparams(files, **knobs)}"
     )

@@ -13,7 +13,7 @@ from ..data import describe
 from ..method.averaging import Average, shares
 from ..method.preprocess import ClipInput
 from ..method.schedule import lr_factor
-from ..models import backbone_names, backbones, encoders, prompt_cache
+from ..models import backbone_names, backbones, encoders, prompt_cache, trained
 from ..models.memory import FeatureMemory
 from . import host_calls, settings
 
@@ -49,6 +49,7 @@ class CLIPAlgorithm(Algorithm):
         super().__init__(**given.host)
         hparams, num_classes = given.hparams, given.num_classes
         self.hparams = hparams
+        self.lora = None
         host_calls.note_unused(type(self).__name__, given.unused)
         data = describe.describe(hparams)
         self._built = None if data else describe.why_not(hparams)
@@ -90,13 +91,39 @@ class CLIPAlgorithm(Algorithm):
         self.register_load_state_dict_post_hook(_mark_loaded)
         self._prepare(backbone, templates, class_names)
         if self.trains:
+            self._choose_weights()
             self._prepare_training(settings.planned_steps(hparams, data))
+            provenance.note(**trained.counts(self, self.optimizer, self.average))
 
     def _prepare(self, backbone, templates, class_names):
         """Keep parts of the backbone that the algorithm needs. The backbone is dropped afterwards.
 
         The templates and class names are None if there is no data set.
         """
+
+    def _towers(self):
+        """Return the encoders that are trained, to which the knob clip_train applies."""
+        return [self.encoder.visual]
+
+    def _choose_weights(self):
+        """Freeze the weights of the trained encoders that clip_train does not choose."""
+        knobs = self.hparams
+        kind, last = knobs["clip_train"], knobs["clip_last_k"]
+        found = [
+            trained.choose(tower, kind, last, knobs["clip_lora_layers"]) for tower in self._towers()
+        ]
+        if kind == "full":
+            return
+        for tower, chosen in zip(self._towers(), found):
+            for name, parameter in tower.named_parameters():
+                parameter.requires_grad_(name in chosen)
+        if kind == "lora":
+            self.lora = trained.Lora(
+                [parameter for chosen in found for parameter in chosen.values()],
+                knobs["clip_lora_rank"],
+                knobs["clip_lora_alpha"],
+                seed=torch.initial_seed(),
+            )
 
     def _parameter_groups(self):
         """Return AdamW's parameter groups. The first one is averaged and clipped."""
@@ -105,8 +132,15 @@ class CLIPAlgorithm(Algorithm):
     def _prepare_training(self, planned_steps):
         self.planned_steps = planned_steps
         self.head.requires_grad_(self.hparams["clip_train_head"])
+        groups = self._parameter_groups()
+        changed = groups[0]["params"]  # those that are averaged
+        if self.lora is not None:  # its weights follow from its A and B
+            own = {id(p) for p in self.lora.parameters()}
+            for group in groups:
+                group["params"] = [p for p in group["params"] if not self.lora.adapts(p)]
+            changed = [p for p in changed if id(p) not in own]
         self.optimizer = torch.optim.AdamW(
-            self._parameter_groups(),
+            groups,
             lr=self.hparams["lr"],
             weight_decay=self.hparams["weight_decay"],
         )
@@ -121,8 +155,7 @@ class CLIPAlgorithm(Algorithm):
         kind = self.hparams["clip_average"]
         if kind != "none":
             knobs = [self.hparams[f"clip_{name}"] for name in ("ema_decay", "beta", "swad_start")]
-            trained = self.optimizer.param_groups[0]["params"]
-            self.average = Average(trained, shares(kind, planned_steps, *knobs))
+            self.average = Average(changed, shares(kind, planned_steps, *knobs))
 
     def train(self, mode=True):
         """Set training or evaluation mode. In evaluation mode, averaged weights are used."""
@@ -214,11 +247,13 @@ class CLIPAlgorithm(Algorithm):
         self.scaler.scale(loss).backward()
         if self.hparams["clip_grad_clip"]:
             self.scaler.unscale_(self.optimizer)
-            trained = self.optimizer.param_groups[0]["params"]
-            nn.utils.clip_grad_norm_(trained, self.hparams["clip_grad_clip"])
+            changed = self.optimizer.param_groups[0]["params"]
+            nn.utils.clip_grad_norm_(changed, self.hparams["clip_grad_clip"])
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
+        if self.lora is not None:
+            self.lora.merge()
         if self.average is not None:
             self.average.add()
         values = {"loss": loss, **values}
@@ -265,5 +300,7 @@ def _output_dim(encoder, resolution):
 
 
 def _mark_loaded(module, _):
-    """Note that the head has been loaded, as a hook after load_state_dict."""
+    """Note that weights have been loaded, as a hook after load_state_dict."""
     module.can_predict = True
+    if module.lora is not None:
+        module.lora.restart()

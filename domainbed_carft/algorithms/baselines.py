@@ -175,6 +175,9 @@ class CLIP_FLYP(CLIPAlgorithm):
             tokens = torch.stack([torch.as_tensor(row) for row in rows])  # M x K x L
             self.register_buffer("tokens", tokens, persistent=False)
 
+    def _towers(self):
+        return [*super()._towers(), self.text.model]
+
     def _parameter_groups(self):
         self.head.requires_grad_(False)
         return super()._parameter_groups()

@@ -18,6 +18,8 @@ from ..contract.seeds import seed_hash
 
 LARGEST = sys.float_info.max  # a whole number in JSON may be larger
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+TRAIN = ("full", "lora", "attention", "layernorm", "bias", "last_k")
+LORA_LAYERS = ("attention", "mlp", "all")
 # Data sets fine-tuned at twice the learning rate of the others: CLIPood's choice for the first two,
 # Lipsum-FT's for ImageNet; the tasks follow ImageNet.
 AT_1E_5 = (
@@ -171,6 +173,11 @@ def shared(dataset):
         "clip_steps": Knob(0, number(0, whole=True)),
         "clip_warmup": Knob(0.1, number(0, 1)),
         "clip_grad_clip": Knob(1.0, number(0)),
+        "clip_train": Knob("full", one_of(*TRAIN)),
+        "clip_last_k": Knob(0, number(0, whole=True)),
+        "clip_lora_rank": Knob(8, number(1, whole=True)),
+        "clip_lora_alpha": Knob(8.0, number(0)),
+        "clip_lora_layers": Knob("attention", one_of(*LORA_LAYERS)),
         "clip_train_head": Knob(True, truth),
         "clip_average": Knob("none", one_of("none", "ema", "beta", "swad")),
         "clip_ema_decay": Knob(0.99, number(0, 1)),

@@ -71,34 +71,45 @@ def stages(visual):
     """
     trunk = getattr(visual, "trunk", visual)  # open_clip's wrapper of timm's models
     axis = -1 if getattr(trunk, "output_fmt", "NCHW") == "NHWC" else 1
-    if hasattr(trunk, "transformer"):
-        return _grouped(trunk.conv1, trunk.transformer.resblocks, axis)
+    first, blocks = blocks_of(visual)
+    first_axis = axis
+    if hasattr(trunk, "patch_embed"):
+        first_axis = -1 if str(getattr(first, "output_fmt", "")).endswith("NHWC") else axis
+    groups = min(4, len(blocks))
+    ends = [blocks[len(blocks) * (i + 1) // groups - 1] for i in range(groups)]
+    return [(first, first_axis), *((end, axis) for end in ends)]
+
+
+def blocks_of(tower):
+    """Return (first layer, [blocks in order]) of an encoder.
+
+    Args:
+        tower: an image encoder, or a CLIP without its image encoder. The blocks of a ResNet are its
+            four layers, and those of a ConvNeXt or FastViT its stages.
+
+    Raises:
+        ValueError: the structure of the encoder is unknown.
+    """
+    trunk = getattr(tower, "trunk", tower)
+    trunk = getattr(trunk, "text", trunk)  # open_clip's CustomTextCLIP
+    if hasattr(getattr(trunk, "transformer", None), "resblocks"):
+        first = trunk.conv1 if hasattr(trunk, "conv1") else trunk.token_embedding
+        return first, list(trunk.transformer.resblocks)
     if hasattr(trunk, "layer4"):
         layers = [getattr(trunk, f"layer{i}") for i in (1, 2, 3, 4)]
-        return _grouped(getattr(trunk, "avgpool", None) or trunk.conv1, layers, axis)
+        return getattr(trunk, "avgpool", None) or trunk.conv1, layers
     if hasattr(trunk, "patch_embed"):
         blocks = getattr(trunk, "blocks", None) or getattr(trunk, "layers", None)
         if blocks is not None:
-            first = trunk.patch_embed
-            nhwc = str(getattr(first, "output_fmt", "")).endswith("NHWC")
-            found = _grouped(first, blocks, axis)
-            return [(first, -1 if nhwc else axis), *found[1:]]
+            return trunk.patch_embed, list(blocks)
     if hasattr(trunk, "stem") and hasattr(trunk, "stages"):
-        return _grouped(trunk.stem, trunk.stages, axis)
+        return trunk.stem, list(trunk.stages)
     raise ValueError(
-        "Intermediate features need an image encoder made of blocks, such as the ViTs, ResNets, "
-        f"ConvNeXts, FastViTs and Swins of OpenAI, open_clip and timm. This one is of type "
-        f"{type(trunk).__name__}: use another clip_backbone, or CARFT or CLIP_L2SP, which do not "
-        "need intermediate features"
+        "Intermediate features and choices of layers need an encoder made of blocks, such as the "
+        "ViTs, ResNets, ConvNeXts, FastViTs and Swins of OpenAI, open_clip and timm. This one is "
+        f"of type {type(trunk).__name__}: use another clip_backbone, or CARFT or CLIP_L2SP with "
+        "clip_train 'full', which do not need blocks"
     )
-
-
-def _grouped(first, blocks, axis):
-    """Return the first layer and the last block of each of four groups, with the channel axis."""
-    blocks = list(blocks)
-    groups = min(4, len(blocks))
-    ends = [blocks[len(blocks) * (i + 1) // groups - 1] for i in range(groups)]
-    return [(first, axis), *((end, axis) for end in ends)]
 
 
 class Tap:

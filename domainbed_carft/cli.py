@@ -20,6 +20,7 @@ COMMANDS = (  # name, index of its group, summary
     ("evaluate", 2, "accuracy of a model or zero-shot CLIP on other data"),
     ("probe", 2, "context recognition before and after fine-tuning"),
     ("wise_ft", 2, "interpolate zero-shot and fine-tuned weights (WiSE-FT)"),
+    ("soup", 2, "average the weights of a sweep's runs (model soups)"),
     ("predict", 2, "label images with a trained model"),
     ("export", 2, "convert a model to transformers, open_clip, clip, ONNX or TorchScript"),
     ("doctor", 3, "the state of an installation, a sweep, a data folder"),

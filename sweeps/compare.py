@@ -20,10 +20,10 @@ With one trial, there is no ± and no interval. A cell has its own n if it has f
 row: leave-one-out needs runs with pairs of test environments. Runs that are unfinished or unsound
 are reported and left out, and so are trials that lack a test environment.
 
-Rows are sorted by `validation`. Choose by it, not by the columns to its right. Rows of "+WiSE" come
-last. Their validation is on plain images, while that of other rows is on augmented images if the
-runs had augmentation, so the two cannot be compared. With --output_dir, the differences are plotted
-to compare.png.
+Rows are sorted by `validation`. Choose by it, not by the columns to its right. Rows of "+WiSE" and
+"+Soup" come last. Their validation is on plain images, while that of other rows is on augmented
+images if the runs had augmentation, so the two cannot be compared. With --output_dir, the
+differences are plotted to compare.png.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def compare(rows, baseline):
     table, order = [], []
     for name, row in rows.items():
         validation = by_trial(rows, name, "training", "validation")
-        wise = row["row"].wise
+        wise = bool(row["row"].suffix)  # validated on plain images
         line = {
             "algorithm": name,
             "n": len(validation),

@@ -13,7 +13,7 @@ from synthetic_sweep import make_sweep
 from domainbed_carft.commands import report
 from domainbed_carft.contract import jobs
 from domainbed_carft.records import gaps, soundness
-from domainbed_carft.records.rows import Row
+from domainbed_carft.records.rows import WISE, Row
 from domainbed_carft.records.state import State, Status
 from domainbed_carft.register import known_datasets
 
@@ -150,7 +150,7 @@ def test_rows_of_wise_ft_count_and_get_their_own_command(tmp_path):
     sweep, lacking = read(tmp_path)
     assert not sweep.problems and len(sweep.sound) == 7
     (lack,) = lacking
-    assert (lack.row, lack.args["test_envs"]) == (Row("CARFT", wise=True), [3])
+    assert (lack.row, lack.args["test_envs"]) == (Row("CARFT", suffix=WISE), [3])
     assert gaps.commands(sweep, lacking) == [
         f"python -m domainbed_carft.wise_ft --input_dir {tmp_path}"
     ]
@@ -288,7 +288,7 @@ def test_rows_that_nobody_asked_are_inferred_beside_those_asked(tmp_path):
     ask(tmp_path, made)
     retagged(made[:3], "CARFT+WiSE")
     _, lacking = read(tmp_path)
-    assert {lack.row for lack in lacking} == {Row("CARFT", wise=True)} and len(lacking) == 5
+    assert {lack.row for lack in lacking} == {Row("CARFT", suffix=WISE)} and len(lacking) == 5
 
 
 def test_a_data_set_that_has_no_record_yet_is_missing_in_the_report(tmp_path):

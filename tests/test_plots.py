@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from domainbed_carft.records.rows import Row
+from domainbed_carft.records.rows import WISE, Row
 from domainbed_carft.reports import plots
 
 # Viénot, Brettel and Mollon (1999): linear RGB as a protanope and a deuteranope see it.
@@ -37,10 +37,10 @@ def test_an_algorithm_looks_the_same_everywhere():
 
 @pytest.mark.parametrize("changed", [(), (("carft_lambda", 0.1),)])
 def test_wise_ft_s_row_looks_like_its_algorithm_but_hollow(changed):
-    rows = [Row("A", changed), Row("A", changed, wise=True), Row("B")]
+    rows = [Row("A", changed), Row("A", changed, suffix=WISE), Row("B")]
     for row in (Row("CARFT"), rows[0]):
         look = plots.look(row, rows)
-        assert plots.look(replace(row, wise=True), rows) == {**look, "fillstyle": "none"}
+        assert plots.look(replace(row, suffix=WISE), rows) == {**look, "fillstyle": "none"}
     assert plots.look("B", rows) == plots.look("B", ["A", "B"]) != plots.look(rows[0], rows)
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from domainbed_carft.records.rows import Row, ordered, row_of, rows_of
+from domainbed_carft.records.rows import SOUPS, WISE, Row, ordered, row_of, rows_of
 
 
 def args(algorithm="CARFT", hparams=None, **changes):
@@ -17,9 +17,10 @@ def args(algorithm="CARFT", hparams=None, **changes):
     "row, text",
     [
         (Row("CARFT"), "CARFT"),
-        (Row("CARFT", wise=True), "CARFT+WiSE"),
+        (Row("CARFT", suffix=WISE), "CARFT+WiSE"),
         (Row("CARFT", (("a", 1), ("b", "x"))), "CARFT [a=1, b=x]"),
-        (Row("CARFT", (("lr", 1e-05),), wise=True), "CARFT+WiSE [lr=1e-05]"),
+        (Row("CARFT", (("lr", 1e-05),), suffix=WISE), "CARFT+WiSE [lr=1e-05]"),
+        (Row("CARFT", suffix=SOUPS["greedy"]), "CARFT+Soup-greedy"),
     ],
 )
 def test_texts(row, text):
@@ -29,7 +30,10 @@ def test_texts(row, text):
 
 def test_a_run_s_row():
     assert row_of(args("ERM")) == Row("ERM")
-    assert row_of(args("ERM+WiSE")) == Row("ERM", wise=True)
+    assert row_of(args("ERM+WiSE")) == Row("ERM", suffix=WISE)
+    for suffix in SOUPS.values():
+        row = row_of(args(f"ERM{suffix}"))
+        assert row == Row("ERM", suffix=suffix) and row.soup and not row.wise
 
 
 def test_runs_of_the_same_arguments_share_a_row_wherever_they_lie():
@@ -76,11 +80,11 @@ def test_knobs_that_are_no_json_are_compared_as_text():
 def test_order():
     """Ours as the methods are listed, then all others by name, and by value rather than text."""
 
-    def x(value, wise=False):
-        return Row("CARFT", (("x", value),), wise)
+    def x(value, suffix=""):
+        return Row("CARFT", (("x", value),), suffix)
 
     expected = [
-        *(Row("CLIP_ZeroShot"), Row("CARFT"), Row("CARFT", wise=True)),
-        *(Row("A"), x(-1), x(2), x(10.0), x(2, wise=True), Row("Z")),
+        *(Row("CLIP_ZeroShot"), Row("CARFT"), Row("CARFT", suffix=WISE)),
+        *(Row("A"), x(-1), x(2), x(10.0), x(2, suffix=WISE), Row("Z")),
     ]
     assert ordered(expected[::-1]) == ordered(expected[4:] + expected[:4]) == expected

@@ -1,5 +1,6 @@
 """WiSE-FT for the runs of a sweep: evaluation of weights between zero-shot and fine-tuned."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -41,32 +42,55 @@ def find_runs(folder):
 
 
 def curve(run, alphas):
-    """Return [{"alpha": α, "env{i}_{split}_acc": accuracy in [0, 1]}], with one dict per α.
+    """Return [{"alpha": α, "env{i}_{split}_acc": accuracy in [0, 1]}], with one dict per α."""
+    # copies, since the zero-shot model's weights are overwritten
+    ends = [
+        {name: value.to(device(), copy=True) for name, value in model.state_dict().items()}
+        for model in (run.zero_shot, run.algorithm)
+    ]
+    states = [functools.partial(interpolate, *ends, alpha) for alpha in alphas]
+    found = accuracies(run, states)
+    return [{"alpha": alpha, **row} for alpha, row in zip(alphas, found)]
+
+
+def device():
+    """Return the device of evaluations."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def accuracies(run, states, validation_only=False):
+    """Return [{"env{i}_{split}_acc": accuracy in [0, 1]}] of a run's model with other weights.
 
     The splits are those that selection rules read: all `out` splits, and the `in` splits of test
     environments.
+
+    Args:
+        run: a saved_run.Run. Its zero-shot model gets the weights.
+        states: functions without arguments that return a state_dict, one for each result.
+        validation_only: evaluate only the training environments' `out` splits.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    # copies, since the zero-shot model's weights are overwritten below
-    ends = [
-        {name: value.to(device, copy=True) for name, value in model.state_dict().items()}
-        for model in (run.zero_shot, run.algorithm)
-    ]
-    model = run.zero_shot.to(device)
+    model = run.zero_shot.to(device())
     parts = saved_run.splits(run)
-    needed = [f"env{i}_in" for i in run.args["test_envs"]]
-    found = [{"alpha": alpha} for alpha in alphas]
+    tested = run.args["test_envs"]
+    names = [name for name in parts if name.endswith("_out")]
+    if validation_only:
+        names = [name for name in names if int(name[3:-4]) not in tested]
+    else:
+        names += [f"env{i}_in" for i in tested]
+    found, loaded = [{} for _ in states], None
     embedded = find_host()[0] == "embedded"  # DomainBed itself ignores label sets
-    for name in sorted([*(name for name in parts if name.endswith("_out")), *needed]):
+    for name in sorted(names):
         part = parts[name]
         rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
-        right = torch.zeros(len(alphas), dtype=torch.float64)
+        right = torch.zeros(len(states), dtype=torch.float64)
         n_workers = run.dataset.N_WORKERS if len(part) >= workers.FEW_IMAGES else 0
         loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
         for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
-            x = x.to(device)
-            for i, alpha in enumerate(alphas):  # inner loop, so that images are read once
-                model.load_state_dict(interpolate(*ends, alpha))
+            x = x.to(device())
+            for i, state in enumerate(states):  # inner loop, so that images are read once
+                if state is not loaded:
+                    model.load_state_dict(state())
+                    loaded = state
                 with torch.no_grad():
                     guess = rule.restrict(model.predict(x)).argmax(1).cpu()
                 right[i] += rule.right(guess, y).sum()

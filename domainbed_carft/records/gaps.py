@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..contract.jobs import OPTIONAL, digest, train_args, train_flags
 from ..contract.record_line import ACCURACY
 from ..contract.run_files import LOCK, owner
-from .rows import Row, rows_of
+from .rows import SOUPS, Row, rows_of
 from .state import State, Status, status
 from .sweep import Job
 
@@ -41,7 +41,8 @@ def lacks(sweep, known=None):
 
     * all algorithms on all data sets that have records. If a sweep has rows for different
       arguments, each data set keeps its own rows.
-    * all trial seeds and all hparams seeds of the data set.
+    * all trial seeds and all hparams seeds of the data set (for soups, which combine the runs of
+      all hparams seeds, the first).
     * all test environments of any run of the data set. If one environment is left out alone, every
       environment is; if a pair is, every pair is. Data sets with two environments (a training and
       a test split) are not extended.
@@ -82,6 +83,8 @@ def _inferred(sweep, read, known):
         seeds = sorted({job.args["hparams_seed"] for job in there})
         for row, envs, trial, seed in itertools.product(rows, choices, trials, seeds):
             job = by_cell.get((dataset, row, envs, trial, seed))
+            if row.soup and seed != seeds[0]:
+                continue
             if job is not None and not job.unsound:
                 continue
             template = next((j for j in there if j.row == row), None)
@@ -161,7 +164,12 @@ def commands(sweep, lacking):
         lines.append(
             shlex.join(["python", "-m", "domainbed_carft.wise_ft", "--input_dir", sweep.path])
         )
-        idle = [lack for lack in idle if not lack.row.wise]
+    kinds = {kind for lack in idle for kind, end in SOUPS.items() if lack.row.suffix == end}
+    if kinds:
+        lines.append(
+            shlex.join(["carft", "soup", "--input_dir", sweep.path, "--kind", *sorted(kinds)])
+        )
+    idle = [lack for lack in idle if not lack.row.suffix]
     done = sorted({lack.job.folder for lack in idle if lack.job and lack.job.done})
     if done:
         lines.append(f"# marked done; move them out of the sweep first: {' '.join(done)}")

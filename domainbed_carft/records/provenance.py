@@ -77,8 +77,8 @@ def table(jobs):
     rows = []
     for name in names:
         values = {}
-        # Only runs of wise_ft record that fact; every run should record the others.
-        for one in (one for one in found if name != "wise_ft" or name in one):
+        # Only runs of wise_ft and soup record that fact; every run should record the others.
+        for one in (one for one in found if name not in ("wise_ft", "soup") or name in one):
             shown = str(one.get(name, "not recorded"))
             values[shown] = values.get(shown, 0) + 1
         rows += [(name, value, n) for value, n in sorted(values.items())]

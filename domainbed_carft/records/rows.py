@@ -1,4 +1,4 @@
-"""Rows of a sweep's tables: an algorithm, the knobs that distinguish it, and WiSE-FT."""
+"""Rows of a sweep's tables: an algorithm, the knobs that distinguish it, and WiSE-FT or a soup."""
 
 import collections
 import json
@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..algorithms.methods import METHODS
 
 WISE = "+WiSE"  # wise_ft appends it to the algorithm in its records
+SOUPS = {kind: f"+Soup-{kind}" for kind in ("uniform", "greedy", "stock")}  # soup, likewise
 # Arguments that may differ between runs of one cell: paths, and what is evaluated or saved.
 FREE = ("output_dir", "data_dir", "eval_splits", "skip_model_save", "save_model_every_checkpoint")
 CELL = ("dataset", "algorithm", "test_envs", "trial_seed", "hparams_seed")
@@ -21,22 +22,33 @@ class Row:
         algorithm: its name for DomainBed's --algorithm.
         changed: (name, value) of each argument or knob that distinguishes it from other rows of
             the same data set and algorithm, sorted by name. All values are hashable.
-        wise: whether its runs were written by wise_ft.
+        suffix: of the algorithm in its records: WISE if they were written by wise_ft, one of SOUPS
+            if by soup, else "".
     """
 
     algorithm: str
     changed: tuple[tuple[str, object], ...] = ()
-    wise: bool = False
+    suffix: str = ""
+
+    @property
+    def wise(self):
+        """Whether its runs were written by wise_ft."""
+        return self.suffix == WISE
+
+    @property
+    def soup(self):
+        """Whether its runs were written by soup."""
+        return self.suffix in SOUPS.values()
 
     @property
     def in_records(self):
         """Name of the algorithm in the records of its runs."""
-        return self.algorithm + WISE * self.wise
+        return self.algorithm + self.suffix
 
     @property
     def trained(self):
-        """The row of the trained runs: for a row of WiSE-FT, those it interpolates; else itself."""
-        return replace(self, wise=False)
+        """The row of the trained runs: for WiSE-FT or a soup, those it is made of; else itself."""
+        return replace(self, suffix="")
 
     def __str__(self):
         if not self.changed:
@@ -47,7 +59,8 @@ class Row:
 def row_of(args):
     """Return the Row of a run's arguments, regardless of other runs."""
     algorithm = args["algorithm"]
-    return Row(algorithm.removesuffix(WISE), wise=algorithm.endswith(WISE))
+    suffix = next((end for end in (WISE, *SOUPS.values()) if algorithm.endswith(end)), "")
+    return Row(algorithm.removesuffix(suffix), suffix=suffix)
 
 
 def rows_of(runs):

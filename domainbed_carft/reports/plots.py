@@ -3,11 +3,12 @@
 import os
 
 from ..algorithms.methods import METHODS, SHIPPED
-from ..records.rows import Row
+from ..records.rows import SOUPS, WISE, Row
 
 # Okabe and Ito's palette (Color Universal Design, 2008), in an order of falling contrast.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+FILLS = {WISE: "none", **dict(zip(SOUPS.values(), ("left", "bottom", "top")))}
 # An algorithm has the same (colour, marker) in every plot.
 ALGORITHMS = {name: method.look for name, method in SHIPPED.items()}
 # Looks for all other rows. They avoid the two main colours and the looks above.
@@ -31,10 +32,11 @@ def new(rows=1, columns=1, width=6.4, height=4.0, **settings):
 
 
 def look(row, rows=()):
-    """Return matplotlib's style of a row: {"color", "marker"}, and "fillstyle" for WiSE-FT.
+    """Return matplotlib's style of a row: {"color", "marker"}, and "fillstyle" for some.
 
     Methods of the package have fixed styles. Other rows get theirs by their position among `rows`.
-    A row of WiSE-FT has the style of the runs it interpolates, with a hollow marker.
+    A row of WiSE-FT has the style of the runs it interpolates, with a hollow marker, and one of a
+    soup that of the runs in it, with a half-filled marker.
 
     Args:
         row: a records.rows.Row, or the name of an algorithm.
@@ -44,8 +46,8 @@ def look(row, rows=()):
     others = [o for o in dict.fromkeys(one.trained for one in rows) if _own_look(o) is None]
     place = others.index(row.trained) % len(OTHERS) if row.trained in others else 0
     colour, marker = _own_look(row) or OTHERS[place]
-    hollow = {"fillstyle": "none"} if row.wise else {}
-    return {"color": PALETTE[colour], "marker": MARKERS[marker], **hollow}
+    filling = {"fillstyle": FILLS[row.suffix]} if row.suffix else {}
+    return {"color": PALETTE[colour], "marker": MARKERS[marker], **filling}
 
 
 def _own_look(row):

@@ -20,6 +20,7 @@ TITLES = {name: rule.name for name, rule in RULES.items()}
 BASELINES = ("CLIP_ERM", "ERM")
 FEW = 4  # up to this many rows, all pairs are compared
 WISE_NOTE = f"{WISE}: α is always selected on the training domains, whatever the table's rule."
+SOUP_NOTE = "+Soup: runs are always selected on the training domains, whatever the table's rule."
 STAR = "* = some trials or hparams seeds of the cell do not count: see the table of missing runs."
 
 
@@ -170,8 +171,9 @@ def _dataset_table(summary, rule, title, dataset):
             numbers.update(_numbers(name, cell))
         data.append({**numbers, "Avg": average})
     wise = any(row.wise for row in summary.of_dataset[dataset])
+    soup = any(row.soup for row in summary.of_dataset[dataset])
     notes = ["Per cent, mean ± standard error over n trials."]
-    notes += [STAR] * has_star + [WISE_NOTE] * wise
+    notes += [STAR] * has_star + [WISE_NOTE] * wise + [SOUP_NOTE] * soup
     note = " ".join(notes)
     if not n_cells:
         more = "runs with pairs of test domains, too (a sweep without --single_test_envs)"

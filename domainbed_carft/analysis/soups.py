@@ -1,0 +1,197 @@
+"""Soups of the runs of a sweep: which runs belong together, their weights, and their records."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from ..base import files
+from ..contract import provenance, record_line
+from ..contract.run_files import DONE, RECORDS
+from ..method import soups
+from ..records.rows import SOUPS, rows_of
+from . import interpolation, saved_run
+
+MODEL = "soup.pkl"
+
+
+@dataclass
+class Pool:
+    """Runs of one data set, row, test environments and trial, which may be averaged.
+
+    Attributes:
+        key: (data set, label of the row, test environments, trial seed).
+        folders: the folders of its runs, sorted.
+    """
+
+    key: tuple
+    folders: list
+
+
+def pools(folders):
+    """Return the Pools of the folders of runs, sorted by their keys.
+
+    Runs of different test environments have trained on each other's test data, and runs of
+    different trials on each other's validation data. So neither are put into one pool.
+    """
+    args = [record_line.last(folder / RECORDS)["args"] for folder in folders]
+    found = {}
+    for folder, own, row in zip(folders, args, rows_of(args)):
+        key = own["dataset"], str(row), tuple(own["test_envs"]), own["trial_seed"]
+        found.setdefault(key, []).append(folder)
+    return [Pool(key, sorted(found[key])) for key in sorted(found)]
+
+
+def target_of(pool, kind, output_dir):
+    """Return the folder of a pool's soup."""
+    name = hashlib.md5(json.dumps(pool.key, sort_keys=True).encode()).hexdigest()
+    return Path(output_dir) / f"{name}{SOUPS[kind]}"
+
+
+def finished(pool, kind, output_dir):
+    """Return the record that an earlier call wrote for these models, or None."""
+    target = target_of(pool, kind, output_dir)
+    record = record_line.last(target / RECORDS) or {}
+    if not (target / DONE).exists() or record["soup"]["runs"] != [f.name for f in pool.folders]:
+        return None
+    written = (target / RECORDS).stat().st_mtime
+    newer = any((f / "model.pkl").stat().st_mtime > written for f in pool.folders)
+    return None if newer else record
+
+
+def work_on(pool, kinds, output_dir, data_dir=None):
+    """Return a record for each kind of soup, which is computed and written unless it exists.
+
+    Raises:
+        ValueError: the pool has fewer than two runs, or they do not start from the same weights.
+        OSError: a file cannot be read or written.
+    """
+    if len(pool.folders) < 2:
+        dataset, row, test_envs, trial = pool.key
+        raise ValueError(
+            f"a soup needs at least two runs, but {row} on {dataset} with test domains "
+            f"{list(test_envs)} has only {pool.folders[0].name} in trial {trial}: launch the sweep "
+            "with --n_hparams 2 or more"
+        )
+    records = {kind: finished(pool, kind, output_dir) for kind in kinds}
+    lacking = [kind for kind in kinds if records[kind] is None]
+    if lacking:
+        run, start, scores = _open(pool, data_dir)
+        for kind in lacking:
+            chosen, state = _mix(kind, pool, run, start, scores)
+            records[kind] = _write(pool, kind, run, chosen, state, scores, output_dir)
+    return [records[kind] for kind in kinds]
+
+
+def _open(pool, data_dir):
+    """Return (Run of the first folder, the weights that all start from, {folder: validation}).
+
+    Raises:
+        ValueError: the runs do not start from the same weights.
+    """
+    first = saved_run.load(pool.folders[0], data_dir)
+    start = {name: value.clone() for name, value in first.zero_shot.state_dict().items()}
+    scores = {pool.folders[0]: _validation(first, first.algorithm.state_dict())}
+    for folder in pool.folders[1:]:
+        run = saved_run.load(folder, data_dir)
+        _check_start(start, first, run)
+        scores[folder] = _validation(first, run.algorithm.state_dict())
+    return first, start, scores
+
+
+def _check_start(start, first, other):
+    """Check that two runs started from the same weights.
+
+    Raises:
+        ValueError: they did not. The message names both runs, and a weight that differs.
+    """
+    found = other.zero_shot.state_dict()
+    differ = sorted(start.keys() ^ found.keys())
+    differ = differ or [name for name in start if not torch.equal(start[name], found[name])]
+    if differ:
+        knobs = [
+            f"{name} {first.hparams[name]!r} and {other.hparams.get(name)!r}"
+            for name in sorted(first.hparams)
+            if name.startswith("clip_") and first.hparams[name] != other.hparams.get(name)
+        ]
+        raise ValueError(
+            "the runs of a soup must start from the same weights, but those of "
+            f"{Path(first.path).parent.name} and {Path(other.path).parent.name} differ in "
+            f"{differ[0]}" + (f" (their knobs: {', '.join(knobs)})" if knobs else "")
+        )
+
+
+def _validation(run, state):
+    row = interpolation.accuracies(run, [lambda: state], validation_only=True)[0]
+    return interpolation.source_validation(row, run.args["test_envs"])
+
+
+def _mix(kind, pool, run, start, scores):
+    """Return (folders of the chosen runs, state_dict) of a soup."""
+    if kind == "greedy":
+        ranked = sorted(pool.folders, key=lambda folder: -scores[folder])
+        chosen, state, _ = soups.greedy(ranked, _read, lambda mean: _validation(run, mean))
+        return chosen, state
+    if kind == "stock":
+        return pool.folders, soups.stock(start, pool.folders, _read)
+    mean = soups.Mean()
+    for folder in pool.folders:
+        mean.add(_read(folder))
+    return pool.folders, mean.state
+
+
+def _read(folder):
+    return saved_run.read(str(folder / "model.pkl"))["model_dict"]
+
+
+def _write(pool, kind, run, chosen, state, scores, output_dir):
+    """Evaluate a soup, and return its record, which is written to its folder with its weights."""
+    target = target_of(pool, kind, output_dir)
+    model = saved_run.read(run.path)
+    seeds, steps = [], []
+    for folder in pool.folders:
+        last = record_line.last(folder / RECORDS)
+        seeds.append(last["args"]["hparams_seed"])
+        steps.append((last["step"], last["epoch"]))
+    args = {**run.args, "algorithm": run.args["algorithm"] + SOUPS[kind]}
+    args |= {"hparams_seed": min(seeds), "output_dir": str(target)}
+    record = {
+        **interpolation.accuracies(run, [lambda: state])[0],
+        **dict(zip(("step", "epoch"), max(steps))),
+        "soup": {
+            "kind": kind,
+            "runs": [folder.name for folder in pool.folders],
+            "chosen": [folder.name for folder in chosen],
+            "validation": [scores[folder] for folder in pool.folders],
+        },
+        "args": args,
+        "hparams": run.hparams,
+    }
+    target.mkdir(parents=True, exist_ok=True)
+    origin = {**provenance.read(pool.folders[0]), "soup": provenance.this_package()}
+    files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
+    with files.writing(target / MODEL, "wb") as file:
+        torch.save({**model, "model_dict": state}, file)
+    files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
+    files.write(target / DONE, "done")
+    return record
+
+
+def table(records):
+    """Return a DataFrame of soups with one test environment each: accuracies in per cent."""
+    rows = []
+    for record in records:
+        args = record["args"]
+        if len(args["test_envs"]) == 1:
+            env = args["test_envs"][0]
+            row = {name: args[name] for name in ("dataset", "algorithm")}
+            row |= {"test_env": env, "trial_seed": args["trial_seed"]}
+            row |= {name: len(record["soup"][name]) for name in ("runs", "chosen")}
+            validation = interpolation.source_validation(record, [env])
+            best = max(record["soup"]["validation"])
+            row |= {"validation, best run": 100 * best, "validation": 100 * validation}
+            rows.append(row | {"target": 100 * record[f"env{env}_in_acc"]})
+    return pd.DataFrame(rows)

@@ -322,7 +322,7 @@ def test_a_host_whose_registry_knows_no_knobs(make, monkeypatch):
     knobs = make("CARFT").hparams
     for name in ("clip_backbone", "clip_contexts"):
         hparams[name] = knobs[name]
-    monkeypatch.setattr(settings.trainer, "typed_hparams", lambda: ["batch_size"])
+    monkeypatch.setattr(settings.trainer, "typed_hparams", lambda: {"batch_size": 8})
 
     def fails(algorithm, dataset):
         raise NotImplementedError(algorithm)

@@ -342,6 +342,8 @@ def test_it_heeds_every_knob_by_which_a_data_set_fits_its_images(folder):
         "clip_backbone",  # asked for to tell our knobs from a host's
         "clip_transform",
         "clip_images",
+        "clip_crop",  # augmentation, which prediction does without
+        "clip_flip",
         "clip_exif",
         "clip_cache",  # the same images
     }

@@ -159,6 +159,8 @@ KNOBS = {  # what docs/knobs.md says of each, for CARFT
     "clip_transform": lambda v: (
         type(v) is str and re.fullmatch(r"host|clip(@[1-9][0-9]{0,3})?", v) is not None
     ),
+    "clip_crop": lambda v: type(v) in (int, float) and 0 < v <= 1,
+    "clip_flip": lambda v: type(v) is bool,
     "clip_cache": lambda v: type(v) is str,
     "clip_exif": lambda v: type(v) is bool,
     "clip_images": _choice("exact", "fast", "scaled"),

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..contract import provenance
 from ..data import describe
+from ..method import recipes
 from ..method.averaging import Average, shares
 from ..method.preprocess import ClipInput
 from ..method.schedule import lr_factor
@@ -77,6 +78,7 @@ class CLIPAlgorithm(Algorithm):
                 weights=hparams["clip_backbone"],
                 weights_sha256=backbones.weights_hash(backbone),
                 **backbones.facts(backbone),  # settings that the weights do not determine
+                **recipes.recorded(hparams),
                 templates=len(templates),
                 templates_sha256=provenance.sha256_of(*templates),
                 class_names_sha256=provenance.sha256_of(*class_names),

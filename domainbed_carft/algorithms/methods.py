@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..base.messages import unknown
+from ..method import recipes
 from ..method.knobs import HOST_RULES, Knob, log_uniform, number, one_of, shared
 
 OF_USERS = "user_"  # prefix of knobs that only a user's own code reads
@@ -140,7 +141,7 @@ def rules():
     found = {name: knob.rule for name, knob in shared("").items()}
     for method in METHODS.values():
         found.update({name: knob.rule for name, knob in method.knobs.items()})
-    return {**found, **HOST_RULES}
+    return {**found, **HOST_RULES, recipes.KNOB: recipes.rule}
 
 
 def without_effect(name, hparams):

@@ -6,7 +6,7 @@ from domainbed import algorithms as host_algorithms
 
 from ..base.assets import ASSETS
 from ..contract import trainer
-from ..method.knobs import check_types
+from ..method.knobs import CROP, check_types
 from ..method.prompts import class_prompt_names, file_class_names, load_contexts
 from . import host_calls, methods
 
@@ -60,6 +60,12 @@ def check_knobs(cls, hparams, data):
         raise ValueError(
             "clip_transform must be 'host', clip_images 'exact', clip_exif false and clip_cache "
             f"empty for {data.name}, which does not read image files from folders"
+        )
+    looks = hparams["clip_crop"] != CROP or not hparams["clip_flip"]
+    if looks and hparams["clip_transform"] == "host":
+        raise ValueError(
+            "clip_crop and clip_flip change the augmentation of clip_transform 'clip', and it is "
+            "'host'"
         )
     unused = methods.without_effect(algorithm, typed or ())
     if unused:

@@ -86,6 +86,8 @@ def parse_args(argv=None):
     except ValueError as error:
         parser.error(str(error))
     args.hparams = json.loads(args.hparams)
+    if "recipe" in args.hparams:
+        parser.error("a recipe is for training: give the knobs that matter here, as clip_transform")
     if args.run and args.hparams:
         parser.error("--hparams needs --zero_shot: a run keeps the knobs it was trained with")
     return args

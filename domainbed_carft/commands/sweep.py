@@ -110,12 +110,14 @@ def check_knobs(args):
     """Exit with near matches for misspelt knobs, which would fail in every job."""
     from ..algorithms import host_calls, methods
     from ..algorithms.settings import host_knobs
+    from ..method import recipes
     from ..method.knobs import check_types
 
     for algorithm in [name for name in args.algorithms if name in methods.METHODS]:
         for dataset in args.datasets:
             knobs = host_calls.default_hparams(algorithm, dataset)
             try:
+                recipes.check(args.hparams)
                 methods.check(algorithm, {**knobs, **args.hparams}, host_knobs(dataset))
                 own = methods.rules()
                 check_types({k: v for k, v in args.hparams.items() if k not in own}, knobs)

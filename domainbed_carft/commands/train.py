@@ -3,6 +3,7 @@
 --test_envs also accepts names of domains: ``carft train --dataset PACS --test_envs sketch``.
 """
 
+import json
 import os
 import runpy
 import sys
@@ -10,6 +11,7 @@ import sys
 from ..base import files
 from ..base.messages import program
 from ..contract import host_flags, record_line, run_files, trainer
+from ..method import recipes
 from ..register import find_host, register
 from .domain_names import domains_of, numbered, replaced
 from .flags import OWN_DATA
@@ -30,6 +32,7 @@ def main(argv=None):
     try:
         host_flags.check_train(given)
         register()
+        recipes.check(json.loads(given.get("hparams") or "{}"))
         if any(isinstance(env, str) for env in given.get("test_envs", ())):
             given["test_envs"] = numbered(given["test_envs"], domains_of(given))
             sys.argv[1:] = replaced(sys.argv[1:], given["test_envs"])

@@ -14,10 +14,10 @@ _noted = set()
 
 
 def typed_hparams():
-    """Return the names of the knobs given as --hparams to the running train command.
+    """Return the knobs given as --hparams to the running train command.
 
     Returns:
-        None if no trainer is running, else a list; an empty one where none were given.
+        None if no trainer is running, else {name: value}; empty where none were given.
     """
     arguments = running()
     if arguments is None:
@@ -25,8 +25,8 @@ def typed_hparams():
     try:
         found = json.loads(arguments.hparams or "{}")
     except ValueError:  # which the host says by itself
-        return []
-    return list(found) if isinstance(found, dict) else []
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def running():

@@ -25,7 +25,7 @@ def parse(kind):
     return name, int(size or HOST_SIZE)
 
 
-def transforms(kind, resizing=OPENAI):
+def transforms(kind, resizing=OPENAI, crop=knobs.CROP, flip=True):
     """Return the functions (square, augment, finish) for a value of clip_transform.
 
     "host" is DomainBed's preprocessing: resizing to 224 x 224 (bilinear), and augmentation by
@@ -38,6 +38,8 @@ def transforms(kind, resizing=OPENAI):
     Args:
         kind: the value of clip_transform.
         resizing: (interpolation, mode) for "clip", as backbone_names.resizing returns them.
+        crop: smallest share of the area that random crops of "clip" keep.
+        flip: whether the augmentation of "clip" flips images.
 
     Returns:
         square: function PIL image -> PIL image of size S x S, deterministic.
@@ -48,10 +50,10 @@ def transforms(kind, resizing=OPENAI):
 
     name, size = parse(kind)
     finish = t.Compose([t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
-    crop, flip = {"scale": (0.7, 1.0)}, t.RandomHorizontalFlip()
     if name == "host":
         colours = [t.ColorJitter(0.3, 0.3, 0.3, 0.3), t.RandomGrayscale()]
-        augment = [t.RandomResizedCrop(size, **crop), flip, *colours]
+        crops = t.RandomResizedCrop(size, scale=(knobs.CROP, 1.0))
+        augment = [crops, t.RandomHorizontalFlip(), *colours]
         return t.Resize((size, size)), t.Compose(augment), finish
     interpolation, mode = t.InterpolationMode(resizing[0]), resizing[1]
     if mode == "squash":
@@ -62,7 +64,8 @@ def transforms(kind, resizing=OPENAI):
         square = t.Compose([t.Resize(size, interpolation=interpolation), t.CenterCrop(size)])
     else:
         raise ValueError(f"resize mode must be 'shortest', 'longest' or 'squash', got {mode!r}")
-    augment = [t.RandomResizedCrop(size, interpolation=interpolation, **crop), flip]
+    augment = [t.RandomResizedCrop(size, scale=(crop, 1.0), interpolation=interpolation)]
+    augment += [t.RandomHorizontalFlip()] * flip
     return square, t.Compose(augment), finish
 
 
@@ -97,8 +100,8 @@ def fit(dataset, test_envs, hparams, augment=True):
     Args:
         dataset: a DomainBed data set with environments of Images or torchvision's ImageFolder.
         test_envs: indices of environments without augmentation.
-        hparams: the knobs. Those of images (clip_transform, clip_images, clip_cache, clip_exif) are
-            only used for our methods.
+        hparams: the knobs. Those of images (clip_transform, clip_crop, clip_images and so
+            on) are only used for our methods.
         augment: whether to augment training environments, unless data_augmentation is false.
     """
     from torchvision.transforms import Compose
@@ -109,7 +112,8 @@ def fit(dataset, test_envs, hparams, augment=True):
     kind, resizing = of_knobs(hparams) if ours else ("host", OPENAI)
     cache = hparams["clip_cache"] if ours else ""
     speed = hparams["clip_images"] if ours else "exact"
-    square, random, finish = transforms(kind, resizing)
+    looks = (hparams["clip_crop"], hparams["clip_flip"]) if ours else ()
+    square, random, finish = transforms(kind, resizing, *looks)
     size = parse(kind)[1]
     if speed != "exact":
         square = square if cache else quick_square(kind, resizing)

@@ -17,16 +17,18 @@ import numpy as np
 from ..contract.seeds import seed_hash
 
 LARGEST = sys.float_info.max  # a whole number in JSON may be larger
+CROP = 0.7  # smallest share of the area in random crops, as DomainBed's
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 TRAIN = ("full", "lora", "attention", "layernorm", "bias", "last_k")
 LORA_LAYERS = ("attention", "mlp", "all")
+# Data sets with one training set
+ONE_SET = (
+    *("ImageNetShift", "ImageNet", "Flowers102", "FGVCAircraft", "CIFAR10", "CIFAR100"),
+    *("StanfordCars", "Food101", "OxfordIIITPet", "DTD", "SUN397", "Caltech101", "EuroSAT"),
+)
 # Data sets fine-tuned at twice the learning rate of the others: CLIPood's choice for the first two,
 # Lipsum-FT's for ImageNet; the tasks follow ImageNet.
-AT_1E_5 = (
-    *("OfficeHome", "DomainNet", "ImageNetShift", "ImageNet", "Flowers102", "FGVCAircraft"),
-    *("CIFAR10", "CIFAR100", "StanfordCars", "Food101", "OxfordIIITPet", "DTD", "SUN397"),
-    *("Caltech101", "EuroSAT"),
-)
+AT_1E_5 = ("OfficeHome", "DomainNet", *ONE_SET)
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,12 @@ def text(what, empty=True):
 def truth(value):
     """The rule of true or false."""
     return None if isinstance(value, bool) else "true or false"
+
+
+def share(value):
+    """The rule of a share of an area, which is not empty."""
+    right = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1
+    return None if right else "a number > 0 and <= 1"
 
 
 def transform(value):
@@ -167,6 +175,8 @@ def shared(dataset):
         "clip_class_names": Knob("", text("the path of a text file, or ''")),
         "clip_input": Knob("none" if raw else "imagenet", one_of("imagenet", "none")),
         "clip_transform": Knob("host", transform),
+        "clip_crop": Knob(CROP, share),
+        "clip_flip": Knob(True, truth),
         "clip_cache": Knob("", text("a folder, or '' for none")),
         "clip_exif": Knob(False, truth),
         "clip_images": Knob("exact", one_of("exact", "fast", "scaled")),

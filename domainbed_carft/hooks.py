@@ -136,6 +136,8 @@ def hook_hparams(module):
 
 
 def _with_our_knobs(original, drawn):
+    from .algorithms import typed_recipe
+
     @functools.wraps(original)
     def hparams(*args, **kwargs):
         given = attempt(arguments_of, original, args, kwargs) or {}
@@ -143,7 +145,7 @@ def _with_our_knobs(original, drawn):
         _refuse_misspelt(algorithm)
         found = original(*args, **kwargs)
         if not isinstance(algorithm, str) or not attempt(registered, algorithm):
-            _note_recipe_without_effect(algorithm, found)
+            attempt(typed_recipe.note_without_effect, algorithm, found)
             return found
         from .algorithms import methods
         from .contract.seeds import seed_from
@@ -153,36 +155,9 @@ def _with_our_knobs(original, drawn):
         # DomainBed draws some numpy values, which records and model.pkl should not contain
         found = {name: v.item() if hasattr(v, "item") else v for name, v in found.items()}
         found |= {name: pair[drawn] for name, pair in table.items()}
-        return {**found, **_of_recipe(dataset)}
+        return {**found, **typed_recipe.knobs(dataset)}
 
     return hparams
-
-
-def _of_recipe(dataset):
-    """Return {knob: value} of the recipe that was typed for the running trainer, {} without one."""
-    from .contract import trainer
-    from .method import recipes
-
-    typed = attempt(trainer.typed_hparams) or {}
-    if recipes.KNOB not in typed:
-        return {}
-    try:
-        found = recipes.knobs(typed[recipes.KNOB], dataset, typed)
-    except ValueError as error:  # a user's mistake, which needs no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
-    shown = ", ".join(f"{knob} {value}" for knob, value in sorted(found.items()))
-    say_once(f"recipe {typed[recipes.KNOB]}: {shown}")
-    return found
-
-
-def _note_recipe_without_effect(algorithm, hparams):
-    """Say that a typed recipe has no effect on one of the host's own algorithms."""
-    from .contract import trainer
-    from .method import recipes
-
-    typed = attempt(trainer.typed_hparams) or {}
-    if recipes.KNOB in typed and recipes.KNOB not in hparams:
-        say_once(f"the recipe has no effect on {algorithm}, which is not of this package")
 
 
 SEEDS = ("seed", "random_seed", "random_state", "hparams_seed")

@@ -1,4 +1,4 @@
-"""recipes.py and where it is used: a recipe's knobs reach the run and its records."""
+"""recipes.py, typed_recipe.py: a recipe's knobs reach the run and its records."""
 
 import json
 import re
@@ -10,8 +10,7 @@ import forked
 import pytest
 from domainbed import hparams_registry
 
-from domainbed_carft import hooks
-from domainbed_carft.algorithms import methods
+from domainbed_carft.algorithms import methods, typed_recipe
 from domainbed_carft.commands import evaluate, sweep
 from domainbed_carft.data import transforms
 from domainbed_carft.method import knobs, recipes
@@ -25,7 +24,7 @@ def typing(monkeypatch):
     main = types.ModuleType("__main__")
     main.__spec__ = types.SimpleNamespace(name="domainbed.scripts.train")
     monkeypatch.setitem(sys.modules, "__main__", main)
-    monkeypatch.setattr(hooks, "_said", set())
+    monkeypatch.setattr(typed_recipe, "_said", set())
 
     def typed(**given):
         monkeypatch.setattr(sys, "argv", ["train.py", "--hparams", json.dumps(given)])

@@ -1,6 +1,7 @@
 """backbones.py: loading by name, prompts encoded, the hash of weights."""
 
 import copy
+import sys
 from pathlib import Path
 
 import clip
@@ -199,3 +200,20 @@ def test_the_hash_of_weights_sees_every_tower(tiny_clip):
         with torch.no_grad():
             dict(changed.text.named_parameters())[name].add_(1)  # the text part is the whole model
         assert backbones.weights_hash(changed) != first
+
+
+def test_a_missing_pkg_resources_is_one_line(monkeypatch):
+    """Environments made by Python 3.12 and later have no setuptools, and clip imports it."""
+    from domainbed_carft.models import openai
+
+    class Without:
+        @staticmethod
+        def find_spec(name, path=None, target=None):
+            if name == "clip":
+                raise ModuleNotFoundError("No module named 'pkg_resources'", name="pkg_resources")
+
+    monkeypatch.delitem(sys.modules, "clip")
+    monkeypatch.setattr(sys, "meta_path", [Without, *sys.meta_path])
+    with pytest.raises(ImportError, match=r"needs pkg_resources.* 'setuptools<82'") as raised:
+        openai.import_clip()
+    assert "\n" not in str(raised.value)

@@ -229,3 +229,16 @@ def test_the_commands_on_an_unmodified_domainbed(
     (report,) = commands("carft report")
     run(report, real_host, input_dir=str(tmp_path))
     assert (tmp_path / "report" / "report.html").is_file()
+
+
+def test_each_odd_input_is_held_by_tests_that_exist():
+    section = page("reliability.md").split("## Odd inputs")[1].split("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")]
+    rows = [cells for cells in rows[1:] if not cells[0].strip().startswith("**")]
+    assert len(rows) > 30
+    for cells in rows:
+        named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", cells[-1])
+        assert named, cells
+        for file, test in named:
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert f"\ndef {test}(" in text, f"{file}::{test}"

@@ -8,6 +8,7 @@ import forked
 import miniatures
 import pytest
 from conftest import make_image_folder
+from test_data_forms import as_shards
 
 pytestmark = pytest.mark.host
 HERE = Path(__file__).parent
@@ -82,6 +83,25 @@ def test_a_user_s_folder_is_trained_on_and_evaluated(real_host, knobs, tmp_path)
         rows = {(r["environment"], r["split"]): r["top1"] for r in json.load(file)["rows"]}
     assert rows["photo", "in"] == pytest.approx(record["env1_in_acc"])
     assert rows["photo", "out"] == pytest.approx(record["env1_out_acc"])
+
+
+def test_shards_give_the_folder_s_records(real_host, knobs, tmp_path):
+    """As typed to DomainBed itself: the same splits, images and order, so the same numbers."""
+    folder = make_image_folder(tmp_path / "Birds", domains=("ink", "photo"), n=14, size=32)
+    shards = as_shards(folder, tmp_path / "shards")
+    variables = {"DOMAINBED_CARFT_DATASETS": f"{folder}:{shards}", "DOMAINBED_CARFT_N_WORKERS": "0"}
+    found = []
+    for name in ("Birds", "shards"):
+        words = f"-m domainbed.scripts.train --dataset {name} --algorithm CARFT --steps 2"
+        words = [*words.split(), "--test_envs", "1", "--checkpoint_freq", "1"]
+        words += ["--output_dir", tmp_path / "out" / name, "--hparams", knobs]
+        python(words, real_host, **variables)
+        lines = (tmp_path / "out" / name / "results.jsonl").read_text().splitlines()
+        found.append([json.loads(line) for line in lines])
+    for theirs, ours in zip(*found):
+        differ = {key for key in theirs if theirs[key] != ours[key]}
+        assert differ <= {"args", "step_time", "mem_gb"} and ours["args"]["dataset"] == "shards"
+    assert len(found[0]) == len(found[1]) == 2
 
 
 DOMAINBEDS = """

@@ -92,6 +92,34 @@ def register():
         RuntimeError: the package ``domainbed`` is not DomainBed or a supported fork.
         ValueError: DOMAINBED_CARFT_HOST is invalid.
     """
+    where = _begin()
+    # Our modules import the host's, and the hooks import ours: so import the host's first. After
+    # that, our modules can be imported in any order.
+    import domainbed.algorithms
+    import domainbed.datasets  # noqa: F401  imported for its hook
+
+    if refusal:
+        _raise_refusal(where, refusal)
+
+
+def register_for_tables():
+    """Add what tables need: all, or on the embedded host the data sets, without importing torch.
+
+    Raises:
+        RuntimeError, ValueError: as :func:`register`.
+    """
+    if find_host()[0] != "embedded" or _has_methods():
+        register()
+        return
+    where = _begin()
+    import domainbed.datasets  # noqa: F401  imported for its hook
+
+    if refusal:
+        _raise_refusal(where, refusal)
+
+
+def _begin():
+    """Arm the hooks, find the host and return its folder. The embedded host is imported."""
     _arm()
     kind, where = find_host()
     if kind == "foreign":
@@ -100,13 +128,16 @@ def register():
         _import_embedded()
     for name in SHAPE:
         hook_if_whole(name)
-    # Our modules import the host's, and the hooks import ours: so import the host's first. After
-    # that, our modules can be imported in any order.
-    import domainbed.algorithms
-    import domainbed.datasets  # noqa: F401  imported for its hook
+    return where
 
-    if refusal:
-        _raise_refusal(where, refusal)
+
+def _has_methods():
+    """Return whether the user has methods, whose names and colours are in tables."""
+    from importlib.metadata import entry_points
+
+    from .base import environment
+
+    return bool(environment.method_sources() or entry_points(group="domainbed_carft.methods"))
 
 
 def _raise_refusal(where, reason):
@@ -153,7 +184,7 @@ def known_datasets():
         RuntimeError: the host cannot be used. The message says why and what to do.
     """
     try:
-        register()
+        register_for_tables()
         from domainbed import datasets
     except ImportError as error:
         from .base.messages import install

@@ -8,6 +8,8 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from conftest import make_image_folder
+from synthetic_sweep import make_sweep
 
 import domainbed_carft
 from domainbed_carft import cli
@@ -71,6 +73,32 @@ def test_help_and_wrong_flags_of_every_command_import_nothing_heavy(name):
     wrong = start(name, "--no_such_flag", watch=True)
     assert wrong.returncode == 2 and wrong.stdout.strip() == "heavy: []"
     assert "error: " in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("name", ["collect_results", "leaderboard", "doctor", "report"])
+def test_tables_of_the_embedded_host_do_not_import_torch(name, tmp_path):
+    make_sweep(tmp_path / "sweep", trials=1)
+    make_image_folder(tmp_path / "Fish", domains=("a", "b"))
+    hosts = {"DOMAINBED_CARFT_HOST": "embedded", "DOMAINBED_CARFT_DATASETS": str(tmp_path / "Fish")}
+    done = start(name, "--input_dir", str(tmp_path / "sweep"), watch=True, **hosts)
+    assert done.returncode == 0, done.stderr
+    assert "12 runs" in done.stdout or "PACS" in done.stdout, done.stderr
+    heavy = done.stdout.splitlines()[-1]
+    assert heavy.startswith("heavy: [") and "torch" not in heavy
+
+
+def test_a_user_s_methods_are_in_the_tables(tmp_path):
+    """They are added where the host's algorithms are imported, which needs torch."""
+    make_sweep(tmp_path / "sweep", algorithms=("Mine",), trials=1)
+    (tmp_path / "mine.py").write_text(
+        "from domainbed_carft import CARFT, add_method\nclass Mine(CARFT): pass\nadd_method(Mine)\n"
+    )
+    hosts = {
+        "DOMAINBED_CARFT_HOST": "embedded",
+        "DOMAINBED_CARFT_METHODS": str(tmp_path / "mine.py"),
+    }
+    done = start("collect_results", "--input_dir", str(tmp_path / "sweep"), watch=True, **hosts)
+    assert "Mine" in done.stdout and "torch" in done.stdout.splitlines()[-1], done.stderr
 
 
 @pytest.mark.parametrize(

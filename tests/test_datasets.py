@@ -13,6 +13,7 @@ from domainbed.lib.fast_data_loader import InfiniteDataLoader
 from torchvision.transforms import v2
 
 from domainbed_carft.data import describe, digitstyles
+from domainbed_carft.method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 
 def build(root, test_envs=(0,), name="PACS"):
@@ -278,7 +279,7 @@ def test_digitstyles_is_normalised_as_the_host_does():
 
 def test_digitstyles_has_torchvisions_numbers_augmented_or_not():
     dataset, _ = build(None, [1], "DigitStyles")
-    normalise = v2.Normalize(digitstyles.IMAGENET_MEAN, digitstyles.IMAGENET_STD)
+    normalise = v2.Normalize(IMAGENET_MEAN, IMAGENET_STD)
     for env in (dataset[0], dataset[1]):
         torch.manual_seed(3)
         image = env.images[7] if env.augment is None else env.augment(env.images[7])

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from ..base.messages import program
-from ..contract import host_flags, record_line
-from ..register import find_host, known_datasets, register
+from ..contract import host_flags, provenance, record_line, run_files
+from ..register import find_host, known_datasets, register_for_tables
 from .flags import runs_folder
 
 
@@ -27,7 +27,7 @@ def main(argv=None):
             parser.error(f"argument --input_dir: {error}")
         if kind == "domainbed":
             check_records(folder)
-    register()
+    register_for_tables()
     if folder:
         try:
             warn_other_domains(folder)
@@ -46,9 +46,14 @@ def input_dir():
 def warn_other_domains(folder):
     """Warn on stderr if the columns of a table have other names than the recorded domains."""
     from ..records.provenance import as_recorded  # imports numpy, which --help should not
-    from ..records.scan import scan
+    from ..records.sweep import Job
 
-    for sentence in as_recorded(scan(folder).jobs, known_datasets())[1]:
+    jobs = []
+    for file in sorted(Path(folder).glob(f"*/{provenance.FILE}")):
+        record = record_line.first(file.with_name(run_files.RECORDS))
+        if record is not None:
+            jobs.append(Job(file.parent.name, str(file.parent), record["args"]))
+    for sentence in as_recorded(jobs, known_datasets())[1]:
         what = sentence.partition("; the tables use")[0]
         print(f"WARNING: {what}; the columns below use the current names", file=sys.stderr)
 

@@ -1,5 +1,6 @@
 """The one reader of results.jsonl. Every line is validated: types, ranges, required keys."""
 
+import contextlib
 import functools
 import json
 import re
@@ -97,6 +98,18 @@ def last(file):
     except OSError:
         return None
     return records[-1][1] if records else None
+
+
+def first(file):
+    """Return the first record of a results.jsonl that can be read, or None."""
+    try:
+        with open(file, "rb") as lines:
+            for _, line in numbered(lines):
+                with contextlib.suppress(ValueError):
+                    return parse(line)
+    except OSError:
+        pass
+    return None
 
 
 def accuracies_of(record):

@@ -3,47 +3,9 @@
 import json
 
 import numpy as np
-import torch
 from domainbed.datasets import MultipleDomainDataset
-from torchvision.transforms import v2
 
 from ..base.assets import ASSETS
-from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
-
-MEAN, STD = (torch.tensor(x).view(3, 1, 1) for x in (IMAGENET_MEAN, IMAGENET_STD))
-
-
-class InMemoryImages(torch.utils.data.Dataset):
-    """uint8 images (N, 3, H, W) and labels (N,), normalised like DomainBed's image folders.
-
-    Args:
-        images: the images.
-        labels: the labels.
-        classes: the class names.
-        root: name of the environment.
-        augment: function of a uint8 image, or None.
-        contexts: {group: (N,) indices of the context of each image}.
-    """
-
-    def __init__(self, images, labels, classes, root, augment=None, contexts=None):
-        self.images, self.labels, self.classes, self.root = images, labels, classes, root
-        self.augment, self.contexts = augment, contexts
-        self.ready = _normalised(images) if augment is None else None
-
-    def __len__(self):
-        return len(self.images)
-
-    def __getitem__(self, index):
-        if self.ready is not None:
-            image = self.ready[index]
-        else:
-            image = _normalised(self.augment(self.images[index]))
-        return image, int(self.labels[index])
-
-
-def _normalised(images):
-    """Return uint8 images (..., 3, H, W) as float32 in ImageNet's normalisation."""
-    return (images.float() / 255 - MEAN) / STD
 
 
 class DigitStyles(MultipleDomainDataset):
@@ -63,6 +25,11 @@ class DigitStyles(MultipleDomainDataset):
     N_WORKERS = 0
 
     def __init__(self, root, test_envs, hparams):
+        import torch
+        from torchvision.transforms import v2
+
+        from .images_in_memory import InMemoryImages
+
         super().__init__()
         crop = v2.RandomResizedCrop(32, scale=(0.9, 1.0), ratio=(0.95, 1.05), antialias=True)
         with np.load(ASSETS / "digitstyles.npz") as arrays:

@@ -11,7 +11,6 @@ import socket
 import sys
 
 import numpy as np
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -20,7 +19,7 @@ from ..base.packed import is_packed
 from . import images
 
 
-class Cached(torch.utils.data.Dataset):
+class Cached:
     """An environment with fitted images from the cache.
 
     Args:
@@ -84,7 +83,7 @@ def _items(env):
     return env.items
 
 
-class _Squares(torch.utils.data.Dataset):
+class _Squares:
     """Fitted images of an environment as arrays (S, S, 3)."""
 
     def __init__(self, env, square):
@@ -119,6 +118,8 @@ def _built(env, square, kind, size, folder):
 
 
 def _build(env, square, size, file, held):
+    import torch
+
     n = len(env)
     print(f"Caching {n} images in {file}: {n * size * size * 3 / 1e9:.1f} GB", file=sys.stderr)
     folder, name = os.path.split(file)

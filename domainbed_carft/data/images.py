@@ -4,7 +4,6 @@ import os
 import warnings
 
 import numpy as np
-import torch
 from PIL import Image
 
 from ..base import folders
@@ -14,7 +13,7 @@ from ..base.pictures import Unreadable, endings, read, to_rgb
 __all__ = ["Images", "Unreadable", "by_class", "folders_in", "read", "to_rgb"]
 
 
-class Images(torch.utils.data.Dataset):
+class Images:
     """An environment of images that are read lazily.
 
     `transform` (image -> tensor), `exif` (whether to apply the EXIF orientation) and `reader`

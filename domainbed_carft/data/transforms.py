@@ -1,10 +1,11 @@
-"""Preprocessing and augmentation of images (knob clip_transform)."""
+"""Preprocessing and augmentation of images (knobs clip_transform and clip_images).
+
+torch is imported when images are, since tables need the names of data sets only.
+"""
 
 from functools import partial
 
 from ..method import knobs
-from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
-from ..models import backbone_names
 from .image_cache import Cached
 from .images import read
 
@@ -48,6 +49,8 @@ def transforms(kind, resizing=OPENAI, crop=knobs.CROP, flip=True):
     """
     from torchvision import transforms as t
 
+    from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
+
     name, size = parse(kind)
     finish = t.Compose([t.ToTensor(), t.Normalize(IMAGENET_MEAN, IMAGENET_STD)])
     if name == "host":
@@ -88,6 +91,8 @@ def _bordered(image, size, interpolation):
 
 def of_knobs(hparams):
     """Return (kind, resizing) for :func:`transforms`, from our knobs."""
+    from ..models import backbone_names
+
     kind = hparams["clip_transform"]
     if parse(kind)[0] == "host":
         return kind, OPENAI  # "host" ignores it

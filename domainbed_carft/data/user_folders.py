@@ -10,7 +10,6 @@ import os
 import sys
 import warnings
 
-import torch
 from domainbed.datasets import MultipleDomainDataset, MultipleEnvironmentImageFolder
 
 from ..base import environment
@@ -144,6 +143,8 @@ class _UserFolder(MultipleEnvironmentImageFolder):
             self.datasets.append(self.images(domain, names, [by_form[composed(n)] for n in names]))
         self.num_classes = len(names)
         if self.N_WORKERS is None:  # on the embedded host
+            import torch
+
             self.N_WORKERS = min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
         transforms.fit(self, test_envs, hparams)
 

@@ -1,10 +1,10 @@
-"""Data sets: lists of environments, each of which is a torch Dataset of (image, label)."""
+"""Data sets: lists of environments, each of which has items (image, label).
+
+This module does not import torch, since tables need the names in it.
+"""
 
 import os
 import sys
-
-import torch
-from torch.utils.data import TensorDataset
 
 from domainbed_carft.base import folders
 
@@ -53,6 +53,8 @@ def available():
 
 def image_workers():
     """Return the default number of processes that read images for one loader."""
+    import torch
+
     return min(4 if torch.cuda.is_available() else 2, os.cpu_count() or 1)
 
 
@@ -76,10 +78,12 @@ class _Debug(MultipleDomainDataset):
     """Three environments of 16 random images in two random classes."""
 
     def __init__(self, root, test_envs, hparams):
+        import torch
+
         self.input_shape = self.INPUT_SHAPE
         self.num_classes = 2
         self.datasets = [
-            TensorDataset(
+            torch.utils.data.TensorDataset(
                 torch.randn(16, *self.INPUT_SHAPE), torch.randint(0, self.num_classes, (16,))
             )
             for _ in self.ENVIRONMENTS
@@ -100,7 +104,7 @@ class Debug224(_Debug):
     INPUT_SHAPE = (3, 224, 224)
 
 
-class ImageFolder(torch.utils.data.Dataset):
+class ImageFolder:
     """Images in a folder CLASS/IMAGE, like torchvision's ImageFolder, without hidden files.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .lib import misc
+from domainbed_carft.contract.seeds import seed_hash
 
 SMALL_IMAGES = ("Debug28", "RotatedMNIST", "ColoredMNIST")
 
@@ -41,7 +41,7 @@ def _hparams(algorithm, dataset, random_seed):
     def draw(name, default, random):
         if random is None:
             return default
-        return random(np.random.RandomState(misc.seed_hash(random_seed, name)))
+        return random(np.random.RandomState(seed_hash(random_seed, name)))
 
     return {
         name: (default, draw(name, default, random)) for name, (default, random) in knobs.items()

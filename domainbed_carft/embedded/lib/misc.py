@@ -1,15 +1,14 @@
-"""Splits, accuracy and printing."""
+"""Splits and accuracy."""
 
-import sys
-
-import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from domainbed_carft.base import label_sets
 from domainbed_carft.contract.seeds import seed_hash, split_keys
 
-__all__ = ["Split", "Tee", "accuracy", "seed_hash", "split_dataset"]
+from .printing import Tee, print_row
+
+__all__ = ["Split", "Tee", "accuracy", "print_row", "seed_hash", "split_dataset"]
 
 
 class Split(Dataset):
@@ -82,30 +81,3 @@ def accuracy(network, loader, weights, device, rule=None):
             total += w.sum()
     network.train()
     return (correct / total).item()
-
-
-def print_row(row, colwidth=10, latex=False, file=None):
-    """Print values as columns, each padded or cut to colwidth."""
-    cells = (f"{x:.10f}" if isinstance(x, (float, np.floating)) else str(x) for x in row)
-    line = (" & " if latex else "  ").join(x.ljust(colwidth)[:colwidth] for x in cells)
-    print(line, "\\\\" if latex else "", file=file)
-
-
-class Tee:
-    """A stream that also writes to a file."""
-
-    def __init__(self, fname, mode="a", stream=None):
-        self.stream = sys.stdout if stream is None else stream
-        self.file = open(fname, mode, encoding="utf-8")  # noqa: SIM115  closed by the caller
-
-    def write(self, message):
-        self.stream.write(message)
-        self.file.write(message)
-        self.flush()
-
-    def flush(self):
-        self.stream.flush()
-        self.file.flush()
-
-    def __getattr__(self, name):  # isatty, encoding, ...
-        return getattr(self.stream, name)

@@ -1,5 +1,6 @@
 """Reading the records of a sweep."""
 
+import itertools
 import os
 import sys
 
@@ -27,5 +28,10 @@ def load_records(path):
             continue
         for number, what in faults:
             print(f"{file}, line {number} is left out: {what}", file=sys.stderr)
+        # Every line of a run repeats its arguments and knobs: one copy of them stays in memory.
+        for (_, before), (_, record) in itertools.pairwise(found):
+            for key in ("args", "hparams"):
+                if key in record and record[key] == before.get(key):
+                    record[key] = before[key]
         records += [record for _, record in found]
     return records

@@ -8,8 +8,8 @@ import numpy as np
 from domainbed_carft.base.messages import no_folder, program
 from domainbed_carft.contract import host_flags
 
-from .. import algorithms, datasets, model_selection
-from ..lib import misc, reporting
+from .. import datasets, model_selection
+from ..lib import printing, reporting
 
 SELECTION_METHODS = (
     model_selection.IIDAccuracySelectionMethod,
@@ -58,13 +58,13 @@ def print_table(header, rows, row_names, colwidth, latex):
         print(rf"\begin{{tabular}}{{l{'c' * len(header)}}}")
         print(r"\toprule")
         titles = [rf"\textbf{{{escaped(name)}}}" for name in ("Algorithm", *header)]
-        misc.print_row(titles, colwidth=colwidth, latex=True)
+        printing.print_row(titles, colwidth=colwidth, latex=True)
         print(r"\midrule")
     else:
-        misc.print_row(["Algorithm", *header], colwidth=colwidth)
+        printing.print_row(["Algorithm", *header], colwidth=colwidth)
     for name, row in zip(row_names, rows):
         name = escaped(name) if latex else name
-        misc.print_row([name, *row], colwidth=colwidth, latex=latex)
+        printing.print_row([name, *row], colwidth=colwidth, latex=latex)
     if latex:
         print(r"\bottomrule")
         print(r"\end{tabular}}")
@@ -99,7 +99,7 @@ def print_results_tables(records, method, latex):
     # Whatever has records gets a row or table, with X where nothing can be selected.
     algorithm_names = ordered(
         (record["args"]["algorithm"] for record in records),
-        dict.fromkeys([*DOMAINBED_ALGORITHMS, *algorithms.ALGORITHMS]),
+        DOMAINBED_ALGORITHMS,
     )
     with_records = {record["args"]["dataset"] for record in records}
     dataset_names = [str(name) for name in datasets.DATASETS if name in with_records]
@@ -181,7 +181,7 @@ def main(argv=None):
     stdout = sys.stdout
     results = os.path.join(args.input_dir, f"results.{'tex' if args.latex else 'txt'}")
     try:
-        sys.stdout = misc.Tee(results, "w")
+        sys.stdout = printing.Tee(results, "w")
     except OSError as error:  # the sweep may belong to another user
         print(f"{results} cannot be written, so results are only printed: {error}", file=sys.stderr)
         print_report(records, args.latex)

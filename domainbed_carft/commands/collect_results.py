@@ -46,8 +46,10 @@ def input_dir():
 def warn_other_domains(folder):
     """Warn on stderr if the columns of a table have other names than the recorded domains."""
     from ..records.provenance import as_recorded  # imports numpy, which --help should not
+    from ..records.scan import check_folder
     from ..records.sweep import Job
 
+    check_folder(folder)
     jobs = []
     for file in sorted(Path(folder).glob(f"*/{provenance.FILE}")):
         record = record_line.first(file.with_name(run_files.RECORDS))

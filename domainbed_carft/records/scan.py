@@ -31,12 +31,7 @@ def scan(input_dir):
     """
     if os.path.isfile(input_dir):
         return _scan_packed(input_dir)
-    if not os.path.isdir(input_dir):
-        raise ValueError(f"no folder {input_dir}")
-    if os.path.isfile(os.path.join(input_dir, "results.jsonl")):
-        raise ValueError(
-            f"{input_dir} is the folder of one run: give the folder that contains the run folders"
-        )
+    check_folder(input_dir)
     sweep = Sweep(str(input_dir), [], [])
     try:
         sweep.asked = jobs.asked(input_dir)
@@ -45,6 +40,16 @@ def scan(input_dir):
     for name, path in _run_folders(sweep):
         sweep.jobs.append(_read_job(sweep, name, path))
     return sweep
+
+
+def check_folder(input_dir):
+    """Raise a ValueError if there is no such folder, or if it is the folder of one run."""
+    if not os.path.isdir(input_dir):
+        raise ValueError(f"no folder {input_dir}")
+    if os.path.isfile(os.path.join(input_dir, "results.jsonl")):
+        raise ValueError(
+            f"{input_dir} is the folder of one run: give the folder that contains the run folders"
+        )
 
 
 def _scan_packed(file):

@@ -307,6 +307,10 @@ WRONG = {
     "no data": (["--zero_shot"], "--zero_shot needs --suite, --dataset or --folder"),
     "two data": (["--zero_shot", "--suite", "imagenet", "--dataset", "PACS"], "not allowed with"),
     "suite": (["--zero_shot", "--suite", "imagent"], "did you mean imagenet"),
+    "corruptions": (
+        ["--zero_shot", "--suite", "imagenet-c", "--plot", "{tmp}/x.png"],
+        "--plot has no axis for ImageNet-C's 75 environments",
+    ),
     "alpha": (["--run", "x", "--alpha", "1.5"], r"--alpha must be in [0, 1], got [1.5]"),
     "alpha alone": (["--zero_shot", "--dataset", "PACS", "--alpha", "1"], "it needs --run"),
     "hparams": (["--zero_shot", "--dataset", "PACS", "--hparams", "["], "must be a JSON object"),

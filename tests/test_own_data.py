@@ -30,6 +30,8 @@ def test_the_path_is_declared_and_the_data_set_named(file, tmp_path):
     words = own_data.taken("sweep", ["launch", f"--data={file}", "--data", str(tmp_path / "Birds")])
     assert words == ["launch", "--datasets", "b", "Birds"]
     assert environment.data_folders() == [str(file), str(tmp_path / "Birds")]  # no path twice
+    words = own_data.taken("evaluate", ["--zero_shot", "--data", str(file)])
+    assert words == ["--zero_shot", "--dataset", "b"]
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,8 @@ def test_the_path_is_declared_and_the_data_set_named(file, tmp_path):
         ("sweep", ["launch", "--dataset", "PACS"]),
         ("sweep", ["status", "DIR"]),
         ("evaluate", ["--run", "DIR", "--data_dir", "x"]),
+        ("evaluate", ["--zero_shot", "--folder", "x"]),
+        ("evaluate", ["--zero_shot", "--dataset", "PACS"]),
     ],
 )
 def test_a_name_that_is_given_or_not_needed_stays(command, words, file):

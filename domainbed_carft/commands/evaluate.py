@@ -73,6 +73,8 @@ def parse_args(argv=None):
         parser.error("--zero_shot needs --suite, --dataset or --folder")
     if args.suite and args.suite not in SUITES:
         parser.error(unknown("suite", args.suite, SUITES))
+    if args.plot and args.suite == "imagenet-c":
+        parser.error("--plot has no axis for ImageNet-C's 75 environments: leave it out")
     if args.alpha is not None and not args.run:
         parser.error("--alpha interpolates between zero-shot CLIP and a run: it needs --run")
     if any(not 0 <= alpha <= 1 for alpha in args.alpha or ()):

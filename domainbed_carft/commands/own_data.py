@@ -9,8 +9,6 @@ from ..base import environment
 from ..base.messages import program
 from ..data.forms.kinds import name_of
 
-# commands that need the name of a data set: that of --data, unless it is given
-NEED_NAME = {"train": "--dataset", "sweep": "--datasets"}
 LEFT_OUT = ("doctor",)  # its --data checks a data set
 
 
@@ -29,9 +27,25 @@ def taken(command, words):
         paths = [environment.declare(path) for path in given.data]
     except ValueError as error:
         parser.error(f"--data: {error}")
-    flag = NEED_NAME.get(command)
-    if flag and rest[:1] not in (["status"], ["resume"], ["cancel"]):
-        flags = [word.partition("=")[0] for word in rest]  # possibly abbreviated
-        if not any(word.startswith("--datas") and flag.startswith(word) for word in flags):
-            rest += [flag, *map(name_of, paths)]
-    return rest
+    flag = name_flag(command, rest)
+    return [*rest, flag, *map(name_of, paths)] if flag else rest
+
+
+def name_flag(command, words):
+    """Return the flag of a command that names its data set, or None if it needs none.
+
+    Args:
+        command: the subcommand.
+        words: its arguments.
+    """
+    flags = {word.partition("=")[0] for word in words if word.startswith("--")}
+    if command == "train":
+        flag = "--dataset"
+    elif command == "sweep" and words[:1] not in (["status"], ["resume"], ["cancel"]):
+        flag = "--datasets"
+    elif command == "evaluate" and "--zero_shot" in flags and not flags & {"--suite", "--folder"}:
+        flag = "--dataset"
+    else:
+        return None
+    given = any(word.startswith("--datas") and flag.startswith(word) for word in flags)
+    return None if given else flag  # argparse takes abbreviations

@@ -62,6 +62,8 @@ def data_set(name, path, least=2):
         shared = {"FOLDER": path, "ENVIRONMENTS": list(parts), "READING": reading}
         return type(name, (_UserForm,), {**shared, "NAMES": classes, "PARTS": parts})
     expected = f"Expected {path}/DOMAIN/CLASS/IMAGE with at least {least} domains"
+    if not os.path.exists(path) and kinds.is_file_name(path):
+        raise ValueError(f"no file {path}")
     if not os.path.isdir(path):
         raise ValueError(f"no folder {path}. {expected}")
     domains = folders_in(path)

@@ -43,6 +43,11 @@ def reader(path):
     return None
 
 
+def is_file_name(path):
+    """Return whether a path is named like a manifest, a parquet file or a shard."""
+    return path.lower().endswith((*manifest.ENDINGS, ".parquet", ".tar"))
+
+
 def _file_reader(path):
     name = path.lower()
     if name.endswith(manifest.ENDINGS):

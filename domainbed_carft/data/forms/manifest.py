@@ -29,24 +29,25 @@ def read(path):
     found = []
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            for number, row in rows(file, path):
-                _check(row, path, number)
-                place = os.path.normpath(os.path.join(folder, row["path"]))
-                found.append((os.path.dirname(place), os.path.basename(place), number, row))
+            for number, values in rows(file, path):
+                _check(values, path, number)
+                given, name, domain = values
+                place = os.path.split(os.path.normpath(os.path.join(folder, given)))
+                found.append((*place, number, name, domain))
     except UnicodeError:
         raise ValueError(f"{shown(path)} is not UTF-8: save it as UTF-8") from None
     except OSError as error:
         raise ValueError(f"{shown(path)} cannot be read: {error.strerror}") from None
-    found.sort(key=lambda entry: entry[:3])
+    found.sort()
     for one, other in itertools.pairwise(found):
         if one[:2] == other[:2]:
             raise ValueError(
                 f"{shown(path)}: lines {one[2]} and {other[2]} list the same file "
-                f"{shown(other[3]['path'])}"
+                f"{shown(os.path.join(*one[:2]))}"
             )
-    reading = Reading(path, lines=[number for _, _, number, _ in found])
-    for parent, name, _, row in found:
-        reading.add(os.path.join(parent, name), row["class"], row["domain"])
+    reading = Reading(path, lines=[entry[2] for entry in found])
+    for parent, file, _, name, domain in found:
+        reading.add(os.path.join(parent, file), name, domain)
     return reading
 
 
@@ -67,12 +68,13 @@ def _is_json(path):
 
 
 def _csv_rows(file, path):
-    """Yield (line number, {column: value}) of a CSV file, or of a .tsv file with tabs."""
+    """Yield (line number, values of COLUMNS) of a CSV file, or of a .tsv file with tabs."""
     tabs = path.lower().endswith(".tsv")
     reader = csv.reader(file, delimiter="\t" if tabs else ",", skipinitialspace=True, strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
         _check_columns(header, path, "line 1", f" (separated by {'tabs' if tabs else 'commas'})")
+        places = [header.index(name) for name in COLUMNS]
         start = reader.line_num + 1
         for values in reader:
             if len(values) > len(header) or 0 < len(values) < len(header):
@@ -81,14 +83,14 @@ def _csv_rows(file, path):
                     "Quote values that contain a comma"
                 )
             if values:
-                yield start, dict(zip(header, values))
+                yield start, [values[place] for place in places]
             start = reader.line_num + 1
     except csv.Error as error:
         raise ValueError(f"{shown(path)}, line {reader.line_num}: not CSV: {error}") from None
 
 
 def _json_rows(file, path):
-    """Yield (line number, {column: value}) of a JSON-lines file."""
+    """Yield (line number, values of COLUMNS) of a JSON-lines file."""
     for number, line in enumerate(file, 1):
         if not line.strip():
             continue
@@ -103,7 +105,7 @@ def _json_rows(file, path):
                 f"{type(row).__name__}"
             )
         _check_columns(list(row), path, f"line {number}")
-        yield number, row
+        yield number, [row[name] for name in COLUMNS]
 
 
 def _check_columns(names, path, place, hint=""):
@@ -118,13 +120,12 @@ def _check_columns(names, path, place, hint=""):
         raise ValueError(f"{shown(path)}, {place}: the column {twice[0]} is there twice")
 
 
-def _check(row, path, number):
-    for name in COLUMNS:
-        value = row[name]
+def _check(values, path, number):
+    for name, value in zip(COLUMNS, values):
         if not isinstance(value, str) or not value.strip():
             got = "nothing" if value in (None, "") else repr(value)[:40]
             raise ValueError(f"{shown(path)}, line {number}: {name} must be text, got {got}")
-    if "\0" in row["path"]:
+    if "\0" in values[0]:
         raise ValueError(f"{shown(path)}, line {number}: path contains a null character")
 
 

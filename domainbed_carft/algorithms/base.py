@@ -14,9 +14,9 @@ from ..method import recipes
 from ..method.averaging import Average, shares
 from ..method.preprocess import ClipInput
 from ..method.schedule import lr_factor
-from ..models import backbone_names, backbones, encoders, prompt_cache, trained
+from ..models import backbone_names, backbones, blocks, encoders, prompt_cache, recompute, trained
 from ..models.memory import FeatureMemory
-from . import host_calls, settings
+from . import host_calls, settings, training_step
 
 GradScaler = getattr(torch.amp, "GradScaler", None) or torch.cuda.amp.GradScaler  # torch 2.2
 
@@ -43,6 +43,7 @@ class CLIPAlgorithm(Algorithm):
 
     trains = True
     needs_batches = True  # if False, the embedded host loads no training images
+    is_mean = True  # whether `loss`, of the same class, is a mean over images (clip_accumulate)
     average = None
 
     def __init__(self, *args, **kwargs):
@@ -55,10 +56,15 @@ class CLIPAlgorithm(Algorithm):
         data = describe.describe(hparams)
         self._built = None if data else describe.why_not(hparams)
         settings.check_knobs(type(self), hparams, data)
+        training_step.check_parts(type(self), hparams["clip_accumulate"])
         class_names = settings.class_names(hparams, data, num_classes)
         self.class_names = class_names  # as used in the prompts
         templates = None if class_names is None else settings.context_templates(hparams, data)
         backbone = backbones.load(*backbone_names.of_knobs(hparams))
+        for tower in (backbone.visual, backbone.text):
+            blocks.speed_up(tower)
+        if hparams["clip_checkpoint"] and self.trains:
+            recompute.image_blocks(backbone.visual, hparams["clip_dropout"])
         self.input = ClipInput(
             backbone.resolution,
             hparams["clip_input"],
@@ -244,13 +250,15 @@ class CLIPAlgorithm(Algorithm):
         if self.average is not None:
             self.average.begin()
         images, labels = self._join(minibatches)
-        loss, values = self.loss(images, labels)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(loss).backward()
+        values = training_step.backward(
+            self.loss, images, labels, self.scaler, self.hparams["clip_accumulate"]
+        )
         if self.hparams["clip_grad_clip"]:
             self.scaler.unscale_(self.optimizer)
             changed = self.optimizer.param_groups[0]["params"]
             nn.utils.clip_grad_norm_(changed, self.hparams["clip_grad_clip"])
+        training_step.fuse(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -258,9 +266,7 @@ class CLIPAlgorithm(Algorithm):
             self.lora.merge()
         if self.average is not None:
             self.average.add()
-        values = {"loss": loss, **values}
-        numbers = torch.stack([value.detach() for value in values.values()]).tolist()
-        return dict(zip(values, numbers))
+        return dict(zip(values, torch.stack([*values.values()]).tolist()))
 
     def _check_trainable(self):
         if not self.context_weights.numel():

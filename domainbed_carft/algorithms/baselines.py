@@ -19,7 +19,8 @@ from ..method.objectives import (
     squared_distance,
 )
 from ..method.prompts import build_prompts, prompt_weights
-from ..models.encoders import FrozenText, TextEncoder
+from ..models import recompute
+from ..models.encoders import FrozenText, TextEncoder, text_length
 from ..models.layers import Tap, random_tokens, stages
 from .base import CLIPAlgorithm, Guided
 
@@ -32,6 +33,8 @@ class CLIP_L2SP(Guided):
 
     α is the knob l2sp_alpha.
     """
+
+    is_mean = True  # the penalty is the same in each part of a batch
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
@@ -50,6 +53,8 @@ class CLIP_Distill(Guided):
 
     The teacher p0 is zero-shot CLIP. The knobs are distill_lambda and distill_temperature.
     """
+
+    is_mean = True
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
@@ -71,6 +76,8 @@ class CLIP_LipsumFT(Guided):
     The frozen text encoder is not part of the saved model.
     """
 
+    is_mean = True  # each part of a batch is compared on the same texts
+
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
         self.draw = random_tokens(backbone)
@@ -82,7 +89,7 @@ class CLIP_LipsumFT(Guided):
         ce = F.cross_entropy(self.classify(features), labels)
         step = torch.Generator().manual_seed((self.seed + self.scheduler.last_epoch) % 2**63)
         tokens = self.draw(self.hparams["lipsum_texts"], self.hparams["lipsum_length"], step)
-        texts = self.text(tokens.to(images.device))
+        texts = self.text(tokens.to(images.device), text_length(tokens))
         gap = energy_gap(features, self.frozen_features(images), texts, self.logit_scale)
         lam = self.hparams["lipsum_lambda"]
         return ce + lam * gap if lam else ce, {"ce": ce, "energy_gap": gap}
@@ -95,6 +102,8 @@ class CLIP_MIRO(Guided):
     models.layers.stages). It has a variance per channel, trained at ten times the learning rate and
     without weight decay. λ is the knob miro_lambda.
     """
+
+    is_mean = True
 
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
@@ -134,6 +143,8 @@ class CLIP_CLIPood(CLIPAlgorithm):
     and the averaged weights are evaluated: see the defaults of clip_train_head and clip_average.
     """
 
+    is_mean = True
+
     def _prepare(self, backbone, templates, class_names):
         W_cls = (self.head.weight / self.logit_scale).detach().clone()
         self.register_buffer("class_weights", W_cls, persistent=False)
@@ -154,6 +165,8 @@ class CLIP_FLYP(CLIPAlgorithm):
     all prompts before the host evaluates new weights.
     """
 
+    is_mean = False  # each pair is contrasted with all others of the batch
+
     def __init__(self, input_shape, num_classes, num_domains, hparams):
         pairs = num_domains * hparams.get("batch_size", 2)
         if pairs < 2:
@@ -168,12 +181,15 @@ class CLIP_FLYP(CLIPAlgorithm):
             backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]
         )
         self.text.requires_grad_(True)
+        if self.hparams["clip_checkpoint"]:
+            recompute.text_blocks(self.text, self.hparams["clip_dropout"])
         self.made_of = None  # identifies the weights that the head was computed from
         self.seed = torch.initial_seed()
         if templates is not None:
             rows = [backbone.tokenize(row) for row in build_prompts(templates, class_names)]
             tokens = torch.stack([torch.as_tensor(row) for row in rows])  # M x K x L
             self.register_buffer("tokens", tokens, persistent=False)
+            self.longest = text_length(tokens.flatten(0, 1))
 
     def _towers(self):
         return [*super()._towers(), self.text.model]
@@ -185,7 +201,9 @@ class CLIP_FLYP(CLIPAlgorithm):
     def loss(self, images, labels):
         step = torch.Generator().manual_seed((self.seed + self.scheduler.last_epoch) % 2**63)
         contexts = torch.randint(len(self.tokens), labels.shape, generator=step)
-        texts = self.text(self.tokens[contexts.to(labels.device), labels])
+        # On a GPU, the length of these texts would have to be waited for.
+        length = self.longest if labels.device.type == "cuda" else None
+        texts = self.text(self.tokens[contexts.to(labels.device), labels], length)
         scale = self.text.model.logit_scale.exp()
         loss = contrastive(self.encoder(images), texts, scale)
         return loss, {"logit_scale": scale}

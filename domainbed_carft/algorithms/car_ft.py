@@ -30,6 +30,8 @@ class CARFT(Guided):
     checkpoint's τ unless carft_tau is set.
     """
 
+    is_mean = True
+
     def _prepare(self, backbone, templates, class_names):
         if templates is not None and len(templates) == 1:
             raise ValueError(

@@ -110,8 +110,7 @@ class Average:
         if self.steps < len(self.shares):
             share = self.shares[self.steps]
             with torch.no_grad():
-                for average, p in zip(self.hidden, self.parameters):
-                    average.lerp_(p, share)
+                torch._foreach_lerp_(self.hidden, self.parameters, share)
         self.steps += 1
 
     def show(self, wanted):

@@ -171,6 +171,8 @@ def shared(dataset):
         "clip_dropout": Knob(False, truth),
         "clip_precision": Knob("auto", one_of(*PRECISIONS)),
         "clip_frozen_precision": Knob("auto", one_of(*PRECISIONS)),
+        "clip_checkpoint": Knob(False, truth),
+        "clip_accumulate": Knob(1, number(1, whole=True)),
         "clip_contexts": Knob("auto", text("a non-empty text", False)),
         "clip_class_names": Knob("", text("the path of a text file, or ''")),
         "clip_input": Knob("none" if raw else "imagenet", one_of("imagenet", "none")),

@@ -61,9 +61,9 @@ class TextEncoder(nn.Module):
         _train_part(self.model, mode and self.dropout)
         return self
 
-    def forward(self, tokens):
+    def forward(self, tokens, length=None):
         with autocast(self.precision, tokens.device):
-            return encode_text(self.model, tokens, self.short).float()
+            return encode_text(self.model, tokens, self.short, length).float()
 
 
 def _train_part(tower, mode):
@@ -74,7 +74,7 @@ def _train_part(tower, mode):
             module.eval()
 
 
-def encode_text(model, tokens, short):
+def encode_text(model, tokens, short, length=None):
     """Return model.encode_text(tokens) (N, D) of token ids (N, L).
 
     Args:
@@ -83,8 +83,16 @@ def encode_text(model, tokens, short):
         short: cut the padding after the longest text. OpenAI's text encoder is causal, and reads
             the feature at the end token, which has the highest id. So padding only affects
             rounding, but takes most of the time ("a photo of a dog." has 7 of 77 ids).
+        length: number of ids to keep (default: that of the longest text).
     """
-    return model.encode_text(tokens[:, : int(tokens.argmax(1).max()) + 1] if short else tokens)
+    if short:
+        tokens = tokens[:, : text_length(tokens) if length is None else length]
+    return model.encode_text(tokens)
+
+
+def text_length(tokens):
+    """Return the number of ids of the longest of OpenAI's texts (N, L), without padding."""
+    return int(tokens.argmax(1).max()) + 1
 
 
 def autocast(precision, device):
@@ -159,8 +167,8 @@ class FrozenText(Frozen):
         self._hold(TextEncoder(backbone, precision))
 
     @torch.no_grad()
-    def forward(self, tokens):
-        return self.copy(tokens)
+    def forward(self, tokens, length=None):
+        return self.copy(tokens, length)
 
 
 def cast_matrices(module, dtype):

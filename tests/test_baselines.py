@@ -271,7 +271,7 @@ def test_flyp_s_first_loss_is_open_clip_s_on_the_prompts_of_the_labels(make, tin
     algorithm = make("CLIP_FLYP")
     seen = []
     text = algorithm.text.forward
-    algorithm.text.forward = lambda tokens: seen.append(tokens) or text(tokens)
+    algorithm.text.forward = lambda tokens, **_: seen.append(tokens) or text(tokens)
     first = algorithm.update(batches(0))
     prompts = {}
     for c in CONTEXTS:

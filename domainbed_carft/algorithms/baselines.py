@@ -203,7 +203,8 @@ class CLIP_FLYP(CLIPAlgorithm):
         contexts = torch.randint(len(self.tokens), labels.shape, generator=step)
         # On a GPU, the length of these texts would have to be waited for.
         length = self.longest if labels.device.type == "cuda" else None
-        texts = self.text(self.tokens[contexts.to(labels.device), labels], length)
+        tokens = self.tokens[contexts.to(labels.device), labels]
+        texts = self.text(tokens, length=length)
         scale = self.text.model.logit_scale.exp()
         loss = contrastive(self.encoder(images), texts, scale)
         return loss, {"logit_scale": scale}

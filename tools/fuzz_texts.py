@@ -153,6 +153,8 @@ KNOBS = {  # what docs/knobs.md says of each, for CARFT
     "clip_dropout": lambda v: type(v) is bool,
     "clip_precision": PRECISION,
     "clip_frozen_precision": PRECISION,
+    "clip_checkpoint": lambda v: type(v) is bool,
+    "clip_accumulate": _number(1, whole=True),
     "clip_contexts": lambda v: type(v) is str and v != "",
     "clip_class_names": lambda v: type(v) is str,
     "clip_input": _choice("imagenet", "none"),

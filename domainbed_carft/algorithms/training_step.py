@@ -32,7 +32,7 @@ def backward(loss, images, labels, scaler, parts=1):
     Returns:
         {name: tensor} of the whole batch, without gradients. It includes "loss".
     """
-    total = {}
+    total, parts = {}, min(parts, len(labels))  # chunk takes no larger numbers than 2^63
     for x, y in zip(images.chunk(parts), labels.chunk(parts)):
         share = len(y) / len(labels)
         part, values = loss(x, y)

@@ -226,6 +226,18 @@ def test_the_gradients_of_an_mlp(activation):
     torch.testing.assert_close(fused.Mlp.apply(*inputs, activation), plain @ w2.T + b2)
 
 
+def test_frozen_weights_of_an_mlp_get_no_gradient():
+    g = torch.Generator().manual_seed(0)
+    inputs = [torch.randn(s, generator=g) for s in [(5, 3), (7, 3), (7,), (4, 7), (4,)]]
+    everything = [x.clone().requires_grad_() for x in inputs]
+    fused.Mlp.apply(*everything, "quick").sum().backward()
+    for i in range(5):
+        own = [x.clone().requires_grad_(i == j) for j, x in enumerate(inputs)]
+        fused.Mlp.apply(*own, "quick").sum().backward()
+        assert torch.equal(own[i].grad, everything[i].grad)
+        assert all(x.grad is None for j, x in enumerate(own) if j != i)
+
+
 def test_cast_is_a_copy_with_the_gradient_of_one():
     a, b = torch.rand(3, requires_grad=True), torch.rand(2, 2, requires_grad=True)
     x, y = fused.Cast.apply(torch.bfloat16, [1], a, b)

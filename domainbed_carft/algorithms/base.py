@@ -64,7 +64,7 @@ class CLIPAlgorithm(Algorithm):
         for tower in (backbone.visual, backbone.text):
             blocks.speed_up(tower)
         if hparams["clip_checkpoint"] and self.trains:
-            recompute.image_blocks(backbone.visual, hparams["clip_dropout"])
+            recompute.recompute_blocks(backbone.visual, hparams["clip_dropout"])
         self.input = ClipInput(
             backbone.resolution,
             hparams["clip_input"],

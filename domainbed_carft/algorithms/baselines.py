@@ -182,7 +182,7 @@ class CLIP_FLYP(CLIPAlgorithm):
         )
         self.text.requires_grad_(True)
         if self.hparams["clip_checkpoint"]:
-            recompute.text_blocks(self.text, self.hparams["clip_dropout"])
+            recompute.recompute_blocks(self.text.model, self.hparams["clip_dropout"])
         self.made_of = None  # identifies the weights that the head was computed from
         self.seed = torch.initial_seed()
         if templates is not None:

@@ -55,10 +55,15 @@ class Mlp(torch.autograd.Function):
     def backward(ctx, gradient):
         x, h, w1, w2 = ctx.saved_tensors
         function, derivative, factor = ACTIVATIONS[ctx.activation]
-        dw2 = _product(gradient.t(), function(h), 1 / factor)
-        dh = derivative(_product(gradient, w2, 1 / factor), h)
-        dw1 = _product(dh.t(), x, factor)
-        return _product(dh, w1, factor), dw1, dh.sum(0), dw2, gradient.sum(0), None
+        for_x, for_w1, for_b1, for_w2, for_b2, _ = ctx.needs_input_grad  # frozen weights need none
+        dw2 = _product(gradient.t(), function(h), 1 / factor) if for_w2 else None
+        dx = dw1 = db1 = None
+        if for_x or for_w1 or for_b1:
+            dh = derivative(_product(gradient, w2, 1 / factor), h)
+            dw1 = _product(dh.t(), x, factor) if for_w1 else None
+            dx = _product(dh, w1, factor) if for_x else None
+            db1 = dh.sum(0) if for_b1 else None
+        return dx, dw1, db1, dw2, gradient.sum(0) if for_b2 else None, None
 
 
 def _product(a, b, factor):

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import zipfile
 
 try:
     import fcntl
@@ -35,6 +36,8 @@ def writing(path, mode="w", newline=None):
     try:
         with open(part, mode, encoding=encoding, newline=newline) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())  # or a file may be empty after a loss of power
         os.replace(part, path)
     finally:
         with contextlib.suppress(OSError):  # gone already, unless something failed
@@ -73,6 +76,22 @@ def alone(path):
             print(f"No lock on {path}, this file system has none: {error}", file=sys.stderr)
             held = False
         yield held
+
+
+def check_zip(path):
+    """Compare the checksums in a file of torch.save, which torch.load does not.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+    if damaged:
+        raise ValueError(f"{path} is damaged: wrong checksum of {damaged}")
 
 
 class Twice(ValueError):

@@ -4,6 +4,7 @@ import json
 import os
 import sys
 import time
+import weakref
 
 from ..base import processes
 from . import record_line
@@ -19,6 +20,19 @@ STATE, RECORDS, DONE, LOCK = "checkpoint.pt", "results.jsonl", "done", "lock"
 FREE = ("output_dir", "data_dir", "eval_splits")
 
 
+_taken = weakref.WeakSet()  # open locks of this process
+
+
+def _let_go():
+    """In a fork, close the locks, which would else last as long as the fork does."""
+    for file in list(_taken):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 class Held(Exception):
     """Another process works in the folder."""
 
@@ -31,8 +45,8 @@ def take(folder, patience=1.0):
         patience: seconds to wait for another process, as one that only looks at the lock.
 
     Returns:
-        The open lock file. Closing it, as the end of the process does, lets the folder go. Where
-        the file system has no locks, a line on stderr says so.
+        The open lock file. Closing it, as the end of the process does, lets the folder go; its
+        forks do not keep it. Where the file system has no locks, a line on stderr says so.
 
     Raises:
         Held: another process has it; the message says which.
@@ -45,6 +59,7 @@ def take(folder, patience=1.0):
         try:
             if fcntl is not None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _taken.add(file)
             return file
         except BlockingIOError:
             file.close()

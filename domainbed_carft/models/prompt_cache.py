@@ -27,6 +27,7 @@ def cached_prompt_weights(backbone, templates, class_names):
     prompt_check.check(backbone, templates, class_names)
     file = cache_folder() / f"{prompts_key(backbone, templates, class_names)}.pt"
     try:
+        files.check_zip(file)
         saved = torch.load(file, map_location="cpu", weights_only=True)
         return saved["W_ctx"], saved["W_cls"]
     except (FileNotFoundError, NotADirectoryError):

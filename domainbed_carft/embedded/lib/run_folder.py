@@ -1,7 +1,8 @@
 """The folder of a run: its lock, records and saved state.
 
 All files are written atomically, so a killed run leaves no partial files. results.jsonl is
-rewritten from the records in the saved state. The file ``done`` is written last.
+rewritten from the records in the saved state. The file ``done`` is written last. Nothing is written
+into a folder that was deleted and has another run now.
 """
 
 import json
@@ -12,7 +13,13 @@ import torch
 
 from domainbed_carft.base import files
 from domainbed_carft.contract import record_line, run_files
-from domainbed_carft.contract.run_files import DONE, RECORDS, STATE
+from domainbed_carft.contract.run_files import DONE, LOCK, RECORDS, STATE
+
+from .interruptions import cause
+
+
+class Lost(Exception):
+    """The run's folder was deleted, or another run has begun in it."""
 
 
 class RunFolder:
@@ -46,6 +53,9 @@ class RunFolder:
             Held: another process has the lock.
         """
         self._held = run_files.take(self.path, patience)
+        for name in os.listdir(self.path):  # left by a killed process
+            if name.startswith(".") and name.endswith(".tmp"):
+                os.remove(self.file(name))
 
     def sign(self):
         """Say in the lock where this run runs now."""
@@ -66,23 +76,33 @@ class RunFolder:
         """Return the arguments in the last record of a finished run, or None."""
         return (record_line.last(self.file(RECORDS)) or {}).get("args")
 
+    def last_step(self):
+        """Return the step of the last record that can be read, or None."""
+        return (record_line.last(self.file(RECORDS)) or {}).get("step")
+
     def load_state(self):
         """Return the saved state, or None. Its records replace those in the folder.
 
-        A state that cannot be read is ignored with a message. Records without a state are moved
-        to results.jsonl.old.
+        A state that is damaged is ignored with a message. Records without a state are moved to
+        results.jsonl.old.
+
+        Raises:
+            OSError: the state cannot be read now.
         """
         state = None
         if os.path.exists(self.file(STATE)):
             try:
+                files.check_zip(self.file(STATE))
                 # Schedulers may hold any objects, so not weights_only. The file is our own.
                 state = torch.load(self.file(STATE), map_location="cpu", weights_only=False)
                 self.records = list(state["records"])
                 state["step"], state["args"], state["hparams"]
+            except (OSError, MemoryError):  # not of the file: it may be read another time
+                raise
             except Exception as error:  # damaged files may raise anything
                 print(
                     f"{self.file(STATE)} cannot be read, so the run starts over "
-                    f"({type(error).__name__}: {str(error).splitlines()[0][:100]})",
+                    f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})",
                     file=sys.stderr,
                 )
                 state, self.records = None, []
@@ -95,15 +115,16 @@ class RunFolder:
 
     def save(self, record, state):
         """Add a record (a dict), and save the state after it."""
-        self.records.append(json.dumps(record, sort_keys=True))
-        self.write(STATE, {**state, "records": self.records})
+        records = [*self.records, json.dumps(record, sort_keys=True)]
+        self.write(STATE, {**state, "records": records})
+        self.records = records  # not before it is saved, as an interrupted run tells what is
         self._write_records()
 
     def progress(self):
         """Return a sentence on what is saved, for an interrupted run."""
-        if not self.records:
-            return "There is no record yet: the same command starts over."
-        step = json.loads(self.records[-1])["step"]
+        step = json.loads(self.records[-1])["step"] if self.records else self.last_step()
+        if step is None or not os.path.exists(self.file(STATE)):
+            return "There is no record to go on from: the same command starts over."
         return (
             f"The records up to step {step} are in {self.file(RECORDS)}: the same command "
             "continues from there, with the same results."
@@ -122,13 +143,55 @@ class RunFolder:
         self.write(RECORDS, "".join(line + "\n" for line in self.records).encode("utf-8"))
 
     def write(self, name, content):
-        """Write a file atomically. Content other than bytes is written with torch.save."""
+        """Write a file atomically. Content other than bytes is written with torch.save.
+
+        Raises:
+            Lost: the folder is not this run's any more.
+            OSError: the file cannot be written.
+        """
+        self._check_ours()
         temporary = self.file(f".{name}.tmp")
-        with open(temporary, "wb") as file:
-            if isinstance(content, bytes):
-                file.write(content)
-            else:
-                torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.file(name))
+        try:
+            with open(temporary, "wb") as file:
+                if isinstance(content, bytes):
+                    file.write(content)
+                else:
+                    torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            self._check_ours()
+            os.replace(temporary, self.file(name))
+        except Exception as error:
+            error = cause(error)  # torch.save hides that the disk is full
+            if not isinstance(error, OSError):
+                raise error from None
+            if not os.path.isdir(self.path):
+                raise self._gone() from None
+            what = f"cannot be written: {error.strerror}"
+            raise OSError(error.errno, what, self.file(name)) from None
+
+    def _check_ours(self):
+        """Raise Lost unless the folder is there, with no other process's lock."""
+        if self._held is None:
+            return
+        try:
+            there, ours = os.stat(self.file(LOCK)), os.fstat(self._held.fileno())
+        except FileNotFoundError:
+            if not os.path.isdir(self.path):
+                raise self._gone() from None
+            self._held.close()
+            self.lock()  # somebody has deleted the lock alone
+            self.sign()
+            return
+        if (there.st_dev, there.st_ino) != (ours.st_dev, ours.st_ino):
+            who = run_files.where(run_files.owner(self.path))
+            raise Lost(
+                f"{self.path} was deleted, and another run has begun in it{f' ({who})' * bool(who)}"
+                ". This run ends, and its records are lost: repeat it in another --output_dir."
+            )
+
+    def _gone(self):
+        return Lost(
+            f"{self.path} is gone: it was deleted or renamed while this run worked in it. "
+            "The same command starts over there."
+        )

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from domainbed_carft.base import label_sets
 from domainbed_carft.contract import data_facts
 
-from . import display, fast_data_loader, misc, snapshot
+from . import display, fast_data_loader, interruptions, misc, snapshot
 from .splits import training_batches, workers_for
 
 EVAL_BATCH = 64
@@ -48,6 +48,7 @@ def train(args, hparams, hparams_before, built, folder, state):
         batches = training_batches(start, n_steps, args, hparams, dataset, splits)
     with tqdm(total=n_steps, initial=start, desc="training", unit="step", **bar_settings()) as bar:
         for step in range(start, n_steps):
+            interruptions.check()
             began = time.time()
             minibatches = [(_move(x), _move(y)) for x, y in next(batches)]
             for name, value in algorithm.update(minibatches, None).items():

@@ -4,9 +4,11 @@ Flags, seeds, splits and records are DomainBed's. Repeating the command of a kil
 from its last record, with the same results.
 """
 
+import contextlib
 import json
 import platform
 import random
+import signal
 import sys
 import traceback
 from importlib import metadata
@@ -20,8 +22,8 @@ from domainbed_carft.contract import data_facts, host_flags
 from domainbed_carft.contract.run_files import Held, differences
 
 from .. import algorithms, datasets, hparams_registry
-from ..lib import display, misc, training
-from ..lib.run_folder import RunFolder
+from ..lib import display, interruptions, misc, training
+from ..lib.run_folder import Lost, RunFolder
 from ..lib.splits import Splits, training_batches
 
 
@@ -158,9 +160,9 @@ def run(args, folder):
     folder.sign()
     before = dict(hparams)  # data set and algorithm may change hparams
     streams = sys.stdout, sys.stderr
-    sys.stdout = misc.Tee(folder.file("out.txt"))
-    sys.stderr = misc.Tee(folder.file("err.txt"), stream=streams[1])
     try:
+        sys.stdout = misc.Tee(folder.file("out.txt"))
+        sys.stderr = misc.Tee(folder.file("err.txt"), stream=streams[1])
         write_settings(sys.stdout.file, args, hparams)
         try:
             built = build(args, hparams)
@@ -177,39 +179,85 @@ def run(args, folder):
             # the error of a worker includes its traceback
             stop(f"{str(error).strip().splitlines()[-1]}\n(traceback: {folder.file('err.txt')})")
     except Exception:
-        traceback.print_exc(file=sys.stderr.file)  # the interpreter prints it only to the terminal
+        with contextlib.suppress(OSError, AttributeError):  # a full disk, or no such file yet
+            traceback.print_exc(file=sys.stderr.file)  # the interpreter prints to the terminal only
         raise
     finally:
-        sys.stdout.file.close()
-        sys.stderr.file.close()
+        tees = [stream for stream in (sys.stdout, sys.stderr) if isinstance(stream, misc.Tee)]
         sys.stdout, sys.stderr = streams
+        for tee in tees:
+            with contextlib.suppress(OSError):  # all that is needed was flushed
+                tee.file.close()
+
+
+def finished(args, folder):
+    """See to a run that is marked done: it is this one, whole, or exit with 2."""
+    had = folder.finished_args()
+    last = folder.last_step()
+    n_steps = args.steps or vars(datasets)[args.dataset].N_STEPS
+    if had is not None:
+        changed = differences(had, vars(args))
+        if changed:
+            stop(
+                f"{args.output_dir} has a finished run with other arguments: "
+                f"{'; '.join(changed)}. Choose another --output_dir."
+            )
+    if last != n_steps - 1:
+        until = "it has no records" if last is None else f"its records end at step {last}"
+        stop(
+            f"{args.output_dir} is marked done, but {until} of {n_steps - 1}, as if they were "
+            f"damaged. Restore {folder.file('results.jsonl')}, or remove {args.output_dir} to run "
+            "it again."
+        )
+    folder.drop_state()
+    print(f"{args.output_dir} has this run, finished. Nothing to do.")
 
 
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
+    with interruptions.listening():
+        locked(args)
+
+
+def locked(args):
+    """Do what is asked, alone in the run's folder."""
+    folder = None
     try:
         folder = RunFolder(args.output_dir)
         folder.lock()
-    except (Held, OSError) as error:
-        stop(error)
-    try:
         if folder.is_done:
-            changed = differences(folder.finished_args() or {}, vars(args))
-            if changed:
-                stop(
-                    f"{args.output_dir} has a finished run with other arguments: "
-                    f"{'; '.join(changed)}. Choose another --output_dir."
-                )
-            folder.drop_state()
-            print(f"{args.output_dir} has this run, finished. Nothing to do.")
+            finished(args, folder)
         else:
             run(args, folder)
-    except KeyboardInterrupt:
-        print(f"\n{program('train')}: stopped by Ctrl-C. {folder.progress()}", file=sys.stderr)
-        raise SystemExit(130) from None
+    except (Held, Lost) as error:
+        stop(error)
+    except KeyboardInterrupt as error:
+        ended_by(error, folder)
+    except Exception as error:
+        error = interruptions.cause(error)
+        if isinstance(error, KeyboardInterrupt):
+            ended_by(error, folder)
+        said = interruptions.explained(error)
+        if said is None:
+            raise
+        stop(f"{said}. {progress(folder)}")
     finally:
-        folder.unlock()
+        if folder is not None:
+            folder.unlock()
+
+
+def ended_by(error, folder):
+    """Say that a signal ended this run, and exit with the code that a shell gives it."""
+    number = getattr(error, "signal", signal.SIGINT)
+    name = error if isinstance(error, interruptions.Stopped) else "Ctrl-C"
+    print(f"\n{program('train')}: stopped by {name}. {progress(folder)}", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def progress(folder):
+    """Return a sentence on what the same command will do."""
+    return "The same command starts over." if folder is None else folder.progress()
 
 
 if __name__ == "__main__":

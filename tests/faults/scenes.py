@@ -4,6 +4,7 @@
 `clip` is CARFT with a tiny CLIP on tiny pictures, with caches of prompts and of images.
 """
 
+import contextlib
 import json
 import multiprocessing.util
 import os
@@ -67,6 +68,7 @@ class Program:
         records: as lasting() returns them.
         model: {name: tensor} of model.pkl.
         calls: [(operation, name of the file)] of an undisturbed run.
+        finished: folder of an undisturbed run.
         seconds: that it takes.
     """
 
@@ -75,6 +77,7 @@ class Program:
     records: list = field(default_factory=list)
     model: dict = field(default_factory=dict)
     calls: list = field(default_factory=list)
+    finished: Path = None
     seconds: float = 0.0
 
     def numbers(self, phase):
@@ -131,7 +134,7 @@ class World:
     def _measure(self, program):
         scene = self.scene()
         scene.start(program).ended()  # once, for what a first run imports
-        shutil.rmtree(scene.run)
+        shutil.rmtree(scene.sweep)
         shutil.rmtree(scene.folder / "images", ignore_errors=True)
         shutil.rmtree(scene.folder / "prompts", ignore_errors=True)
         start = time.monotonic()
@@ -142,6 +145,8 @@ class World:
         program.records = scene.lasting()
         program.model = scene.model()
         program.calls = [tuple(call) for call in json.loads(calls.read_text())]
+        program.finished = self.folder / f"finished_{program.name}"
+        shutil.copytree(scene.run, program.finished)
         scene.remove()
 
 
@@ -156,9 +161,22 @@ class Scene:
         self.world, self.folder = world, folder
         self.sweep, self.run = folder / "sweep", folder / "sweep" / "run"
 
-    def start(self, program, **how):
-        """Start the train command in a fork; see Process."""
-        return Process(self, program, **how)
+    def start(self, program, flags=(), **how):
+        """Start the train command of a program in a fork; see Process.
+
+        Args:
+            flags: {flag: value}, other than the program's.
+        """
+        given = {**program.flags, **dict(flags), "output_dir": str(self.run)}
+        given["hparams"] = json.dumps(given["hparams"])
+        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
+        words = [word.replace("{scene}", str(self.folder)) for word in words]
+        kind = algorithms.get_algorithm_class(program.flags["algorithm"])
+        return Process(self, lambda: cli.run("train", words), kind=kind, **how)
+
+    def call(self, *words, **how):
+        """Start another subcommand of carft in a fork; see Process."""
+        return Process(self, lambda: cli.run(words[0], list(words[1:])), **how)
 
     def resumed(self, program, **how):
         """Repeat the command to its end; return its Outcome. Raises Harm unless it succeeds."""
@@ -229,19 +247,22 @@ class Scene:
 
 
 class Process:
-    """The train command of a scene in a process of its own, which leads a session of its own.
+    """A fork of this process with a session of its own.
 
     Args:
+        function: what it does, as a program would.
         act: what a Watch of the scene's folder does; None: no call is watched.
         prepare: called in the child at its start.
         calls: path of a file for the list of watched calls.
-        flags: {flag: value}, other than the program's.
+        kind: class of an algorithm whose steps are watched, too.
         user: id of the user that it becomes.
     """
 
     number = 0
 
-    def __init__(self, scene, program, act=None, prepare=None, calls=None, flags=(), user=None):
+    def __init__(
+        self, scene, function, act=None, prepare=None, calls=None, kind=None, user=None
+    ):
         self.scene, Process.number = scene, Process.number + 1
         self.files = [scene.folder / f"{name}.{Process.number}" for name in ("out", "err")]
         self.code = None
@@ -251,14 +272,14 @@ class Process:
         if self.pid == 0:
             code = 70
             try:
-                code = self._be(program, act, prepare, calls, dict(flags), user)
+                code = self._be(function, act, prepare, calls, kind, user)
             finally:
                 os._exit(code)
 
-    def _be(self, program, act, prepare, calls, flags, user):
+    def _be(self, function, act, prepare, calls, kind, user):
         os.setsid()
-        for number, action in ((signal.SIGINT, signal.default_int_handler), (15, signal.SIG_DFL)):
-            signal.signal(number, action)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         tqdm.set_lock(threading.RLock())  # its own is shared with the other processes
         for path, number in zip(self.files, (1, 2)):
             os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
@@ -266,17 +287,14 @@ class Process:
         sys.stderr = sys.__stderr__ = os.fdopen(2, "w", buffering=1)
         os.environ[environment.CACHE] = str(self.scene.folder / "prompts")
         os.chdir(self.scene.folder)
-        given = {**program.flags, **flags, "output_dir": str(self.scene.run)}
-        given["hparams"] = json.dumps(given["hparams"])
-        words = [word for name, value in given.items() for word in (f"--{name}", str(value))]
-        words = [word.replace("{scene}", str(self.scene.folder)) for word in words]
         if user is not None:
             os.setgid(user)
             os.setuid(user)
         watch = injection.Watch(self.scene.folder, act)
         if act:
-            watch.method(type_of(program), "update", "step")
-            watch.method(type_of(program), "predict", "evaluation")
+            if kind:
+                watch.method(kind, "update", "step")
+                watch.method(kind, "predict", "evaluation")
             watch.method(datasets.Noisy, "__init__", "data")
             encode = prompt_cache.backbones.encode_prompts
             prompt_cache.backbones.encode_prompts = lambda *given: watch.told(
@@ -287,9 +305,9 @@ class Process:
             prepare()
         code = 0
         try:
-            cli.run("train", words)
+            function()
         except SystemExit as stop:
-            code = stop.code if isinstance(stop.code, int) else 1
+            code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
             if isinstance(stop.code, str):
                 print(stop.code, file=sys.stderr)
         except BaseException:
@@ -332,13 +350,11 @@ class Process:
 
     def kill(self):
         """End it and all of its processes."""
-        os.killpg(self.pid, signal.SIGKILL)
-        self.wait(60)
-
-
-def type_of(program):
-    """Return the class of a program's algorithm."""
-    return algorithms.get_algorithm_class(program.flags["algorithm"])
+        if self.code is None:
+            with contextlib.suppress(ProcessLookupError):  # it leads no session yet
+                os.killpg(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
+            self.wait(60)
 
 
 def last_lines(outcome):

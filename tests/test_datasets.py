@@ -285,3 +285,12 @@ def test_digitstyles_has_torchvisions_numbers_augmented_or_not():
         image = env.images[7] if env.augment is None else env.augment(env.images[7])
         torch.manual_seed(3)
         assert torch.equal(env[7][0], normalise(image.float() / 255))
+
+
+def test_damaged_pictures_are_told(tmp_path, monkeypatch):
+    content = (digitstyles.ASSETS / "digitstyles.npz").read_bytes()
+    monkeypatch.setattr(digitstyles, "ASSETS", tmp_path)
+    for damaged in (b"", content[: len(content) // 2]):
+        (tmp_path / "digitstyles.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="digitstyles.npz is damaged .* install"):
+            host_datasets.DigitStyles("", [0], {"data_augmentation": False})

@@ -1,10 +1,13 @@
 """The embedded trainer: records, resuming after a kill, locks, wrong arguments."""
 
 import contextlib
+import errno
 import json
+import multiprocessing
 import os
 import random
 import re
+import shutil
 import signal
 import threading
 import time
@@ -16,12 +19,13 @@ import pytest
 import torch
 from conftest import make_image_folder
 from domainbed import algorithms, datasets
-from domainbed.lib import display, misc
+from domainbed.lib import display, misc, run_folder
 from domainbed.lib.run_folder import RunFolder
 from domainbed.scripts import train
 from tqdm import tqdm
 
-from domainbed_carft.contract.run_files import is_held
+from domainbed_carft.contract import run_files
+from domainbed_carft.contract.run_files import Held, is_held
 from domainbed_carft.data import user_folders
 
 HOST_ARGS = (
@@ -402,6 +406,83 @@ def test_a_finished_run_is_not_done_again(tmp_path, capsys):
     assert stop.value.code == 2
     assert "finished run with other arguments: steps: was 2, now 3" in capsys.readouterr().err
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    "content, until", [("", "it has no records"), ("half", "its records end at step 0")]
+)
+def test_a_finished_run_with_damaged_records_is_told(tmp_path, capsys, content, until):
+    train.main(flags(tmp_path, steps=4))
+    file = tmp_path / "results.jsonl"
+    text = file.read_text() if content else ""
+    file.write_text(text[: len(text) * 2 // 3])
+    with pytest.raises(SystemExit) as stop:
+        train.main(flags(tmp_path, steps=4))
+    assert stop.value.code == 2
+    assert f"marked done, but {until} of 3, as if they were damaged" in capsys.readouterr().err
+
+
+def test_a_state_that_cannot_be_read_now_is_not_thrown_away(tmp_path, monkeypatch, capsys):
+    interrupted(tmp_path, steps=9)
+    before = {name: (tmp_path / name).read_bytes() for name in ("checkpoint.pt", "results.jsonl")}
+
+    def fails(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(run_folder.files, "check_zip", fails)
+    with pytest.raises(SystemExit):
+        train.main(flags(tmp_path, steps=9))
+    err = capsys.readouterr().err
+    assert "checkpoint.pt: Input/output error. The records up to step" in err
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
+
+
+def test_a_folder_that_another_run_has_now_is_let_alone(tmp_path):
+    ours, folder = RunFolder(tmp_path / "run"), tmp_path / "run"
+    ours.lock()
+    (folder / "lock").unlink()
+    ours.write("a", b"1")  # the lock alone was deleted: it is taken again
+    with pytest.raises(Held):
+        RunFolder(folder).lock(patience=0)
+    shutil.rmtree(folder)
+    with pytest.raises(run_folder.Lost, match="is gone: it was deleted or renamed"):
+        ours.write("a", b"2")
+    theirs = RunFolder(folder)
+    theirs.lock()
+    with pytest.raises(run_folder.Lost, match="another run has begun in it"):
+        ours.write("a", b"3")
+    theirs.write("a", b"4")
+    assert (folder / "a").read_bytes() == b"4"
+
+
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path):
+    (tmp_path / ".checkpoint.pt.tmp").write_text("half")
+    (tmp_path / ".provenance.json.17.tmp").write_text("half")
+    (tmp_path / "my.tmp").write_text("somebody's")
+    RunFolder(tmp_path).lock()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "my.tmp"]
+
+
+def test_an_interrupted_save_is_not_told_as_saved(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    folder.save({"step": 0}, {})
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_folder.torch, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        folder.save({"step": 3}, {})
+    assert "The records up to step 0 are in" in folder.progress()
+
+
+def test_a_fork_does_not_keep_a_lock(tmp_path):
+    lock = run_files.take(tmp_path)
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(os.getppid) == os.getpid()
+        assert is_held(tmp_path)
+        lock.close()
+        assert not is_held(tmp_path)
 
 
 def test_two_processes_do_not_share_a_folder(tmp_path, capsys):

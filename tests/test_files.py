@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
 from domainbed_carft.base import files
 
@@ -65,3 +66,19 @@ def test_a_name_twice_in_a_json_object_is_refused():
     assert json.loads('{"a": {"b": 1}}', object_pairs_hook=files.once) == {"a": {"b": 1}}
     with pytest.raises(files.Twice, match="'b' is there twice"):
         json.loads('{"a": {"b": 1, "b": 2}}', object_pairs_hook=files.once)
+
+
+def test_a_wrong_checksum_is_found_and_other_files_pass(tmp_path):
+    path = tmp_path / "x.pt"
+    torch.save({"x": torch.arange(1000.0)}, path)
+    files.check_zip(path)
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.arange(1000.0).numpy().tobytes()) + 2000] ^= 1
+    path.write_bytes(content)
+    torch.load(path)  # as if nothing were
+    with pytest.raises(ValueError, match="damaged: wrong checksum of .*data/0"):
+        files.check_zip(path)
+    path.write_text("no archive")
+    files.check_zip(path)
+    with pytest.raises(FileNotFoundError):
+        files.check_zip(tmp_path / "none")

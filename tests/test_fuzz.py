@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 
 import fuzz
 import fuzz_rules
+import pages
 from hypothesis import strategies as st
 
 
@@ -86,10 +87,10 @@ def test_no_reader_fails_on_a_few_inputs(targets):
 
 def test_counts_go_into_a_page(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{fuzz.MARKERS[0]}\nold\n{fuzz.MARKERS[1]}\nafter\n")
+    page.write_text("before\n<!-- fuzz: begin -->\nold\n<!-- fuzz: end -->\nafter\n")
     found = fuzz.Fuzz([fuzz_rules.Target("numbers", st.integers(0, 9), planted)], seed=3)
     found.round(0, 10)
-    fuzz.write_section(page, fuzz.section(found.record(2, 1)))
+    pages.write_section(page, "fuzz", fuzz.section(found.record(2, 1)))
     text = page.read_text()
     assert text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text
     assert (
@@ -97,7 +98,7 @@ def test_counts_go_into_a_page(tmp_path):
     )
     page.write_text("nothing")
     with pytest.raises(ValueError, match="must have the lines"):
-        fuzz.write_section(page, "x")
+        pages.write_section(page, "fuzz", "x")
 
 
 def test_runs_of_several_seeds_are_summed():

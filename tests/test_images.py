@@ -321,3 +321,16 @@ def test_the_key_heeds_size_kind_and_border(noisy):
     assert image_cache.key(env, "host", 32) in keys
     os.utime(env.samples[0][0], (1, 1))
     assert image_cache.key(env, "host", 32) not in keys
+
+
+def test_a_damaged_cache_is_told_and_made_anew(noisy, tmp_path, capsys):
+    pacs(noisy, tmp_path / "cache")
+    file = sorted((tmp_path / "cache").glob("*.npy"))[0]
+    whole = file.read_bytes()
+    for damaged in (b"", whole[:50], whole[:-1], b"it was another file"):
+        file.write_bytes(damaged)
+        capsys.readouterr()
+        pacs(noisy, tmp_path / "cache")
+        err = capsys.readouterr().err
+        assert f"{file} are damaged: they are made anew" in err and err.count("Caching") == 1
+        assert file.read_bytes() == whole

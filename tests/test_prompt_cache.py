@@ -51,7 +51,7 @@ def test_a_cache_that_may_not_be_read_is_done_without(loaded, tmp_path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setenv("DOMAINBED_CARFT_CACHE", str(tmp_path))
-    monkeypatch.setattr(torch, "load", forbidden)
+    monkeypatch.setattr(prompt_cache.files, "check_zip", forbidden)
     with pytest.warns(UserWarning, match="cannot be read .*Permission denied"):
         W_ctx, _ = prompt_cache.cached_prompt_weights(loaded, TEMPLATES, NAMES)
     assert W_ctx.shape == (2, 16)

@@ -443,3 +443,11 @@ def test_resizing_is_told_without_loading_weights(tmp_path, tiny_clip):
     assert backbone_names.resizing(f"ViT-B/16+{tmp_path}/w.pt") == ("bicubic", "shortest")
     shutil.copy(tiny_clip, tmp_path / "mine.pt")
     assert backbone_names.resizing(f"{tmp_path}/mine.pt") == ("bicubic", "shortest")
+
+
+def test_one_wrong_bit_is_found(tmp_path, tiny_clip):
+    content = bytearray(Path(tiny_clip).read_bytes())
+    content[len(content) // 2] ^= 16
+    (tmp_path / "w.pt").write_bytes(content)
+    with pytest.raises(ValueError, match="w.pt is not a file of weights: .*wrong checksum"):
+        weights.read(str(tmp_path / "w.pt"))

@@ -17,7 +17,6 @@ import contextlib
 import io
 import json
 import os
-import platform
 import re
 import shutil
 import sys
@@ -25,15 +24,14 @@ import tempfile
 import time
 import traceback
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 import hypothesis
+import pages
 from fuzz_rules import Wrong, refusal
 from hypothesis import strategies as st
 
 ROOT = Path(__file__).resolve().parent.parent
-MARKERS = "<!-- fuzz: begin -->", "<!-- fuzz: end -->"
 COUNTED = ("read", "refused", "failed")
 
 
@@ -141,11 +139,8 @@ class Fuzz:
             "minutes": round(minutes, 1),
             "seeds": [self.seed],
             "rounds": rounds,
-            "commit": _commit(),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: _version(name) for name in ("hypothesis", "torch", "pillow", "numpy")},
-            },
+            "commit": pages.commit(),
+            "versions": pages.versions("hypothesis", "torch", "pillow", "numpy"),
             "counts": {name: dict(counts) for name, counts in self.counts.items()},
             "failures": list(self.failures.values()),
         }
@@ -154,19 +149,6 @@ class Fuzz:
 def _size(value):
     text = json.dumps(value)
     return len(text), text
-
-
-def _version(name):
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
-def _commit():
-    from domainbed_carft.contract.provenance import commit_of
-
-    return commit_of(ROOT / "domainbed_carft")
 
 
 def summed(records):
@@ -197,10 +179,9 @@ def summed(records):
 
 
 def section(record):
-    """Return the Markdown of a run of the fuzz, between its markers."""
+    """Return the Markdown of a run of the fuzz."""
     versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
     lines = [
-        MARKERS[0],
         f"{record['inputs']:,} inputs in {record['minutes']:.0f} minutes in all, with the seeds "
         f"{', '.join(map(str, record['seeds']))}, at commit {record['commit']} ({versions}). "
         f"Kinds of failures: {len(record['failures'])}.",
@@ -212,21 +193,7 @@ def section(record):
         numbers = " | ".join(f"{counts.get(key, 0):,}" for key in COUNTED)
         lines.append(f"| {name} | {numbers} |")
     lines += [f"\n* {one['what']}: `{json.dumps(one['input'])}`" for one in record["failures"]]
-    return "\n".join([*lines, MARKERS[1]])
-
-
-def write_section(path, text):
-    """Put a section between its markers into a page.
-
-    Raises:
-        ValueError: the page has no such markers.
-    """
-    page = Path(path).read_text(encoding="utf-8")
-    before, found, rest = page.partition(MARKERS[0])
-    _, end, after = rest.partition(MARKERS[1])
-    if not found or not end:
-        raise ValueError(f"{path} must have the lines {' and '.join(MARKERS)}")
-    Path(path).write_text(before + text + after, encoding="utf-8")
+    return "\n".join(lines)
 
 
 def all_targets():
@@ -275,7 +242,7 @@ def _finish(record, args):
     for failure in record["failures"]:
         print(f"{failure['count']} x {failure['what']}\n    {json.dumps(failure['input'])[:500]}")
     if args.docs:
-        write_section(args.docs, section(record))
+        pages.write_section(args.docs, "fuzz", section(record))
     raise SystemExit(1 if record["failures"] else 0)
 
 

@@ -14,7 +14,7 @@ from domainbed import datasets as host_datasets
 from ..algorithms import host_calls
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
-from ..base import environment
+from ..base import environment, files
 from ..base.messages import reason, unknown
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
@@ -191,6 +191,7 @@ def read(path):
             f"No file {path}. DomainBed's train writes model.pkl unless --skip_model_save is given."
         )
     try:
+        files.check_zip(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
         lacking = [key for key in SAVED if key not in saved]
     except Exception as error:  # other files may raise anything in torch.load

@@ -12,6 +12,7 @@ small CLIP that comes with this package are listed in a separate table.
 
 import os
 
+from ..base import files
 from ..base.messages import unknown
 from ..register import known_datasets
 from . import flags
@@ -81,8 +82,7 @@ def main(argv=None):
     if args.output_dir:
         try:
             table.save(args.output_dir)
-            with open(os.path.join(args.output_dir, "leaderboard.txt"), "w", encoding="utf-8") as f:
-                f.write(text)
+            files.write(os.path.join(args.output_dir, "leaderboard.txt"), text)
             picture = os.path.join(args.output_dir, "leaderboard.png")
             plots.save(draw(table.data, args.benchmark), picture)
         except OSError as error:

@@ -11,6 +11,7 @@ from .seeds import seed_hash
 
 OPTIONAL = ("steps", "hparams", "eval_splits")
 ASKED = "sweep.json"  # what was asked of a sweep, in its folder
+AGAIN = f": the same launch command again sets it aside as {ASKED}.old"
 
 
 def train_args(
@@ -114,7 +115,8 @@ def _add(output_dir, runs, launched):
         try:
             before, earlier = _read(output_dir) or ([], [])
         except ValueError as error:
-            print(f"{error}; it is kept as {files.set_aside(path)}", file=sys.stderr)
+            what = str(error).partition(AGAIN)[0]
+            print(f"{what}; it is kept as {files.set_aside(path)}", file=sys.stderr)
             before, earlier = [], []
         lines = {digest(args): json.dumps(args, sort_keys=True) for args in [*before, *runs]}
         text = '{"runs": [\n' + ",\n".join(lines.values()) + "\n]"
@@ -164,4 +166,6 @@ def _read(output_dir):
             launch["engine"], launch["commands"], launch["when"]
         return list(runs), list(launched)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read ({error})") from None
+        raise ValueError(
+            f"{path} cannot be read ({error}){AGAIN}, writes a new one and starts what is missing"
+        ) from None

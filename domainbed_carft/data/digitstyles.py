@@ -1,6 +1,8 @@
 """DigitStyles, the small data set shipped with this package."""
 
 import json
+import zipfile
+import zlib
 
 import numpy as np
 from domainbed.datasets import MultipleDomainDataset
@@ -32,24 +34,37 @@ class DigitStyles(MultipleDomainDataset):
 
         super().__init__()
         crop = v2.RandomResizedCrop(32, scale=(0.9, 1.0), ratio=(0.95, 1.05), antialias=True)
-        with np.load(ASSETS / "digitstyles.npz") as arrays:
-            self.contexts = json.loads(str(arrays["attributes"]))  # {group: [value]}
-            self.datasets = [
-                InMemoryImages(
-                    torch.from_numpy(arrays[f"{name}_images"]).permute(0, 3, 1, 2).contiguous(),
-                    torch.from_numpy(arrays[f"{name}_labels"]).long(),
-                    list(self.CLASSES),
-                    name,
-                    augment=crop if hparams["data_augmentation"] and i not in test_envs else None,
-                    contexts={
-                        group: torch.from_numpy(arrays[f"{name}_{group}"]).long()
-                        for group in self.contexts
-                    },
-                )
-                for i, name in enumerate(self.ENVIRONMENTS)
-            ]
+        arrays = _arrays(ASSETS / "digitstyles.npz")
+        self.contexts = json.loads(str(arrays["attributes"]))  # {group: [value]}
+        self.datasets = [
+            InMemoryImages(
+                torch.from_numpy(arrays[f"{name}_images"]).permute(0, 3, 1, 2).contiguous(),
+                torch.from_numpy(arrays[f"{name}_labels"]).long(),
+                list(self.CLASSES),
+                name,
+                augment=crop if hparams["data_augmentation"] and i not in test_envs else None,
+                contexts={
+                    group: torch.from_numpy(arrays[f"{name}_{group}"]).long()
+                    for group in self.contexts
+                },
+            )
+            for i, name in enumerate(self.ENVIRONMENTS)
+        ]
         self.input_shape = self.INPUT_SHAPE
         self.num_classes = len(self.CLASSES)
+
+
+def _arrays(file):
+    """Return {name: array} of an .npz.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        with np.load(file) as arrays:
+            return dict(arrays)
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"{file} is damaged ({error}): install domainbed_carft again") from error
 
 
 DATASETS = (DigitStyles,)

@@ -102,19 +102,33 @@ class _Squares:
 
 
 def _built(env, square, kind, size, folder):
-    """Return the path of the environment's file, which is built if it does not exist."""
+    """Return the path of the environment's file, which is built if there is no whole one."""
+    shape = (len(env), size, size, 3)
     name = os.path.basename(os.path.normpath(str(env.root)))
     file = os.path.join(folder, f"{name}_{kind}_{key(env, kind, size)}.npy")
-    if os.path.exists(file):
+    if _is_whole(file, shape):
         return file
     try:
         os.makedirs(folder, exist_ok=True)
         with files.alone(file) as held:
-            if not os.path.exists(file):
+            if not _is_whole(file, shape):
                 _build(env, square, size, file, held)
     except OSError as error:
         raise ValueError(f"The cache {folder} (clip_cache) cannot be written: {error}") from error
     return file
+
+
+def _is_whole(file, shape):
+    """Return whether a file has all of its images, as far as its size tells."""
+    try:
+        if np.load(file, mmap_mode="r").shape == shape:
+            return True
+    except FileNotFoundError:
+        return False
+    except (ValueError, EOFError):
+        pass
+    print(f"The cached images {file} are damaged: they are made anew", file=sys.stderr)
+    return False
 
 
 def _build(env, square, size, file, held):
@@ -141,6 +155,8 @@ def _build(env, square, size, file, held):
             np.lib.format.write_array_header_1_0(out, header)
             for image in tqdm(loader, desc="caching", unit="image", mininterval=1):
                 out.write(np.ascontiguousarray(image))
+            out.flush()
+            os.fsync(out.fileno())
         os.replace(part, file)
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -8,6 +8,7 @@ import zipfile
 
 import torch
 
+from ..base import files
 from ..base.messages import install, reason
 
 HOLDERS = ("state_dict", "model_state_dict", "model_dict", "model")  # keys in checkpoints
@@ -69,6 +70,7 @@ def _open(path):
         except Exception as e:  # damaged files may raise anything
             raise ValueError(f"{path} is not a .safetensors file: {_reason(e)}") from e
     try:
+        files.check_zip(path)
         if _is_archive(path):
             with warnings.catch_warnings():  # TorchScript's deprecation warning
                 warnings.simplefilter("ignore")

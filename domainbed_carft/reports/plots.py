@@ -3,6 +3,7 @@
 import os
 
 from ..algorithms.methods import METHODS, SHIPPED
+from ..base import files
 from ..records.rows import SOUPS, WISE, Row
 
 # Okabe and Ito's palette (Color Universal Design, 2008), in an order of falling contrast.
@@ -65,4 +66,5 @@ def save(figure, path):
     if not str(path).endswith(".png"):
         raise ValueError(f"Plots are written as .png, got {path}")
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    with files.writing(path, "wb") as file:
+        figure.savefig(file, dpi=150, format="png", metadata={"Software": None})

@@ -9,7 +9,9 @@ children.
 """
 
 import argparse
+import json
 import os
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -23,11 +25,12 @@ def main():
     """Run the suite."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", metavar="TEXT", help="rows of the table whose name has it")
+    parser.add_argument("--only", metavar="TEXT", help="rows with this regular expression")
     parser.add_argument("--numbers", type=int, nargs="+", help="only these faults")
     parser.add_argument("--output", help="file for the counts and failures, as JSON")
     parser.add_argument("--docs", help="a page with the markers, for the table")
     args = parser.parse_args()
+    import pages
     import scenes
     import suite
 
@@ -36,13 +39,18 @@ def main():
         chosen = [
             (number, row, fault)
             for number, (row, fault) in enumerate(suite.faults(done.world, args.seed))
-            if (args.only or "") in row and (not args.numbers or number in args.numbers)
+            if re.search(args.only or "", row) and (not args.numbers or number in args.numbers)
         ]
         for number, row, fault in chosen:
             outcome = done.one(row, number, fault)
             print(f"{done.total}/{len(chosen)} {row} (fault {number}): {outcome}", flush=True)
             if outcome != "survived":
                 print(f"    {done.failures[-1][2]}", flush=True)
+    record = done.record(args.seed)
+    if args.output:
+        Path(args.output).write_text(json.dumps(record, indent=1))
+    if args.docs:
+        pages.write_section(args.docs, "faults", suite.section(record))
     print(f"{done.survived} of {done.total} faults survived.")
     raise SystemExit(0 if done.survived == done.total else 1)
 

@@ -1,8 +1,8 @@
 """Faults inside of a process: at a chosen call that touches a file, or at a step of training.
 
-A :class:`Watch` numbers the calls of a process in their order: opening, writing, fsync, renaming and
-removing of files below a folder, and what else is told to it. An undisturbed run gives the list of
-calls, from which a fault chooses one.
+A :class:`Watch` numbers the calls of a process in their order: opening, writing, fsync, renaming
+and removing of files below a folder, and what else is told to it. An undisturbed run gives the list
+of calls, from which a fault chooses one.
 """
 
 import builtins
@@ -49,7 +49,8 @@ class Watch:
     def told(self, operation, path, make, half=None):
         """Make a call, or what stands for it; return what it returns."""
         call = Call(len(self.calls), operation, str(path), make, half)
-        self.calls.append((operation, os.path.basename(call.path)))
+        name = os.path.basename(call.path).replace(f".{os.getpid()}.tmp", ".tmp")
+        self.calls.append((operation, name))
         return self.act(call) if self.act else make()
 
     def install(self):
@@ -134,9 +135,11 @@ def kill(number, when):
             return call.make()
         if when == "half" and call.half:
             call.half()
-        if when == "after":
-            call.make()
-        os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            if when == "after":
+                call.make()
+        finally:  # it may fail by itself
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return act
 

@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 
 import file_faults
+import pages
 import run_faults
 import scenes
 import sweep_faults
@@ -80,4 +81,40 @@ class Suite:
 
     @property
     def survived(self):
-        return sum(count["survived"] for count in self.counts.values())
+        return sum(count.get("survived", 0) for count in self.counts.values())
+
+    def record(self, seed):
+        """Return what is written as JSON."""
+        return {
+            "faults": self.total,
+            "survived": self.survived,
+            "seconds": round(self.seconds),
+            "seed": seed,
+            "mounts": can_mount(),
+            "commit": pages.commit(),
+            "versions": pages.versions("torch", "numpy"),
+            "counts": {row: dict(count) for row, count in self.counts.items()},
+            "failures": [
+                {"row": row, "number": number, "what": what} for row, number, what in self.failures
+            ],
+        }
+
+
+def section(record):
+    """Return the Markdown of a record of the suite."""
+    versions = ", ".join(f"{name} {version}" for name, version in record["versions"].items())
+    lines = [
+        f"{record['survived']} of {record['faults']} faults survived, in "
+        f"{record['seconds'] / 60:.0f} minutes with seed {record['seed']}, at commit "
+        f"{record['commit']} ({versions}).",
+        "",
+        "| fault | injected | survived |",
+        "|---|---:|---:|",
+    ]
+    for row, count in record["counts"].items():
+        lines.append(f"| {row} | {sum(count.values())} | {count.get('survived', 0)} |")
+    if not record["mounts"]:
+        lines.append("\nNo file system could be mounted: the faults of a small tmpfs are left out.")
+    for one in record["failures"]:
+        lines.append(f"\n* {one['row']} (fault {one['number']}): {one['what'].splitlines()[0]}")
+    return "\n".join(lines)

@@ -23,6 +23,7 @@ from domainbed_carft.records.state import State
 TESTS = Path(__file__).parents[1]
 LAUNCH = "sweep launch --algorithms CARFT --datasets DigitStyles --single_test_envs --n_trials 1"
 LAUNCH += " --n_hparams 1 --steps 4 --data_dir none --output_dir sweep --skip_confirmation"
+LAUNCH += " --command_launcher local"
 RESUME = "sweep resume sweep --skip_confirmation"
 SECONDS = 1.5  # that a sweep takes, about
 
@@ -44,7 +45,7 @@ def dry(scene, words, **how):
 def lasting(scene):
     """Return {job: its records} of the sweep, without its folder's place."""
     found = {path.parent.name: path.read_text() for path in scene.sweep.glob("*/results.jsonl")}
-    return {name: text.replace(str(scene.folder), "") for name, text in found.items()}
+    return {name: text.replace(f"{scene.folder}/", "") for name, text in found.items()}
 
 
 @functools.cache
@@ -212,20 +213,26 @@ def rows(world, draw):
     for i in range(4):
         words = (LAUNCH, RESUME)[i % 2]
         for number, group in ((signal.SIGKILL, False), (signal.SIGKILL, True)):
-            yield "sweep: launcher killed", part(
-                launcher_ended,
-                seconds=draw.uniform(0, SECONDS),
-                number=number,
-                group=group,
-                words=words,
+            yield (
+                "sweep: launcher killed",
+                part(
+                    launcher_ended,
+                    seconds=draw.uniform(0, SECONDS),
+                    number=number,
+                    group=group,
+                    words=words,
+                ),
             )
     for i in range(3):
-        yield "sweep: Ctrl-C", part(
-            launcher_ended,
-            seconds=draw.uniform(0, SECONDS),
-            number=signal.SIGINT,
-            group=True,
-            words=(LAUNCH, RESUME)[i % 2],
+        yield (
+            "sweep: Ctrl-C",
+            part(
+                launcher_ended,
+                seconds=draw.uniform(0, SECONDS),
+                number=signal.SIGINT,
+                group=True,
+                words=(LAUNCH, RESUME)[i % 2],
+            ),
         )
     for _ in range(3):
         yield "sweep: job killed", part(job_killed, seconds=draw.uniform(0, 0.1))
@@ -236,8 +243,11 @@ def rows(world, draw):
     for words in (LAUNCH, RESUME):
         yield "sweep: folder of a job deleted", part(folder_deleted, words=words)
     for _ in range(4):
-        yield "sweep: killed at a call", part(
-            noting_cut, number=draw.randrange(25), when=draw.choice(["before", "half", "after"])
+        yield (
+            "sweep: killed at a call",
+            part(
+                noting_cut, number=draw.randrange(25), when=draw.choice(["before", "half", "after"])
+            ),
         )
     for pause in (0, draw.uniform(0, SECONDS)):
         yield "sweep: launched twice", part(launched_twice, pause=pause)

@@ -92,25 +92,40 @@ class RunFolder:
         state = None
         if os.path.exists(self.file(STATE)):
             try:
-                files.check_zip(self.file(STATE))
-                # Schedulers may hold any objects, so not weights_only. The file is our own.
-                state = torch.load(self.file(STATE), map_location="cpu", weights_only=False)
-                self.records = list(state["records"])
-                state["step"], state["args"], state["hparams"]
-            except (OSError, MemoryError):  # not of the file: it may be read another time
-                raise
-            except Exception as error:  # damaged files may raise anything
+                state = self._read_state()
+            except ValueError as error:
                 print(
-                    f"{self.file(STATE)} cannot be read, so the run starts over "
-                    f"({type(error).__name__}: {(str(error).splitlines() or [''])[0][:100]})",
+                    f"{self.file(STATE)} cannot be read, so the run starts over ({error})",
                     file=sys.stderr,
                 )
-                state, self.records = None, []
+            else:
+                self.records = list(state["records"])
         if state is None and os.path.exists(self.file(RECORDS)):
             old = files.set_aside(self.file(RECORDS))
             print(f"The run cannot be resumed: its records were moved to {old}", file=sys.stderr)
         if state is not None:
             self._write_records()
+        return state
+
+    def _read_state(self):
+        """Return the saved state.
+
+        Raises:
+            ValueError: it is damaged.
+            OSError: it cannot be read now; perhaps another time.
+        """
+        path = self.file(STATE)
+        files.check_zip(path)
+        try:
+            # Schedulers may hold any objects, so not weights_only. The file is our own.
+            state = torch.load(path, map_location="cpu", weights_only=False)
+            for name in ("records", "step", "args", "hparams"):
+                state[name]
+        except MemoryError:
+            raise
+        except Exception as error:  # damaged files may raise anything
+            said = (str(error).splitlines() or [""])[0][:100]
+            raise ValueError(f"{type(error).__name__}: {said}") from None
         return state
 
     def save(self, record, state):
@@ -123,8 +138,10 @@ class RunFolder:
     def progress(self):
         """Return a sentence on what is saved, for an interrupted run."""
         step = json.loads(self.records[-1])["step"] if self.records else self.last_step()
-        if step is None or not os.path.exists(self.file(STATE)):
-            return "There is no record to go on from: the same command starts over."
+        if step is None:
+            return "There is no record yet: the same command starts over."
+        if not os.path.exists(self.file(STATE)):
+            return "There is no state to go on from: the same command starts over."
         return (
             f"The records up to step {step} are in {self.file(RECORDS)}: the same command "
             "continues from there, with the same results."
@@ -150,23 +167,20 @@ class RunFolder:
             OSError: the file cannot be written.
         """
         self._check_ours()
-        temporary = self.file(f".{name}.tmp")
         try:
-            with open(temporary, "wb") as file:
+            with files.writing(self.file(name), "wb") as file:
                 if isinstance(content, bytes):
                     file.write(content)
                 else:
                     torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            self._check_ours()
-            os.replace(temporary, self.file(name))
+                self._check_ours()
+        except Lost:
+            raise
         except Exception as error:
             error = cause(error)  # torch.save hides that the disk is full
             if not isinstance(error, OSError):
                 raise error from None
-            if not os.path.isdir(self.path):
-                raise self._gone() from None
+            self._check_ours()
             what = f"cannot be written: {error.strerror}"
             raise OSError(error.errno, what, self.file(name)) from None
 

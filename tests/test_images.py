@@ -332,5 +332,5 @@ def test_a_damaged_cache_is_told_and_made_anew(noisy, tmp_path, capsys):
         capsys.readouterr()
         pacs(noisy, tmp_path / "cache")
         err = capsys.readouterr().err
-        assert f"{file} are damaged: they are made anew" in err and err.count("Caching") == 1
+        assert err.count(f"{file} is damaged: it is made anew") == err.count("Caching") == 1
         assert file.read_bytes() == whole

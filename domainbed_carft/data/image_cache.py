@@ -112,6 +112,8 @@ def _built(env, square, kind, size, folder):
         os.makedirs(folder, exist_ok=True)
         with files.alone(file) as held:
             if not _is_whole(file, shape):
+                if os.path.exists(file):
+                    print(f"{file} is damaged: it is made anew", file=sys.stderr)
                 _build(env, square, size, file, held)
     except OSError as error:
         raise ValueError(f"The cache {folder} (clip_cache) cannot be written: {error}") from error
@@ -121,14 +123,9 @@ def _built(env, square, kind, size, folder):
 def _is_whole(file, shape):
     """Return whether a file has all of its images, as far as its size tells."""
     try:
-        if np.load(file, mmap_mode="r").shape == shape:
-            return True
-    except FileNotFoundError:
+        return np.load(file, mmap_mode="r").shape == shape
+    except (FileNotFoundError, NotADirectoryError, ValueError, EOFError):
         return False
-    except (ValueError, EOFError):
-        pass
-    print(f"The cached images {file} are damaged: they are made anew", file=sys.stderr)
-    return False
 
 
 def _build(env, square, size, file, held):

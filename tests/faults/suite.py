@@ -56,6 +56,7 @@ class Suite:
 
     def __init__(self, world):
         self.world, self.counts, self.failures, self.seconds = world, {}, [], 0.0
+        self.commit = pages.commit()  # now: it may change meanwhile
 
     def one(self, row, number, fault):
         """Inject a fault."""
@@ -91,7 +92,7 @@ class Suite:
             "seconds": round(self.seconds),
             "seed": seed,
             "mounts": can_mount(),
-            "commit": pages.commit(),
+            "commit": self.commit,
             "versions": pages.versions("torch", "numpy"),
             "counts": {row: dict(count) for row, count in self.counts.items()},
             "failures": [

@@ -31,15 +31,16 @@ def world(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_sample_is_survived(world):
-    done, seen = suite.Suite(world), {}
+    done, seen = suite.Suite(world), set()
     faults = list(enumerate(suite.faults(world, seed=3)))
+    assert len(faults) > 200
     random.Random(3).shuffle(faults)
     for number, (row, fault) in faults:
-        if row not in seen:
-            seen[row] = done.one(row, number, fault)
-    assert len(seen) > 40
+        if row not in seen and len(seen) < 25:  # of all kinds: the command takes minutes
+            seen.add(row)
+            done.one(row, number, fault)
     assert done.failures == []
-    assert done.survived == done.total == len(seen)
+    assert done.survived == done.total == 25
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="uses forks and 
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    return scenes.World(tmp_path_factory.mktemp("faults"))
+def world():
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own are closed to other users
+        yield scenes.World(folder)
 
 
 @pytest.mark.slow
@@ -50,12 +52,6 @@ def scene(world):
     scene.remove()
 
 
-def call_of(world, operation, name, nth=1):
-    """Return the number of the toy's nth call (from 0) of an operation on a file."""
-    calls = world.programs["toy"].calls
-    return [i for i, call in enumerate(calls) if call == (operation, name)][nth]
-
-
 def test_it_sees_a_half_written_record(world, scene, monkeypatch):
     real = RunFolder.write
 
@@ -66,7 +62,7 @@ def test_it_sees_a_half_written_record(world, scene, monkeypatch):
         else:
             real(self, name, content)
 
-    number = call_of(world, "write", ".results.jsonl.tmp")
+    number = world.programs["toy"].calls.index(("write", ".results.jsonl.tmp"))
     fault = run_faults.killed("toy", injection.kill(number, "half"))
     fault(scene)
     monkeypatch.setattr(RunFolder, "write", in_place)
@@ -99,7 +95,12 @@ def test_it_sees_a_traceback_and_a_lock_that_outlives_its_process(world, scene, 
     monkeypatch.setattr(interruptions, "explained", lambda error: None)
     with pytest.raises(scenes.Harm, match="a traceback"):
         run_faults.failed(scene, "toy", lambda: act, "No space")
-    monkeypatch.setattr(run_files, "_taken", set())
+
+    class Forgetful(set):
+        def add(self, file):
+            pass
+
+    monkeypatch.setattr(run_files, "_taken", Forgetful())
     other = world.scene()
     number = world.programs["toy"].numbers("step")[3]
     with pytest.raises(scenes.Harm, match="still locked"):

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import os
 import sys
+import threading
 import zipfile
 import zlib
 
@@ -32,7 +33,7 @@ def writing(path, mode="w", newline=None):
         OSError: as :func:`write`.
     """
     folder, name = os.path.split(os.path.abspath(path))
-    part = os.path.join(folder, f".{name}.{os.getpid()}.tmp")
+    part = os.path.join(folder, f".{name}.{threading.get_native_id()}.tmp")  # threads, too
     encoding = None if "b" in mode else "utf-8"
     try:
         with open(part, mode, encoding=encoding, newline=newline) as file:

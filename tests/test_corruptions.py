@@ -12,7 +12,7 @@ from PIL import Image
 
 from domainbed_carft.base.corruptions import ALEXNET, SEVERITIES, mean_corruption_error
 from domainbed_carft.commands import evaluate
-from domainbed_carft.data import imagenet_c
+from domainbed_carft.data import imagenet_c, inventory
 from domainbed_carft.reports import corruptions, evaluation
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
@@ -207,3 +207,14 @@ def test_the_maker_fits_images_as_torchvision_does():
         image = Image.effect_noise(size, 90).convert("RGB")
         expected = t.CenterCrop(224)(t.Resize(256)(image))
         assert np.array_equal(np.asarray(maker.fitted(image)), np.asarray(expected)), size
+
+
+def test_doctor_knows_imagenet_c(root, monkeypatch):
+    (found,) = [one for one in inventory.check(str(root)) if one.name == "ImageNet-C"]
+    assert found.state == "wrong" and "imagenet-c lacks 73 of 75 folders" in found.text
+    there = ("fog 1", "frost 2")
+    monkeypatch.setattr(imagenet_c.read, "__defaults__", (there,))
+    (found,) = [one for one in inventory.check(str(root)) if one.name == "ImageNet-C"]
+    assert found.state == "incomplete"
+    assert "C has 2,000 images, officially 3,750,000" in found.text
+    assert "C 2,000 images, 1,000 classes" in found.text

@@ -46,28 +46,42 @@ class ImageNetC(imagenet.ImageNetShift):
     TEST_ENVS = ()
 
     def environments(self, root):
-        """Return the Images of each environment. All folders are checked before any is listed.
+        """Return the Images of each environment."""
+        return read(root, self.ENVIRONMENTS)
 
-        Raises:
-            ValueError: a folder is missing, or lacks a class.
-        """
-        top = os.path.join(root, PLACE)
-        if not os.path.isdir(top):
-            raise ValueError(
-                f"No folder {top} (below --data_dir). Expected {top}/CORRUPTION/SEVERITY/WNID/, as "
-                "ImageNet-C's archives unpack, or as tools/imagenet_c.py makes it"
-            )
-        folders = {n: os.path.join(top, *n.rsplit(" ", 1)) for n in self.ENVIRONMENTS}
-        gone = [name for name, folder in folders.items() if not os.path.isdir(folder)]
-        if gone:
-            raise ValueError(
-                f"{top} lacks {len(gone)} of {len(folders)} folders CORRUPTION/SEVERITY: "
-                f"{some([n.replace(' ', '/') for n in gone])}. --environments takes corruptions"
-            )
-        known, names = imagenet.wnids(root), imagenet.class_names()
-        found = []
-        for name, folder in folders.items():
-            own = imagenet.wnid_folders(folder, imagenet.K)
-            imagenet.check_known(folder, own, known)
-            found.append(images.Images(*images.by_class(folder, own), names, name))
-        return found
+
+def read(root, environments=ENVIRONMENTS):
+    """Return the Images of each environment. All folders are checked before any is listed.
+
+    Raises:
+        ValueError: a folder is missing, or lacks a class.
+    """
+    top = os.path.join(root, PLACE)
+    if not os.path.isdir(top):
+        raise ValueError(
+            f"No folder {top} (below --data_dir). Expected {top}/CORRUPTION/SEVERITY/WNID/, as "
+            "ImageNet-C's archives unpack, or as tools/imagenet_c.py makes it"
+        )
+    folders = {name: os.path.join(top, *name.rsplit(" ", 1)) for name in environments}
+    gone = [name for name, folder in folders.items() if not os.path.isdir(folder)]
+    if gone:
+        raise ValueError(
+            f"{top} lacks {len(gone)} of {len(folders)} folders CORRUPTION/SEVERITY: "
+            f"{some([name.replace(' ', '/') for name in gone])}. carft evaluate --environments "
+            "takes corruptions"
+        )
+    known, names = imagenet.wnids(root), imagenet.class_names()
+    found = []
+    for name, folder in folders.items():
+        own = imagenet.wnid_folders(folder, imagenet.K)
+        imagenet.check_known(folder, own, known)
+        found.append(images.Images(*images.by_class(folder, own), names, name))
+    return found
+
+
+def as_one(root):
+    """Return all 75 environments as one Images, to be checked."""
+    parts = read(root)
+    items = [item for part in parts for item in part.items]
+    targets = [target for part in parts for target in part.targets]
+    return images.Images(items, targets, parts[0].classes, "C")

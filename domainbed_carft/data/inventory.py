@@ -30,6 +30,7 @@ COUNTS = {  # {data set: {environment: number of images}}
     "ImageNet-A": {"A": 7500},
     "ImageNet-Sketch": {"Sketch": 50889},
     "ObjectNet": {"ObjectNet": 18574},  # of its 50,273: those of the 113 classes
+    "ImageNet-C": {"C": 3750000},
     "Flowers102": {"train": 2040, "test": 6149},
     "FGVCAircraft": {"train": 6667, "test": 3333},
     "CIFAR10": {"train": 50000, "test": 10000},
@@ -87,7 +88,7 @@ def check(root, decode=False, progress=lambda paths: paths):
 
 def _known(root):
     """Yield (name, folder below root, function that returns the environments as Images)."""
-    from . import imagenet, tasks
+    from . import imagenet, imagenet_c, tasks
 
     for name, place in FOLDERS.items():
         path = os.path.join(root, place)
@@ -100,6 +101,7 @@ def _known(root):
         if name != "ImageNet":
             title = name if name == "ObjectNet" else f"ImageNet-{name}"
             yield title, place, lambda name=name: [imagenet.shifted(root, name)]
+    yield "ImageNet-C", imagenet_c.PLACE, lambda: [imagenet_c.as_one(root)]
     for cls in tasks.DATASETS:
         yield cls.__name__, cls.PLACE, lambda cls=cls: cls(root, [1], {}).datasets
 

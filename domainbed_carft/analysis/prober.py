@@ -72,6 +72,10 @@ class Prober:
 
     def features(self, algorithm, env, keys, desc):
         """Return f(x) (len(keys), D) of an environment's images, on the CPU."""
+        return self.labelled(algorithm, env, keys, desc)[0]
+
+    def labelled(self, algorithm, env, keys, desc):
+        """Return (f(x) (len(keys), D), labels (len(keys),)) of an environment, on the CPU."""
         asked = environment.n_workers(min(4, os.cpu_count() or 1))
         in_memory = hasattr(env, "contexts") or len(keys) < workers.FEW_IMAGES
         loader = torch.utils.data.DataLoader(
@@ -82,22 +86,31 @@ class Prober:
         algorithm.to(self.device)
         with torch.no_grad():
             found = [
-                algorithm.encoder(algorithm.input(x.to(self.device))).cpu()
-                for x, _ in tqdm(loader, desc=desc, unit="batch", leave=False, delay=2)
+                (algorithm.encoder(algorithm.input(x.to(self.device))).cpu(), y)
+                for x, y in tqdm(loader, desc=desc, unit="batch", leave=False, delay=2)
             ]
-        return torch.cat(found)
+        return tuple(map(torch.cat, zip(*found)))
 
     def zero_shot(self, run, i, keys):
         """Return f_0(x) of images of environment i, computed once per sweep."""
+        return self.zero_shot_labelled(run, i)[0][keys]
+
+    def zero_shot_labelled(self, run, i):
+        """Return (f_0(x) (N, D), labels (N,)) of environment i, computed once per sweep."""
         knobs = [run.hparams[f"clip_{knob}"] for knob in ("precision", "input", "transform")]
         key = (*backbone_names.of_knobs(run.hparams), *knobs, run.args["dataset"], i)
         if key not in self.before:
             every = range(len(run.dataset[i]))
-            self.before[key] = self.features(run.zero_shot, run.dataset[i], every, "zero-shot")
-        return self.before[key][keys]
+            self.before[key] = self.labelled(run.zero_shot, run.dataset[i], every, "zero-shot")
+        return self.before[key]
 
     def text(self, run, groups):
         """Return ({group: W (V, D)}, W_ctx (M, D), templates), encoded once per sweep."""
+        found, (W_ctx, _), templates = self.prompts(run, groups)
+        return found, W_ctx, templates
+
+    def prompts(self, run, groups):
+        """Return ({group: W (V, D)}, (W_ctx, W_cls), templates), encoded once per sweep."""
         # The KL always uses the default contexts, so that runs with other contexts are comparable.
         templates = context_templates({**run.hparams, "clip_contexts": "auto"}, run.description)
         names = run.algorithm.class_names
@@ -109,8 +122,8 @@ class Prober:
                 flat = [phrase for phrases in values.values() for phrase in phrases]
                 T = backbones.encode_prompts(backbone, build_prompts(flat, names))
                 found[group] = group_weights(T.unflatten(0, (len(values), -1)))
-            W_ctx, _ = prompt_cache.cached_prompt_weights(backbone, templates, names)
-            self.weights[key] = found, W_ctx, templates
+            both = prompt_cache.cached_prompt_weights(backbone, templates, names)
+            self.weights[key] = found, both, templates
         return self.weights[key]
 
     def model(self, run, step, name):

@@ -4,6 +4,9 @@ For every model of a sweep, or of one run, it measures the accuracy of zero-shot
 by group of contexts and domain, and the KL divergence between the context distributions before and
 after fine-tuning. Source domains are measured on their `out` splits, which are not trained on, and
 target domains on all their images.
+
+With --alignment, it measures target accuracy by the zero-shot margin of the right class, and
+against the distance from zero-shot CLIP, for every method of a sweep. --alpha adds WiSE-FT.
 """
 
 import os
@@ -26,8 +29,22 @@ def main(argv=None):
     parser.add_argument(
         "--data_dir", help="where the data is now (default: as recorded by the runs)"
     )
+    parser.add_argument(
+        "--alignment",
+        action="store_true",
+        help="measure target accuracy by alignment with, and distance from, zero-shot CLIP instead",
+    )
+    parser.add_argument(
+        "--alpha", type=float, nargs="+", help="with --alignment: α of WiSE-FT (default: 1)"
+    )
     args = parser.parse_args(argv)
+    if args.alpha and not args.alignment:
+        parser.error("--alpha needs --alignment")
+    if any(not 0 <= alpha <= 1 for alpha in args.alpha or ()):
+        parser.error(f"--alpha must be in [0, 1], got {args.alpha}")
     register()
+    if args.alignment:
+        return alignment(parser, args)
     from ..analysis.contexts import find, judged, measure
     from ..reports import context_plots, tables
     from ..reports.context_tables import summary
@@ -49,6 +66,42 @@ def main(argv=None):
         context_plots.kl_over_steps(moved, rows, os.path.join(output, "context_kl.png"))
     if pictured:
         context_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
+    finish(output, left_out, failed)
+
+
+def alignment(parser, args):
+    """Measure, print and plot accuracy by alignment and by distance (--alignment)."""
+    from ..analysis.alignment import measure
+    from ..analysis.contexts import find, judged
+    from ..reports import alignment_plots, alignment_tables, tables
+
+    output = args.output_dir or os.path.join(args.input_dir, "probe")
+    alphas = sorted({1.0, *(args.alpha or ())})
+    try:
+        found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
+        os.makedirs(output, exist_ok=True)
+        by_bin, moved, failed, rows = measure(found, args.data_dir, alphas)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error))
+    by_bin.to_csv(os.path.join(output, "alignment_bins.csv"), index=False)
+    table = alignment_tables.by_alignment(by_bin, rows)
+    tables.save(table, output, "alignment")
+    print(tables.render(table, "txt"))
+    alignment_plots.by_alignment(table, rows, os.path.join(output, "alignment.png"))
+    moved.to_csv(os.path.join(output, "distance_runs.csv"), index=False)
+    points = alignment_tables.curves(moved, rows)
+    points.to_csv(os.path.join(output, "distance.csv"), index=False)
+    if len(points):
+        alignment_plots.curves(points, os.path.join(output, "distance.png"))
+        differences = alignment_tables.equal_distance(points)
+        if len(differences):
+            tables.save(differences, output, "equal_distance")
+            print(tables.render(differences, "txt"))
+    finish(output, left_out, failed)
+
+
+def finish(output, left_out, failed):
+    """Say where the output is, and exit with 1 if something was left out."""
     print(f"Tables and plots are in {output}", file=sys.stderr)
     if failed:
         left_out += ["Left out, since they cannot be opened:", *failed]

@@ -1,0 +1,187 @@
+"""Tables of ``carft probe --alignment``: accuracy by alignment, and at equal distance."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ..algorithms.methods import knobs_of
+from ..base.stats import interval
+from ..records.rows import WISE, ordered
+
+# The knob that sets how much a method keeps of zero-shot CLIP. At 0, the method is CLIP_ERM.
+STRENGTHS = {
+    "CARFT": "carft_lambda",
+    "CLIP_Distill": "distill_lambda",
+    "CLIP_LipsumFT": "lipsum_lambda",
+    "CLIP_L2SP": "l2sp_alpha",
+}
+DISTANCES = {
+    "kl": "KL(zero-shot ‖ fine-tuned) of classes, nats",
+    "weight_distance": "relative distance of the weights",
+}
+BASELINE, PLAIN, ZERO_SHOT = "CARFT", "CLIP_ERM", "CLIP_ZeroShot"
+COLUMNS = ("dataset", "curve", "strength", "trial_seed", "accuracy", *DISTANCES)
+POINTS = 5  # distances at which curves are compared
+
+
+def by_alignment(by_bin, rows):
+    """Return accuracy by bin of the zero-shot margin, with a row per data set, algorithm and α.
+
+    A cell is the mean over trials of the share of right images in the bin, of all target domains
+    together, in per cent. The row "share of images" is the same for all algorithms.
+
+    Args:
+        by_bin: as analysis.alignment.measure returns it.
+        rows: {label: Row} of its `algorithm`.
+    """
+    by_bin = _single(by_bin)
+    lines = []
+    order = {str(row): i for i, row in enumerate(ordered(rows.values()))}
+    for dataset, cells in by_bin.groupby("dataset"):
+        first = cells[["algorithm", "alpha", "trial_seed", "hparams_seed"]].iloc[0]
+        one = cells[(cells[first.index] == first).all(axis=1)].groupby("low").n.sum()
+        share = 100 * one / one.sum()
+        lines.append({"dataset": dataset, "algorithm": "share of images", **_named(share)})
+        groups = dict(list(cells.groupby(["algorithm", "alpha"])))
+        for algorithm, alpha in sorted(groups, key=lambda key: (order[key[0]], key[1])):
+            part = groups[algorithm, alpha]
+            sums = part.groupby(["low", "trial_seed"])[["right", "n"]].sum()
+            shares = (100 * sums.right / sums.n).groupby("low").mean()
+            about = {"dataset": dataset, "algorithm": algorithm, "alpha": f"{alpha:g}"}
+            about["trials"] = part.trial_seed.nunique()
+            total = part.groupby("trial_seed")[["right", "n"]].sum()
+            all_of_them = float((100 * total.right / total.n).mean())
+            lines.append({**about, **_named(shares), "all": all_of_them})
+    return pd.DataFrame(lines)
+
+
+def curves(moved, rows):
+    """Return the points of each method's curve of accuracy over distance, by trial.
+
+    A method's curve goes over the strengths of its regulariser, from zero-shot CLIP at distance 0
+    to CLIP_ERM (strength 0), if that is in the sweep and the method has its default knobs. Curves
+    named NAME+WiSE go over α. What was not swept has a single point.
+
+    Args:
+        moved: as analysis.alignment.measure returns it.
+        rows: {label: Row} of its `algorithm`.
+
+    Returns:
+        A DataFrame with a row per data set, curve, strength and trial: `accuracy` in per cent, and
+        the distances, as means over the target domains. Trials that lack a domain are left out.
+    """
+    moved = _single(moved)
+    keys = ["dataset", "algorithm", "alpha", "hparams_seed", "trial_seed"]
+    means = moved.groupby(keys).agg(
+        **{name: (name, "mean") for name in ("accuracy", "zero_shot", *DISTANCES)},
+        domains=("domain", "nunique"),
+    )
+    means = means.reset_index()
+    n_domains = moved.groupby("dataset").domain.nunique()
+    means = means[means.domains == means.dataset.map(n_domains)]
+    interpolated = set(means[means.alpha != 1].algorithm)
+    lines = []
+    for point in means.to_dict("records"):
+        row = rows[point["algorithm"]]
+        about = {key: point[key] for key in ("dataset", "trial_seed", *DISTANCES)}
+        about["accuracy"] = 100 * point["accuracy"]
+        if point["alpha"] == 1 and row.algorithm != ZERO_SHOT:
+            curve, strength = split(row, point["dataset"])
+            lines.append({**about, "curve": str(curve), "strength": strength})
+        if point["algorithm"] in interpolated:
+            wise = replace(row, suffix=WISE)
+            lines.append({**about, "curve": str(wise), "strength": point["alpha"]})
+    found = pd.DataFrame(lines, columns=COLUMNS)
+    starts = 100 * means.groupby(["dataset", "trial_seed"]).zero_shot.mean()
+    plain = found[found.curve == PLAIN].set_index(["dataset", "trial_seed"])
+    more = []
+    for (dataset, curve), part in found.groupby(["dataset", "curve"]):
+        if part.strength.nunique() == 1:  # not swept
+            continue
+        for trial in sorted(set(part.trial_seed)):
+            about = {"dataset": dataset, "trial_seed": trial, "curve": curve}
+            zero = {**about, **dict.fromkeys(DISTANCES, 0.0), "strength": "zero-shot"}
+            more.append({**zero, "accuracy": starts[dataset, trial]})
+            has_end = curve not in STRENGTHS or 0 in set(part.strength)
+            if not has_end and (dataset, trial) in plain.index:
+                more.append({**plain.loc[(dataset, trial)].to_dict(), **about, "strength": 0.0})
+    return pd.concat([found, pd.DataFrame(more)], ignore_index=True)
+
+
+def split(row, dataset):
+    """Return (the Row without its strength, the strength or "") of a Row.
+
+    A strength that runs do not set is the method's default.
+    """
+    knob = STRENGTHS.get(row.algorithm)
+    if knob is None or row.suffix:
+        return row, ""
+    changed = dict(row.changed)
+    strength = changed.pop(knob, "default")
+    if strength == "default":
+        strength = knobs_of(row.algorithm, dataset)[knob].default
+    return replace(row, changed=tuple(changed.items())), float(strength)
+
+
+def at_distance(points, distance, where):
+    """Return the accuracy of one trial's curve at a distance, by linear interpolation.
+
+    Args:
+        points: the points of one curve and trial, as :func:`curves` returns them.
+        distance: a key of DISTANCES.
+        where: the distance. Outside of the curve, the result is NaN.
+    """
+    points = points.sort_values(distance)
+    x, y = points[distance].to_numpy(), points.accuracy.to_numpy()
+    return float(np.interp(where, x, y, left=np.nan, right=np.nan))
+
+
+def equal_distance(points, baseline=BASELINE):
+    """Return the differences between curves and a baseline's at equal distances from zero-shot.
+
+    Distances are POINTS equal steps up to the largest one that all trials of both curves reach.
+
+    Args:
+        points: as :func:`curves` returns them.
+        baseline: name of a curve. Data sets in which it was not swept have no rows.
+
+    Returns:
+        A DataFrame: data set, distance measure and value, curve, its accuracy and the baseline's
+        (means over the trials that both have, in per cent), and their paired difference in points
+        with Student's 95 % interval, not corrected for multiple comparisons.
+    """
+    lines = []
+    for dataset, cells in points.groupby("dataset"):
+        base = cells[cells.curve == baseline]
+        swept = cells[cells.strength == "zero-shot"].curve.unique()
+        others = [curve for curve in swept if curve != baseline]
+        for distance in DISTANCES if baseline in swept else ():
+            for curve in others:
+                part = cells[cells.curve == curve]
+                trials = sorted(set(part.trial_seed) & set(base.trial_seed))
+                pairs = [[c[c.trial_seed == trial] for c in (part, base)] for trial in trials]
+                reach = min((c[distance].max() for pair in pairs for c in pair), default=0)
+                for where in np.linspace(0, reach, POINTS + 1)[1:] if reach > 0 else ():
+                    found = [[at_distance(c, distance, where) for c in pair] for pair in pairs]
+                    own, other = np.transpose(found)
+                    mean, low, high = interval(own - other)
+                    lines.append(
+                        {
+                            **{"dataset": dataset, "distance": distance, "at": f"{where:.3g}"},
+                            **{"curve": curve, "accuracy": own.mean(), baseline: other.mean()},
+                            **{"difference": mean, "95 % low": low, "95 % high": high},
+                            "n": len(pairs),
+                        }
+                    )
+    return pd.DataFrame(lines)
+
+
+def _single(frame):
+    """Return the rows of runs with one test domain, or all rows if there are none."""
+    single = frame[~frame.test_envs.str.contains(" ")]
+    return single if len(single) else frame
+
+
+def _named(values):
+    return {f"{low:+.1f} to {low + 0.2:+.1f}": value for low, value in values.items()}

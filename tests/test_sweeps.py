@@ -1,5 +1,6 @@
 """sweeps/*_vitb16.sh: each command that they run is one that the programs take."""
 
+import json
 import os
 import re
 import shlex
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 from domainbed.scripts import sweep, train
 
-from domainbed_carft.commands import evaluate
+from domainbed_carft.commands import evaluate, probe
+from domainbed_carft.reports.alignment_tables import STRENGTHS
 
 SWEEPS = Path(__file__).parents[1] / "sweeps"
 sys.path.insert(0, str(SWEEPS.parent / "benchmarks"))
@@ -48,7 +50,7 @@ def parsed(words):
     assert words[0] == "-m"
     module = words[1].removeprefix("domainbed_carft.")
     parsers = {"train": train.parse_args, "evaluate": evaluate.parse_args}
-    parsers["sweep"] = sweep.parse_args
+    parsers |= {"sweep": sweep.parse_args, "probe": probe.parse_args}
     if module in parsers:
         return module, parsers[module](words[2:])
     flag = "--input_dir"
@@ -132,3 +134,26 @@ def test_the_hours_of_all_methods_follow_from_the_flops():
     total = sum(reduced.values()) + wise[0], sum(full.values()) + wise[1]
     (row,) = re.findall(r"^# +all +(\d+) +([\d,]+)", text, re.M)
     assert [int(n.replace(",", "")) for n in row] == [round(total[0], -1), round(total[1], -2)]
+
+
+def test_the_sweep_at_equal_distance(tmp_path, monkeypatch):
+    """Each method over its strength, and as many runs as the header says."""
+    monkeypatch.chdir(tmp_path)
+    text = (SWEEPS / "equal_distance.sh").read_text()
+    assert all(f"# {word}:" in text for word in ("Question", "Cost", "Output"))
+    (tmp_path / "DATA").mkdir()  # which this script takes for the output
+    found = [parsed(words) for words in commands("equal_distance.sh", tmp_path)]
+    *launches, (last, _) = found
+    assert {module for module, _ in launches} == {"sweep"} and last == "probe"
+    swept = {name: [] for name in STRENGTHS}
+    for _, args in launches:
+        (algorithm,) = args.algorithms
+        hparams = json.loads(args.hparams)
+        if algorithm == "CLIP_ERM":
+            assert hparams == {}
+        else:
+            swept[algorithm].append(hparams.pop(STRENGTHS[algorithm]))
+            assert not hparams and args.n_trials == 5 and args.single_test_envs
+    assert all(len(set(values)) == 6 for values in swept.values())
+    assert "25 settings x 4 test domains x 5 trials = 500 runs" in text and len(launches) == 25
+    assert "680 times" in text  # 500 + 9 α x 4 x 5

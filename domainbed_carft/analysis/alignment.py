@@ -8,6 +8,7 @@ import torch
 from tqdm import tqdm
 
 from ..base.label_sets import rule_of
+from ..base.messages import unknown
 from ..method.averaging import interpolate
 from ..method.losses import context_kl
 from ..records.rows import row_of
@@ -57,13 +58,14 @@ def weight_distance(weights, start):
     return (moved / sum(w0.double().square().sum() for w0 in start.values())).sqrt().item()
 
 
-def measure(found, data_dir=None, alphas=(1.0,)):
+def measure(found, data_dir=None, alphas=(1.0,), alpha_of=None):
     """Measure the last model of each run on its target domains.
 
     Args:
         found: [(Row, {step: model file})], as contexts.judged returns it.
         data_dir: as for saved_run.load.
-        alphas: α of WiSE-FT, 1 for the run itself.
+        alphas: α of WiSE-FT, including 1, the run itself.
+        alpha_of: names of the algorithms that other α than 1 apply to, or None for all.
 
     Returns:
         A tuple of
@@ -78,7 +80,8 @@ def measure(found, data_dir=None, alphas=(1.0,)):
 
     Raises:
         FileNotFoundError: no model can be opened; see saved_run.load.
-        ValueError: no model can be opened; see saved_run.load.
+        ValueError: no model can be opened (see saved_run.load), or `alpha_of` has a name that none
+            of the models has.
     """
     prober, by_bin, moved, failed, rows, others = Prober(), [], [], [], {}, 0
     for row, files in tqdm(found, desc="runs", unit="run"):
@@ -95,9 +98,14 @@ def measure(found, data_dir=None, alphas=(1.0,)):
             continue
         row = row or row_of(run.args)
         rows[str(row)] = row
-        more_bins, more_moved = of_run(prober, run, str(row), alphas)
-        by_bin += more_bins
-        moved += more_moved
+        with_alphas = alpha_of is None or row.algorithm in alpha_of
+        of_it = of_run(prober, run, str(row), alphas if with_alphas else (1.0,))
+        by_bin += of_it[0]
+        moved += of_it[1]
+    names = {row.algorithm for row in rows.values()}
+    for name in alpha_of or ():
+        if moved and name not in names:
+            raise ValueError(unknown("algorithm (--alpha_of)", name, sorted(names)))
     if not moved:
         raise ValueError(failed[0]) if failed else other
     if others:

@@ -16,8 +16,8 @@ from ..register import known_datasets, register
 from . import flags
 
 
-def main(argv=None):
-    """Run the command."""
+def parse_args(argv=None):
+    """Return (the parser, its parsed flags). Exit with 2 and a one-line message if invalid."""
     parser = flags.parser("probe", __doc__)
     parser.add_argument(
         "--input_dir",
@@ -37,11 +37,25 @@ def main(argv=None):
     parser.add_argument(
         "--alpha", type=float, nargs="+", help="with --alignment: α of WiSE-FT (default: 1)"
     )
+    parser.add_argument(
+        "--alpha_of",
+        nargs="+",
+        metavar="ALGORITHM",
+        help="algorithms that --alpha applies to (default: all)",
+    )
     args = parser.parse_args(argv)
     if args.alpha and not args.alignment:
         parser.error("--alpha needs --alignment")
+    if args.alpha_of and not args.alpha:
+        parser.error("--alpha_of needs --alpha")
     if any(not 0 <= alpha <= 1 for alpha in args.alpha or ()):
         parser.error(f"--alpha must be in [0, 1], got {args.alpha}")
+    return parser, args
+
+
+def main(argv=None):
+    """Run the command."""
+    parser, args = parse_args(argv)
     register()
     if args.alignment:
         return alignment(parser, args)
@@ -80,7 +94,7 @@ def alignment(parser, args):
     try:
         found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
         os.makedirs(output, exist_ok=True)
-        by_bin, moved, failed, rows = measure(found, args.data_dir, alphas)
+        by_bin, moved, failed, rows = measure(found, args.data_dir, alphas, args.alpha_of)
     except (FileNotFoundError, ValueError) as error:
         parser.error(str(error))
     by_bin.to_csv(os.path.join(output, "alignment_bins.csv"), index=False)

@@ -144,7 +144,7 @@ def test_the_table_by_hand():
     ]
     share, row = alignment_tables.by_alignment(pd.DataFrame(cells), ROWS).to_dict("records")
     assert (share["-0.2 to +0.0"], share["+0.0 to +0.2"]) == (40, 60)
-    assert (row["-0.2 to +0.0"], row["+0.0 to +0.2"], row["trials"]) == (50, 100, 2)
+    assert (row["-0.2 to +0.0"], row["+0.0 to +0.2"], row["trials"]) == (50, 100, "2")
     assert row["all"] == pytest.approx(80)  # 7/10 and 9/10
 
 

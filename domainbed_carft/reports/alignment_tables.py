@@ -42,14 +42,15 @@ def by_alignment(by_bin, rows):
         first = cells[["algorithm", "alpha", "trial_seed", "hparams_seed"]].iloc[0]
         one = cells[(cells[first.index] == first).all(axis=1)].groupby("low").n.sum()
         share = 100 * one / one.sum()
-        lines.append({"dataset": dataset, "algorithm": "share of images", **_named(share)})
+        about = {"dataset": dataset, "algorithm": "share of images", "alpha": "", "trials": ""}
+        lines.append({**about, **_named(share), "all": 100.0})
         groups = dict(list(cells.groupby(["algorithm", "alpha"])))
         for algorithm, alpha in sorted(groups, key=lambda key: (order[key[0]], key[1])):
             part = groups[algorithm, alpha]
             sums = part.groupby(["low", "trial_seed"])[["right", "n"]].sum()
             shares = (100 * sums.right / sums.n).groupby("low").mean()
             about = {"dataset": dataset, "algorithm": algorithm, "alpha": f"{alpha:g}"}
-            about["trials"] = part.trial_seed.nunique()
+            about["trials"] = str(part.trial_seed.nunique())
             total = part.groupby("trial_seed")[["right", "n"]].sum()
             all_of_them = float((100 * total.right / total.n).mean())
             lines.append({**about, **_named(shares), "all": all_of_them})

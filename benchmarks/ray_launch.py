@@ -59,7 +59,9 @@ def main():
         folders = [f"out/{jobs.digest(args)}" for args in runs]
         commands = [f"sh -c 'mkdir -p {f}; touch {f}/done' --output_dir {f}" for f in folders]
         used = launched(commands, 20)
-        print(f"launch of {n} jobs, to their end: {used:.1f} s of CPU, {1000 * used / n:.1f} ms a job")
+        print(
+            f"launch of {n} jobs, to their end: {used:.1f} s of CPU, {1000 * used / n:.1f} ms a job"
+        )
         for path in folders[:5]:
             os.remove(f"{path}/done")
         print(f"resume of 5 jobs: {launched(commands[:5], 1):.2f} s of CPU")

@@ -274,6 +274,8 @@ class Process:
         self.files = [scene.folder / f"{name}.{Process.number}" for name in ("out", "err")]
         self.code = None
         scene.processes.append(self)
+        for path in self.files:  # here, as it may be killed before it comes to that
+            path.touch()
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         self.pid = os.fork()

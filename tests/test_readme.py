@@ -113,7 +113,7 @@ def test_every_command_that_is_named_exists(path):
     named |= set(re.findall(r"python -m domainbed_carft\.([a-z]\w+)", text))
     assert named - {"subcommand"} <= {file.stem for file in (PACKAGE / "commands").glob("*.py")}
     for script in re.findall(r"(?:bash|python) ((?:sweeps|tools|examples|benchmarks)/\S+)", text):
-        assert (ROOT / script.rstrip("`")).is_file(), script
+        assert (ROOT / script.rstrip("`,.")).is_file(), script
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

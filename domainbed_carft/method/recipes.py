@@ -11,8 +11,8 @@ KNOB = "recipe"
 IMAGES = ("clip_crop", "clip_flip")  # which need clip_transform "clip"
 
 # Common to WiSE-FT and to EasyRobust, which follows it: mlfoundations/wise-ft at 4639a39
-# (src/models/finetune.py, clip/clip.py; arXiv 2109.01903), alibaba/easyrobust at e0e408b
-# (examples/imageclassification/imagenet/wiseft).
+# (src/models/finetune.py, clip/clip.py; arXiv 2109.01903), alibaba/easyrobust at d6c830c
+# (examples/imageclassification/imagenet/wiseft: README.md, also at e0e408b, and main.py).
 _WISE = {
     **{"lr": 3e-5, "weight_decay": 0.1, "clip_grad_clip": 1.0, "clip_train_head": True},
     **{"clip_transform": "clip", "clip_crop": 0.9, "clip_flip": False},
@@ -22,7 +22,7 @@ RECIPES = {
     # 500 steps of warm-up in 10 epochs of ImageNet, 25,020 steps
     "wise-ft": {**_WISE, "clip_warmup": 0.02},
     "easyrobust": {**_WISE, "clip_warmup": 0.0, "clip_precision": "fp32"},
-    # thuml/CLIPood (arXiv 2302.00864)
+    # thuml/CLIPood at 538dd3b (main.py, engine.py; arXiv 2302.00864)
     "clipood": {
         **{"lr": 5e-6, "weight_decay": 0.1, "clip_warmup": 0.0, "clip_grad_clip": 0.0},
         **{"clip_train_head": False, "batch_size": 12},

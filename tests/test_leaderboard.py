@@ -218,6 +218,16 @@ def test_imagenet(capsys, tmp_path):
     assert (tmp_path / "leaderboard.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_page_on_the_paper_has_the_row_of_car_ft():
+    table = leaderboard.board(leaderboard.published("imagenet"), "imagenet").data
+    (row,) = table[table.method == "CAR-FT"].to_dict("records")
+    assert row["rank"] == "3 of 12"
+    text = " ".join((ROOT / "docs" / "paper.md").read_text().split())
+    v2, r, a, sketch = (f"{row[name]:.1f}" for name in SHIFTS[:4])
+    assert f"{row['ImageNet']:.1f} on ImageNet, {v2} on V2, {r} on R, {a} on A" in text
+    assert f"and {sketch} on Sketch (TRACER, Table 2), third of twelve methods" in text
+
+
 def test_own_records_of_imagenet(tmp_path, capsys):
     paths = [
         record(tmp_path / "a", "CARFT", trial=0, **FIVE),

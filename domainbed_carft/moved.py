@@ -15,7 +15,7 @@ MOVED = {
     "averaging": ("method.averaging",),
     "backbone_parts": ("models.layers",),
     "backbones": ("models.backbones", "models.backbone_names"),
-    "baselines": ("algorithms.baselines", "algorithms.linear_probes"),
+    "baselines": ("algorithms.baselines", "algorithms.contrastive", "algorithms.linear_probes"),
     "cache": ("data.image_cache",),
     "data_check": ("data.inventory",),
     "datasets": ("data.describe", "data.digitstyles", "data.checks"),

@@ -10,9 +10,12 @@ pytestmark = pytest.mark.host
 
 BASELINES = (
     *("CLIP_ERM", "CLIP_LP", "CLIP_LPFT", "CLIP_L2SP", "CLIP_Distill", "CLIP_LipsumFT"),
-    *("CLIP_MIRO", "CLIP_FLYP", "CLIP_CLIPood"),
+    *("CLIP_MIRO", "CLIP_FLYP", "CLIP_CaRot", "CLIP_CLIPood"),
 )
-VARIANTS = {"CARFT_lora": ("CARFT", {"clip_train": "lora", "clip_lora_rank": 2})}
+VARIANTS = {
+    "CARFT_lora": ("CARFT", {"clip_train": "lora", "clip_lora_rank": 2}),
+    "CARFT_ema": ("CARFT", {"carft_teacher": "ema"}),
+}
 RUNS = {**{name: (name, {}) for name in BASELINES}, **VARIANTS}
 # DomainBed's own script, once for each algorithm, in one process: most of a short run is imports
 RUN_ALL = """

@@ -184,6 +184,7 @@ KNOBS = {  # what docs/knobs.md says of each, for CARFT
     "carft_lambda": _number(0),
     "carft_direction": _choice("forward", "reverse"),
     "carft_tau": _number(0),
+    "carft_teacher": _choice("zero-shot", "ema", "beta"),
     "miro_lambda": _number(0),
     "lipsum_texts": _number(1, whole=True),
     "batch_size": _number(1, whole=True),

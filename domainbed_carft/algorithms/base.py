@@ -45,6 +45,7 @@ class CLIPAlgorithm(Algorithm):
     needs_batches = True  # if False, the embedded host loads no training images
     is_mean = True  # whether `loss`, of the same class, is a mean over images (clip_accumulate)
     average = None
+    moving = ()  # models.encoders.Moving teachers, which follow the encoders
 
     def __init__(self, *args, **kwargs):
         given = host_calls.constructor(Algorithm.__init__, args, kwargs)
@@ -264,6 +265,8 @@ class CLIPAlgorithm(Algorithm):
         self.scheduler.step()
         if self.lora is not None:
             self.lora.merge()
+        for teacher in self.moving:
+            teacher.follow()
         if self.average is not None:
             self.average.add()
         return dict(zip(values, torch.stack([*values.values()]).tolist()))

@@ -12,15 +12,12 @@ from torch import nn
 
 from ..method.objectives import (
     class_kl,
-    contrastive,
     energy_gap,
     information_bound,
     margin_logits,
     squared_distance,
 )
-from ..method.prompts import build_prompts, prompt_weights
-from ..models import recompute
-from ..models.encoders import FrozenText, TextEncoder, text_length
+from ..models.encoders import FrozenText, text_length
 from ..models.layers import Tap, random_tokens, stages
 from .base import CLIPAlgorithm, Guided
 
@@ -155,71 +152,3 @@ class CLIP_CLIPood(CLIPAlgorithm):
         margins = margin_logits(logits, labels, self.class_weights, self.logit_scale, lam)
         loss = F.cross_entropy(margins, labels)
         return loss, {"ce": F.cross_entropy(logits.detach(), labels)}
-
-
-class CLIP_FLYP(CLIPAlgorithm):
-    """Fine-tune like you pre-train (Goyal et al., CVPR 2023): CLIP's contrastive loss.
-
-    Each image is paired with a prompt of its class in a random context. The text encoder and τ are
-    trained, too, and are part of the saved model. The head is not trained. It is recomputed from
-    all prompts before the host evaluates new weights.
-    """
-
-    is_mean = False  # each pair is contrasted with all others of the batch
-
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        pairs = num_domains * hparams.get("batch_size", 2)
-        if pairs < 2:
-            raise ValueError(
-                "CLIP_FLYP contrasts the pairs of a batch: batch_size times the number of training "
-                f"domains must be at least 2, got {pairs}"
-            )
-        super().__init__(input_shape, num_classes, num_domains, hparams)
-
-    def _prepare(self, backbone, templates, class_names):
-        self.text = TextEncoder(
-            backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]
-        )
-        self.text.requires_grad_(True)
-        if self.hparams["clip_checkpoint"]:
-            recompute.recompute_blocks(self.text.model, self.hparams["clip_dropout"])
-        self.made_of = None  # identifies the weights that the head was computed from
-        self.seed = torch.initial_seed()
-        if templates is not None:
-            rows = [backbone.tokenize(row) for row in build_prompts(templates, class_names)]
-            tokens = torch.stack([torch.as_tensor(row) for row in rows])  # M x K x L
-            self.register_buffer("tokens", tokens, persistent=False)
-            self.longest = text_length(tokens.flatten(0, 1))
-
-    def _towers(self):
-        return [*super()._towers(), self.text.model]
-
-    def _parameter_groups(self):
-        self.head.requires_grad_(False)
-        return super()._parameter_groups()
-
-    def loss(self, images, labels):
-        step = torch.Generator().manual_seed((self.seed + self.scheduler.last_epoch) % 2**63)
-        contexts = torch.randint(len(self.tokens), labels.shape, generator=step)
-        # On a GPU, the length of these texts would have to be waited for.
-        length = self.longest if labels.device.type == "cuda" else None
-        tokens = self.tokens[contexts.to(labels.device), labels]
-        texts = self.text(tokens, length=length)
-        scale = self.text.model.logit_scale.exp()
-        loss = contrastive(self.encoder(images), texts, scale)
-        return loss, {"logit_scale": scale}
-
-    @torch.no_grad()
-    def _make_head(self):
-        weights = self.scheduler.last_epoch, self.average is not None and self.average.shown
-        if self.scheduler.last_epoch and weights != self.made_of:
-            flat = self.tokens.flatten(0, 1)
-            T = torch.cat([self.text(part) for part in flat.split(256)])
-            _, W_cls = prompt_weights(T.unflatten(0, self.tokens.shape[:2]))
-            self.head.weight.copy_(self.text.model.logit_scale.exp() * W_cls)
-            self.made_of = weights
-
-    def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of images, with a head computed from the current text encoder."""
-        self._make_head()
-        return super().predict(x, *args, **kwargs)

@@ -2,7 +2,9 @@
 
 import torch
 
+from ..method.averaging import shares
 from ..method.losses import car_ft_loss
+from ..models.encoders import Moving
 from .base import CLIPAlgorithm, Guided
 
 
@@ -27,7 +29,8 @@ class CARFT(Guided):
     L = CE(head(z), y) + λ·KL(p0_ctx ‖ p_ctx), where p_ctx and p0_ctx are the context distributions
     of the encoder in training and of its frozen zero-shot copy (see method/losses.py). λ is the
     knob carft_lambda, and the contexts are clip_contexts. The context distributions use the
-    checkpoint's τ unless carft_tau is set.
+    checkpoint's τ unless carft_tau is set. With the knob carft_teacher, p0_ctx is that of a moving
+    average of the encoder in training instead.
     """
 
     is_mean = True
@@ -39,6 +42,16 @@ class CARFT(Guided):
                 f"{self.hparams['clip_contexts']!r} has one"
             )
         super()._prepare(backbone, templates, class_names)
+
+    def _prepare_training(self, planned_steps):
+        super()._prepare_training(planned_steps)
+        kind = self.hparams["carft_teacher"]
+        if kind != "zero-shot":
+            knobs = self.hparams["clip_ema_decay"], self.hparams["clip_beta"]
+            found = shares(kind, planned_steps, *knobs)
+            self.frozen = Moving(self.encoder, found, self.frozen.copy.precision)
+            self.moving = (self.frozen,)
+            self.memory = None  # its features change
 
     def loss(
         self, images: torch.Tensor, labels: torch.Tensor

@@ -61,6 +61,7 @@ _ROWS = (  # in the order of tables and plots
             "carft_lambda": Knob(1.0, number(0), log_uniform(-1.0, 1.0)),
             "carft_direction": Knob("forward", one_of("forward", "reverse")),
             "carft_tau": Knob(0.0, number(0)),
+            "carft_teacher": Knob("zero-shot", one_of("zero-shot", "ema", "beta")),
         },
         look=(0, 0),
     ),
@@ -105,7 +106,18 @@ _ROWS = (  # in the order of tables and plots
         },
         look=(5, 7),
     ),
-    Method("CLIP_FLYP", "baselines:CLIP_FLYP", look=(4, 1)),
+    Method("CLIP_FLYP", "contrastive:CLIP_FLYP", look=(4, 1)),
+    Method(
+        "CLIP_CaRot",
+        "contrastive:CLIP_CaRot",
+        {
+            "carot_distill": Knob(1.5, number(0), log_uniform(-1.0, 1.0)),
+            "carot_orthogonality": Knob(0.2, number(0), log_uniform(-2.0, 0.0)),
+            "carot_cross": Knob(0.05, number(0)),
+            "carot_every": Knob(0, number(0, whole=True)),
+        },
+        look=(7, 1),
+    ),
     Method(
         "CLIP_CLIPood",
         "baselines:CLIP_CLIPood",

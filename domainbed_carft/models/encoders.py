@@ -171,6 +171,57 @@ class FrozenText(Frozen):
         return self.copy(tokens, length)
 
 
+class Moving(Frozen):
+    """A copy of an encoder that follows it in training: copy += r_t·(encoder − copy).
+
+    It keeps fp32 weights, since small steps are lost in half precision. `progress` has the state
+    that a resumed run needs.
+
+    Args:
+        encoder: an ImageEncoder or TextEncoder.
+        shares: r_1, …, r_T in [0, 1]. After T steps the copy stands still.
+        precision: of the copy's computation (default: the encoder's).
+    """
+
+    def __init__(self, encoder, shares, precision=None):
+        nn.Module.__init__(self)
+        self._hold(copy.deepcopy(encoder))
+        self.copy.precision = precision or encoder.precision
+        self._student = [encoder]  # in a list, as it belongs to another module
+        self.progress = _Steps(self.copy, shares)
+
+    @torch.no_grad()
+    def follow(self):
+        """Take one step towards the encoder, after the encoder's own."""
+        share = self.progress.next()
+        if share:
+            for mine, theirs in zip(self.copy.parameters(), self._student[0].parameters()):
+                if theirs.requires_grad:
+                    mine.lerp_(theirs, share)
+
+    @torch.no_grad()
+    def forward(self, *inputs):
+        return self.copy(*inputs)
+
+
+class _Steps:
+    """The weights of a Moving copy, and how many steps it has taken."""
+
+    def __init__(self, encoder, shares):
+        self._encoder, self.shares, self.steps = [encoder], shares, 0
+
+    def next(self):
+        self.steps += 1
+        return self.shares[self.steps - 1] if self.steps <= len(self.shares) else 0.0
+
+    def state_dict(self):
+        return {"weights": self._encoder[0].state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state):
+        self._encoder[0].load_state_dict(state["weights"])
+        self.steps = state["steps"]
+
+
 def cast_matrices(module, dtype):
     """Cast the weights of linear, convolution and attention layers, but not of normalisations."""
     for part in module.modules():

@@ -112,6 +112,40 @@ def blocks_of(tower):
     )
 
 
+def projections(visual, text):
+    """Return the matrices (V, D) and (T, D) that map encoders' outputs to features.
+
+    Args:
+        visual: an image encoder.
+        text: a CLIP, with or without its image encoder.
+
+    Raises:
+        ValueError: an encoder ends in no such matrix.
+    """
+    text = getattr(text, "text", text)  # open_clip's CustomTextCLIP
+    ends = (
+        getattr(visual, "proj", None),
+        getattr(getattr(visual, "attnpool", None), "c_proj", None),
+        getattr(getattr(visual, "head", None), "proj", None),  # open_clip's wrapper of timm
+    )
+    image = next((_matrix(end) for end in ends if end is not None), None)
+    of_text = _matrix(getattr(text, "text_projection", None))
+    if image is None or of_text is None:
+        raise ValueError(
+            f"The projections of features are unknown for encoders of types "
+            f"{type(visual).__name__} and {type(text).__name__}: use CLIP_FLYP, or set "
+            "carot_orthogonality and carot_cross to 0"
+        )
+    return image, of_text
+
+
+def _matrix(end):
+    """Return a projection as a matrix (inputs, outputs), or None if it is none."""
+    if isinstance(end, nn.Linear):
+        return end.weight.T
+    return end if isinstance(end, torch.Tensor) and end.dim() == 2 else None
+
+
 class Tap:
     """Stores the outputs of modules in their last forward pass, with channels last, (..., C).
 

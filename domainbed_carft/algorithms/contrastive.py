@@ -109,7 +109,7 @@ class CLIP_CaRot(CLIP_FLYP):
             self.teachers = torch.nn.ModuleList(
                 Moving(encoder, shares) for encoder in (self.encoder, self.text)
             )
-            self.moving = self.teachers
+            self.moving = tuple(self.teachers)
 
     def loss(self, images, labels):
         prompts = self.prompts(labels)

@@ -121,7 +121,7 @@ class CLIPAlgorithm(Algorithm):
         found = [
             trained.choose(tower, kind, last, knobs["clip_lora_layers"]) for tower in self._towers()
         ]
-        if kind == "full":
+        if kind == "full" or not found:
             return
         for tower, chosen in zip(self._towers(), found):
             for name, parameter in tower.named_parameters():

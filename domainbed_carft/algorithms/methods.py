@@ -119,6 +119,15 @@ _ROWS = (  # in the order of tables and plots
         look=(7, 1),
     ),
     Method(
+        "CLIP_CoOp",
+        "prompt_learners:CLIP_CoOp",
+        {
+            "coop_tokens": Knob(16, number(1, whole=True)),
+            "coop_lr": Knob(2e-3, number(0, open_low=True), log_uniform(-3.5, -2.0)),
+        },
+        look=(1, 3),
+    ),
+    Method(
         "CLIP_CLIPood",
         "baselines:CLIP_CLIPood",
         {"clipood_lambda": Knob(0.3, number(0), lambda r: r.uniform(0.0, 0.6))},

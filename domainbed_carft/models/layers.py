@@ -15,7 +15,7 @@ def random_tokens(backbone):
         ValueError: the tokenizer does not put texts between a start and an end.
     """
     empty, text = torch.as_tensor(backbone.tokenize(["", "dog"])).long()
-    start = _common_start(empty, text)
+    start = common_start(empty, text)
     before, after = empty[:start], empty[start:]
     length = _length_within(text[start:], after)
     if length is None:
@@ -44,7 +44,7 @@ def random_tokens(backbone):
     return draw
 
 
-def _common_start(empty, text):
+def common_start(empty, text):
     """Return the number of ids that a tokenizer puts before any text."""
     differ = (empty != text).nonzero()
     return int(differ[0]) if len(differ) else len(empty)

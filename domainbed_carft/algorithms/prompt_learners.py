@@ -1,0 +1,60 @@
+"""Methods that learn prompts and leave both encoders frozen, as DomainBed Algorithms."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..method.prompts import class_prompt_names
+from ..models.prompted import PromptedText
+from .base import CLIPAlgorithm
+
+
+class CLIP_CoOp(CLIPAlgorithm):
+    """CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134): learned vectors before the class name.
+
+    The prompts are "[V]_1 … [V]_n CLASS.", with vectors that all classes share, and
+    L = CE(τ z W(V)ᵀ, y). Only V is trained. The head is W(V) of the current vectors. The knobs are
+    coop_tokens (n) and coop_lr.
+    """
+
+    def _prepare(self, backbone, templates, class_names):
+        n = self.hparams["coop_tokens"]
+        self.text = PromptedText(backbone, n, self.hparams["clip_precision"])
+        generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
+        start = 0.02 * torch.randn(n, self.text.width, generator=generator)
+        self.context = nn.Parameter(start)
+        self.made_of = None  # identifies the vectors that the head was computed from
+        if class_names is not None:
+            tokens = self.text.prompts(class_prompt_names(class_names))
+            self.register_buffer("tokens", tokens, persistent=False)
+
+    def _towers(self):
+        return []
+
+    def _parameter_groups(self):
+        self.encoder.requires_grad_(False)
+        self.head.requires_grad_(False)
+        rate = {"lr": self.hparams["coop_lr"], "weight_decay": 0.0}
+        return [{"params": [self.context], **rate}]
+
+    def class_weights(self):
+        """Return W(V) (K, D): the normalised features of the prompts with the current vectors."""
+        return F.normalize(self.text(self.tokens, self.context), dim=-1)
+
+    def loss(self, images, labels):
+        with torch.no_grad():
+            z = F.normalize(self.encoder(images), dim=-1)
+        loss = F.cross_entropy(self.logit_scale * z @ self.class_weights().T, labels)
+        return loss, {"ce": loss}
+
+    @torch.no_grad()
+    def _make_head(self):
+        weights = self.scheduler.last_epoch, self.average is not None and self.average.shown
+        if self.scheduler.last_epoch and weights != self.made_of:
+            self.head.weight.copy_(self.logit_scale * self.class_weights())
+            self.made_of = weights
+
+    def predict(self, x, *args, **kwargs):
+        """Return logits (B, K) of images, with a head computed from the current vectors."""
+        self._make_head()
+        return super().predict(x, *args, **kwargs)

@@ -14,6 +14,9 @@ RULE at step 0    number of cells for which the rule selects the first record, o
                   zero-shot model (the oracle always selects the last record)
 minutes           mean wall time of the updates of runs with one test environment, without
                   evaluation (in which CLIP_LP fits its head)
+trained (M)       numbers that are trained, in millions, and
+memory (GB)       weights, gradients, AdamW's moments, frozen copies and averages, without
+                  activations: both only if runs recorded them (in provenance.json)
 
 Accuracies are in per cent, averaged over test environments, then mean ± standard error over trials.
 With one trial, there is no ± and no interval. A cell has its own n if it has fewer trials than the
@@ -34,7 +37,7 @@ import pandas as pd
 
 from domainbed_carft import register
 from domainbed_carft.base import stats
-from domainbed_carft.records import accuracies, soundness
+from domainbed_carft.records import accuracies, provenance, soundness
 from domainbed_carft.reports import plots, tables
 
 
@@ -51,8 +54,21 @@ def minutes(records):
     return float(np.mean(list(seconds.values()))) / 60 if seconds else None
 
 
+def costs(jobs):
+    """Return {column: largest value} of the trained numbers and the memory that runs recorded."""
+    columns = {"trained_parameters": ("trained (M)", 1e6), "training_bytes": ("memory (GB)", 1e9)}
+    origins = [provenance.origin(job) for job in jobs]
+    return {
+        column: max(origin[fact] for origin in origins if fact in origin) / unit
+        for fact, (column, unit) in columns.items()
+        if any(fact in origin for origin in origins)
+    }
+
+
 def collect(folders, trials):
-    """Return {name: {"row": Row, "rules": {rule: cells}, "environments": [index], "minutes"}}.
+    """Return {name: {"row": Row, "rules": {rule: cells}, "environments": [index], ...}}.
+
+    The other items are "minutes" and "costs".
 
     Args:
         folders: sweeps, as folders or files of packed records.
@@ -82,7 +98,8 @@ def collect(folders, trials):
             own = {rule: cells[cells["algorithm"] == algorithm] for rule, cells in chosen.items()}
             runs = [r for r in found if r["args"]["algorithm"] == algorithm]
             row = sweep.rows[algorithm]
-            rows[name] = {"row": row, "rules": own, "minutes": minutes(runs)}
+            jobs = [job for job in sweep.sound if str(job.row) == algorithm]
+            rows[name] = {"row": row, "rules": own, "minutes": minutes(runs), "costs": costs(jobs)}
     tables_of_cells = [cells for row in rows.values() for cells in row["rules"].values()]
     environments = sorted({env for cells in tables_of_cells for env in cells.test_env})
     for row in rows.values():
@@ -143,6 +160,8 @@ def compare(rows, baseline):
                 steps = cells[cells.trial_seed.isin(found.index)].step
                 line[f"{rule} at step 0"] = f"{(steps == 0).sum()} of {len(steps)}" if n else None
         line["minutes"] = row["minutes"]
+        if not row["row"].suffix:  # else of the runs that it is made of
+            line.update(row["costs"])
         table.append(line)
         order.append((wise, -validation.mean() if len(validation) else 0.0))
     return pd.DataFrame([table[i] for i in sorted(range(len(table)), key=order.__getitem__)])

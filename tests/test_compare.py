@@ -107,6 +107,19 @@ def test_the_table_by_hand(sweeps):
     assert frame["minutes"].tolist() == pytest.approx([19 / 60, 19 / 60, 10 / 60])
 
 
+def test_costs_are_those_that_runs_recorded(sweeps):
+    plain = compare.compare(compare.collect([sweeps / "main"], None), "CLIP_ERM")
+    assert not {"trained (M)", "memory (GB)"} & set(plain.columns)
+    # runs 0 to 3 are CLIP_ERM's; older runs have no such facts
+    for i, size in (("0", 1_500_000_000), ("1", 2_000_000_000)):
+        facts = {"trained_parameters": 86_200_000, "training_bytes": size}
+        (sweeps / "main" / i / "provenance.json").write_text(json.dumps(facts))
+    frame = compare.compare(compare.collect([sweeps / "main"], None), "CLIP_ERM")
+    row = frame.set_index("algorithm").loc["CLIP_ERM"]
+    assert (row["trained (M)"], row["memory (GB)"]) == (86.2, 2.0)
+    assert frame.set_index("algorithm").loc["CARFT"][["trained (M)", "memory (GB)"]].isna().all()
+
+
 def test_the_plot_has_the_table_s_differences(sweeps):
     rows = compare.collect([sweeps / "main", sweeps / "other"], None)
     names = ["CARFT", "CLIP_ERM", "CARFT, other"]

@@ -73,6 +73,7 @@ def table(jobs):
     """Return [(fact, value, number of runs)] for all facts that any run recorded."""
     found = [origin(job) for job in jobs]
     left_out = {"resumed_from", "class_names", *KEYS} - {"domains"}  # long lists
+    left_out |= {"trained_parameters", "training_bytes"}  # of each method
     names = dict.fromkeys(name for one in found for name in one if name not in left_out)
     rows = []
     for name in names:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from domainbed_carft.records.rows import SOUPS, WISE, Row, ordered, row_of, rows_of
+from domainbed_carft.records.rows import DYNAMIC, SOUPS, WISE, Row, ordered, row_of, rows_of
 
 
 def args(algorithm="CARFT", hparams=None, **changes):
@@ -31,6 +31,7 @@ def test_texts(row, text):
 def test_a_run_s_row():
     assert row_of(args("ERM")) == Row("ERM")
     assert row_of(args("ERM+WiSE")) == Row("ERM", suffix=WISE)
+    assert row_of(args("ERM+Dynamic")) == Row("ERM", suffix=DYNAMIC)
     for suffix in SOUPS.values():
         row = row_of(args(f"ERM{suffix}"))
         assert row == Row("ERM", suffix=suffix) and row.soup and not row.wise

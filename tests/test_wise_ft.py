@@ -1,6 +1,7 @@
 """wise_ft.py: ends that equal the hosts' records, the choice of α, re-runs, wrong input."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from domainbed_carft import __version__
 from domainbed_carft.analysis import interpolation
 from domainbed_carft.commands import wise_ft
 from domainbed_carft.contract import record_line
+from domainbed_carft.method.ensembles import dynamic_probabilities
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -181,6 +183,37 @@ def test_other_alphas_or_a_newer_model_are_computed_anew(sweep, done, tmp_path, 
     (tmp_path / "plain" / "model.pkl").touch()
     wise_ft.main([*arguments, "0.25"])
     assert len(calls) == 2
+
+
+def test_the_dynamic_ensemble_by_hand():
+    # p0 = (½, ½): H0 = log 2; p1 = (1, 0): H1 = 0, so c = 1/(1 + e^(−log 2)) = 2/3
+    found = dynamic_probabilities(torch.zeros(1, 2), torch.tensor([[0.0, -math.inf]]))
+    torch.testing.assert_close(found, torch.tensor([[0.5 / 3 + 2 / 3, 0.5 / 3]]))
+    logits = torch.randn(4, 3)
+    same = dynamic_probabilities(logits, logits.clone())
+    torch.testing.assert_close(same, logits.softmax(1))
+    with pytest.raises(ValueError, match=r"must be \(B, K\), got \(1, 2\) and \(1, 3\)"):
+        dynamic_probabilities(torch.zeros(1, 2), torch.zeros(1, 3))
+
+
+def test_dynamic_writes_a_row_of_its_own_from_both_models(sweep, tmp_path, capsys, monkeypatch):
+    from domainbed_carft.analysis import saved_run
+
+    shutil.copytree(sweep / "plain", tmp_path / "plain")
+    arguments = ["--input_dir", str(tmp_path), "--alpha", "0", "1", "--dynamic"]
+    wise_ft.main(arguments)
+    assert "folders *+WiSE and *+Dynamic" in capsys.readouterr().out
+    record = record_line.last(tmp_path / "plain+Dynamic" / "results.jsonl")
+    assert record["args"]["algorithm"] == "CARFT+Dynamic" and "alpha_curve" not in record
+    run = saved_run.load(sweep / "plain")
+    split = saved_run.splits(run)["env1_in"]
+    x, y = (torch.stack(list(map(torch.as_tensor, column))) for column in zip(*split))
+    with torch.no_grad():
+        p = dynamic_probabilities(run.zero_shot.predict(x), run.algorithm.predict(x))
+    expected = (p.argmax(1) == y).double().mean().item()
+    assert record["env1_in_acc"] == pytest.approx(expected)
+    monkeypatch.setattr(interpolation, "accuracies_of", None)  # kept when repeated
+    wise_ft.main(arguments)
 
 
 def test_a_broken_model_is_named_and_the_others_count(sweep, tmp_path, capsys):

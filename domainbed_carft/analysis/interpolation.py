@@ -13,7 +13,8 @@ from ..base import files, label_sets, workers
 from ..contract import provenance, record_line
 from ..contract.run_files import DONE, RECORDS
 from ..method.averaging import interpolate
-from ..records.rows import WISE, row_of, rows_of
+from ..method.ensembles import dynamic_probabilities
+from ..records.rows import DYNAMIC, WISE, row_of, rows_of
 from ..register import find_host
 from . import saved_run
 
@@ -61,15 +62,36 @@ def device():
 def accuracies(run, states, validation_only=False):
     """Return [{"env{i}_{split}_acc": accuracy in [0, 1]}] of a run's model with other weights.
 
+    Args:
+        run: a saved_run.Run. Its zero-shot model gets the weights.
+        states: functions without arguments that return a state_dict, one for each result.
+        validation_only: as for :func:`accuracies_of`.
+    """
+    model, loaded = run.zero_shot.to(device()), None
+
+    def predict(state, x):
+        nonlocal loaded
+        if state is not loaded:
+            model.load_state_dict(state())
+            loaded = state
+        return model.predict(x)
+
+    predictors = [lambda x, restrict, state=state: restrict(predict(state, x)) for state in states]
+    return accuracies_of(run, predictors, validation_only)
+
+
+def accuracies_of(run, predictors, validation_only=False):
+    """Return [{"env{i}_{split}_acc": accuracy in [0, 1]}] of predictors on a run's splits.
+
     The splits are those that selection rules read: all `out` splits, and the `in` splits of test
     environments.
 
     Args:
-        run: a saved_run.Run. Its zero-shot model gets the weights.
-        states: functions without arguments that return a state_dict, one for each result.
+        run: a saved_run.Run.
+        predictors: functions of images and of a function that restricts logits to the classes of
+            the environment. They return scores (B, K).
         validation_only: evaluate only the training environments' `out` splits.
     """
-    model = run.zero_shot.to(device())
     parts = saved_run.splits(run)
     tested = run.args["test_envs"]
     names = [name for name in parts if name.endswith("_out")]
@@ -77,22 +99,19 @@ def accuracies(run, states, validation_only=False):
         names = [name for name in names if int(name[3:-4]) not in tested]
     else:
         names += [f"env{i}_in" for i in tested]
-    found, loaded = [{} for _ in states], None
+    found = [{} for _ in predictors]
     embedded = find_host()[0] == "embedded"  # DomainBed itself ignores label sets
     for name in sorted(names):
         part = parts[name]
         rule = label_sets.rule_of(part) if embedded else label_sets.Rule()
-        right = torch.zeros(len(states), dtype=torch.float64)
+        right = torch.zeros(len(predictors), dtype=torch.float64)
         n_workers = run.dataset.N_WORKERS if len(part) >= workers.FEW_IMAGES else 0
         loader = torch.utils.data.DataLoader(part, BATCH, **workers.forked(n_workers))
         for x, y in tqdm(loader, desc=name, unit="batch", leave=False, delay=5):
             x = x.to(device())
-            for i, state in enumerate(states):  # inner loop, so that images are read once
-                if state is not loaded:
-                    model.load_state_dict(state())
-                    loaded = state
+            for i, predictor in enumerate(predictors):  # inner loop, so images are read once
                 with torch.no_grad():
-                    guess = rule.restrict(model.predict(x)).argmax(1).cpu()
+                    guess = predictor(x, rule.restrict).argmax(1).cpu()
                 right[i] += rule.right(guess, y).sum()
         for row, total in zip(found, right.tolist()):
             row[f"{name}_acc"] = total / len(part)
@@ -109,16 +128,16 @@ def source_validation(row, test_envs):
     return sum(values) / len(values)
 
 
-def record_of(folder, rows, args, hparams):
-    """Return the record of a run at the selected α."""
+def record_of(folder, rows, args, hparams, suffix=WISE):
+    """Return the record of a run at the selected α, for the algorithm with a suffix."""
     best = max(rows, key=lambda row: source_validation(row, args["test_envs"]))
     last = record_line.last(folder / RECORDS) or {}
     return {
         **best,
         "step": last.get("step", 0),
         "epoch": last.get("epoch", 0.0),
-        "alpha_curve": rows,
-        "args": {**args, "algorithm": args["algorithm"] + WISE},
+        **({"alpha_curve": rows} if suffix == WISE else {}),
+        "args": {**args, "algorithm": args["algorithm"] + suffix},
         "hparams": hparams,
     }
 
@@ -140,13 +159,37 @@ def work_on(folder, args):
     if record is None:
         run = saved_run.load(folder, args.data_dir)
         record = record_of(folder, curve(run, args.alpha), run.args, run.hparams)
-        record["args"]["output_dir"] = str(target)
-        target.mkdir(parents=True, exist_ok=True)
-        origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}
-        files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
-        files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
-        files.write(target / DONE, "done")
+        _write(target, folder, record)
     return record
+
+
+def dynamic(folder, args):
+    """Return the record of a run's dynamic ensemble, which is computed unless it already exists.
+
+    See method.ensembles.dynamic_probabilities.
+    """
+    target = Path(args.output_dir or args.input_dir) / f"{folder.resolve().name}{DYNAMIC}"
+    record = finished(target, folder / "model.pkl", [])
+    if record is None:
+        run = saved_run.load(folder, args.data_dir)
+        models = run.zero_shot.to(device()), run.algorithm.to(device())
+        (row,) = accuracies_of(
+            run,
+            [lambda x, limit: dynamic_probabilities(*(limit(m.predict(x)) for m in models))],
+        )
+        record = record_of(folder, [row], run.args, run.hparams, DYNAMIC)
+        _write(target, folder, record)
+    return record
+
+
+def _write(target, folder, record):
+    """Write a record with the provenance of the run in a folder."""
+    record["args"]["output_dir"] = str(target)
+    target.mkdir(parents=True, exist_ok=True)
+    origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}
+    files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
+    files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
+    files.write(target / DONE, "done")
 
 
 def table(records):

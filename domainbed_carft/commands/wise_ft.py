@@ -16,6 +16,9 @@ JOB+WiSE/            a record with the selected α, which collect_results of eit
                      a run of the algorithm "NAME+WiSE", the file done, and the run's
                      provenance.json with the version of this package. Results of the same
                      model and α are kept when the command is repeated.
+JOB+Dynamic/         with --dynamic: the same for an ensemble of the outputs of zero-shot and
+                     fine-tuned CLIP, with a weight for each image: the more certain model
+                     counts more (the coefficients of DaWin, arXiv 2410.03782)
 wise_ft.csv          one row for each run with one test environment and each α: dataset,
                      algorithm, test_env, trial_seed, alpha, source_validation,
                      target_accuracy, hparams_seed, chosen (1 for the selected α)
@@ -44,6 +47,9 @@ def parse_args(argv=None):
         "--data_dir", help="where the data is now (default: as recorded by the runs)"
     )
     parser.add_argument("--alpha", type=float, nargs="+", default=ALPHAS, help="default: 0 0.1 … 1")
+    parser.add_argument(
+        "--dynamic", action="store_true", help="also the ensemble with a weight for each image"
+    )
     flags.old_name(parser, "--alphas", "--alpha", type=float, nargs="+")
     args = parser.parse_args(argv)
     if not all(0 <= alpha <= 1 for alpha in args.alpha):
@@ -58,8 +64,8 @@ def main(argv=None):
     register()
     from tqdm import tqdm
 
-    from ..analysis.interpolation import find_runs, summary, table, work_on
-    from ..records.rows import WISE
+    from ..analysis.interpolation import dynamic, find_runs, summary, table, work_on
+    from ..records.rows import DYNAMIC, WISE
     from ..reports import tables
     from ..reports.alpha_plots import plot
 
@@ -74,6 +80,8 @@ def main(argv=None):
     for folder in tqdm(folders, desc="runs", unit="run"):
         try:
             records.append(work_on(folder, args))
+            if args.dynamic:
+                dynamic(folder, args)
         except (ValueError, OSError, RuntimeError) as error:  # reported below
             failed.append(f"{folder}: {error}")
     frame = table(records)
@@ -82,7 +90,8 @@ def main(argv=None):
         files.write(output / "wise_ft.csv", frame.to_csv(index=False))
         plot(frame, output / "wise_ft.png")
         print(tables.render(summary(frame), "txt"))
-        print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders *{WISE}")
+        kinds = f"*{WISE}" + f" and *{DYNAMIC}" * args.dynamic
+        print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders {kinds}")
     for line in failed:
         print(f"Failed: {line}", file=sys.stderr)
     if failed:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..contract.jobs import OPTIONAL, digest, train_args, train_flags
 from ..contract.record_line import ACCURACY
 from ..contract.run_files import LOCK, owner
-from .rows import SOUPS, Row, rows_of
+from .rows import DYNAMIC, SOUPS, Row, rows_of
 from .state import State, Status, status
 from .sweep import Job
 
@@ -160,10 +160,11 @@ def commands(sweep, lacking):
         idle = [lack for lack in idle if lack.status.state is not State.NOT_STARTED]
     if not idle:
         return lines
-    if any(lack.row.wise for lack in idle):
-        lines.append(
-            shlex.join(["python", "-m", "domainbed_carft.wise_ft", "--input_dir", sweep.path])
-        )
+    wise = ["python", "-m", "domainbed_carft.wise_ft", "--input_dir", sweep.path]
+    if dynamic := any(lack.row.suffix == DYNAMIC for lack in idle):
+        wise.append("--dynamic")
+    if dynamic or any(lack.row.wise for lack in idle):
+        lines.append(shlex.join(wise))
     kinds = {kind for lack in idle for kind, end in SOUPS.items() if lack.row.suffix == end}
     if kinds:
         lines.append(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from ..algorithms.methods import METHODS
 
 WISE = "+WiSE"  # wise_ft appends it to the algorithm in its records
+DYNAMIC = "+Dynamic"  # wise_ft --dynamic, likewise
 SOUPS = {kind: f"+Soup-{kind}" for kind in ("uniform", "greedy", "stock")}  # soup, likewise
 # Arguments that may differ between runs of one cell: paths, and what is evaluated or saved.
 FREE = ("output_dir", "data_dir", "eval_splits", "skip_model_save", "save_model_every_checkpoint")
@@ -22,8 +23,8 @@ class Row:
         algorithm: its name for DomainBed's --algorithm.
         changed: (name, value) of each argument or knob that distinguishes it from other rows of
             the same data set and algorithm, sorted by name. All values are hashable.
-        suffix: of the algorithm in its records: WISE if they were written by wise_ft, one of SOUPS
-            if by soup, else "".
+        suffix: of the algorithm in its records: WISE or DYNAMIC if they were written by wise_ft,
+            one of SOUPS if by soup, else "".
     """
 
     algorithm: str
@@ -32,7 +33,7 @@ class Row:
 
     @property
     def wise(self):
-        """Whether its runs were written by wise_ft."""
+        """Whether its runs are interpolations of wise_ft, with α selected."""
         return self.suffix == WISE
 
     @property
@@ -59,7 +60,7 @@ class Row:
 def row_of(args):
     """Return the Row of a run's arguments, regardless of other runs."""
     algorithm = args["algorithm"]
-    suffix = next((end for end in (WISE, *SOUPS.values()) if algorithm.endswith(end)), "")
+    suffix = next((end for end in (WISE, DYNAMIC, *SOUPS.values()) if algorithm.endswith(end)), "")
     return Row(algorithm.removesuffix(suffix), suffix=suffix)
 
 

@@ -4,12 +4,12 @@ import os
 
 from ..algorithms.methods import METHODS, SHIPPED
 from ..base import files
-from ..records.rows import SOUPS, WISE, Row
+from ..records.rows import DYNAMIC, SOUPS, WISE, Row
 
 # Okabe and Ito's palette (Color Universal Design, 2008), in an order of falling contrast.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-FILLS = {WISE: "none", **dict(zip(SOUPS.values(), ("left", "bottom", "top")))}
+FILLS = {WISE: "none", DYNAMIC: "right", **dict(zip(SOUPS.values(), ("left", "bottom", "top")))}
 # An algorithm has the same (colour, marker) in every plot.
 ALGORITHMS = {name: method.look for name, method in SHIPPED.items()}
 # Looks for all other rows. They avoid the two main colours and the looks above.

@@ -48,13 +48,15 @@ def commands(script, tmp_path, **environment):
 def parsed(words):
     """Parse a command's words as the program does; return (module, arguments)."""
     assert words[0] == "-m"
+    if words[1] == "domainbed_carft":  # the command is the next word
+        words = ["-m", *words[2:]]
     module = words[1].removeprefix("domainbed_carft.")
     parsers = {"train": train.parse_args, "evaluate": evaluate.parse_args}
     parsers |= {"sweep": sweep.parse_args, "probe": probe.parse_args}
     if module in parsers:
         return module, parsers[module](words[2:])
     flag = "--input_dir"
-    assert module in ("collect_results", "doctor", "wise_ft") and words[2] == flag
+    assert module in ("collect_results", "doctor", "soup", "wise_ft") and words[2] == flag
     return module, None
 
 
@@ -73,7 +75,7 @@ BASELINES = ["sweep", "wise_ft", "doctor", "collect_results"]
         ),
         ("domainbed_vitb16.sh", {}, ["sweep", "collect_results"]),
         (BASELINES_SCRIPT, {}, BASELINES),
-        (BASELINES_SCRIPT, {"SEARCH": "full"}, BASELINES),
+        (BASELINES_SCRIPT, {"SEARCH": "full"}, [*BASELINES[:2], "soup", *BASELINES[2:]]),
     ],
 )
 def test_a_script_s_commands_are_right(script, environment, programs, tmp_path, monkeypatch):

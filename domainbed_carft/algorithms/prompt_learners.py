@@ -17,6 +17,8 @@ class CLIP_CoOp(CLIPAlgorithm):
     coop_tokens (n) and coop_lr.
     """
 
+    is_mean = True
+
     def _prepare(self, backbone, templates, class_names):
         n = self.hparams["coop_tokens"]
         self.text = PromptedText(backbone, n, self.hparams["clip_precision"])

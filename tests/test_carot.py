@@ -82,7 +82,7 @@ def test_carot_s_loss_is_the_sum_of_its_terms(make):
     train(algorithm, 2)
     images, labels = algorithm._join(batches(5))
     loss, values = algorithm.loss(images, labels)
-    texts = algorithm.text(algorithm.prompts(labels))
+    texts = algorithm.text(*algorithm.prompts(labels))
     scale = algorithm.text.model.logit_scale.exp()
     flyp = contrastive(algorithm.encoder(images), texts, scale)
     expected = 2 * values["distillation"] + 0.5 * values["orthogonality"] + 0.25 * values["cross"]

@@ -55,7 +55,7 @@ class CLIP_FLYP(CLIPAlgorithm):
     def prompts(self, labels):
         """Return prompts of the labels' classes in random contexts, for the text encoder.
 
-        These are token ids (B, L) and the number of ids to read, or None for that of the longest.
+        They are (token ids (B, L), the number of ids to read or None for that of the longest).
         """
         step = torch.Generator().manual_seed((self.seed + self.scheduler.last_epoch) % 2**63)
         contexts = torch.randint(len(self.tokens), labels.shape, generator=step)
@@ -64,7 +64,8 @@ class CLIP_FLYP(CLIPAlgorithm):
         return self.tokens[contexts.to(labels.device), labels], length
 
     def loss(self, images, labels):
-        texts = self.text(*self.prompts(labels))
+        tokens, length = self.prompts(labels)
+        texts = self.text(tokens, length=length)
         scale = self.text.model.logit_scale.exp()
         loss = contrastive(self.encoder(images), texts, scale)
         return loss, {"logit_scale": scale}
@@ -112,8 +113,9 @@ class CLIP_CaRot(CLIP_FLYP):
             self.moving = tuple(self.teachers)
 
     def loss(self, images, labels):
-        prompts = self.prompts(labels)
-        z, t, scale = self.encoder(images), self.text(*prompts), self.text.model.logit_scale.exp()
+        tokens, length = self.prompts(labels)
+        z, t = self.encoder(images), self.text(tokens, length=length)
+        scale = self.text.model.logit_scale.exp()
         loss, values = contrastive(z, t, scale), {"logit_scale": scale}
         for knob, name, norm in (
             ("carot_orthogonality", "orthogonality", lambda v, _: carot.orthogonality(v)),
@@ -126,7 +128,7 @@ class CLIP_CaRot(CLIP_FLYP):
             values["distillation"] = torch.zeros((), device=loss.device)
             if self.scheduler.last_epoch:  # at first, teacher and student are the same
                 image, text = self.teachers
-                z0, t0 = image(images), text(*prompts)
+                z0, t0 = image(images), text(tokens, length=length)
                 scale0 = text.copy.model.logit_scale.exp()
                 distillation = carot.self_distillation(z, t, scale, z0, t0, scale0)
                 values["distillation"] = distillation

@@ -200,8 +200,8 @@ class Moving(Frozen):
                     mine.lerp_(theirs, share)
 
     @torch.no_grad()
-    def forward(self, *inputs):
-        return self.copy(*inputs)
+    def forward(self, *args, **kwargs):
+        return self.copy(*args, **kwargs)
 
 
 class _Steps:

@@ -175,6 +175,19 @@ def test_weights_changed_in_any_way_are_used_at_once(model):
     assert not torch.equal(before, between) and not torch.equal(between, after)
 
 
+def test_open_clip_s_transformers_before_2_27_take_length_first(model):
+    """They have no batch_first, and the image encoder permutes."""
+    visual = model.visual
+    if not hasattr(visual.transformer, "batch_first"):
+        pytest.skip("clip's own")
+    other = fast(visual)
+    del other.transformer.batch_first
+    for block in other.transformer.resblocks:
+        block.attn.batch_first = False
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(other(IMAGES), fast(visual)(IMAGES))
+
+
 class Counted(TorchDispatchMode):
     def __init__(self):
         super().__init__()
@@ -205,9 +218,10 @@ def test_quick_gelu_is_clip_s_to_the_last_bit_and_stores_its_input_only():
         y.backward(g)
         return y.detach(), a.grad, len(stored)
 
-    plain, ours = run(clip.model.QuickGELU()), run(fused.QuickGELU.apply)
+    plain, ours = run(clip.model.QuickGELU()), run(fused.quick_gelu)
     assert torch.equal(plain[0], ours[0]) and torch.equal(plain[1], ours[1])
     assert ours[2] == 1 < plain[2]
+    assert torch.equal(fused.quick_gelu(x), plain[0])  # without gradients
 
 
 @pytest.mark.parametrize("activation", fused.ACTIVATIONS)
@@ -216,6 +230,7 @@ def test_the_gradients_of_an_mlp(activation):
     shapes = [(5, 3), (7, 3), (7,), (4, 7), (4,)]
     inputs = [torch.randn(s, generator=g, dtype=torch.float64, requires_grad=True) for s in shapes]
     assert torch.autograd.gradcheck(lambda *x: fused.Mlp.apply(*x, activation), inputs)
+    assert torch.autograd.gradgradcheck(lambda *x: fused.Mlp.apply(*x, activation), inputs)
     x, w1, b1, w2, b2 = inputs
     h = x @ w1.T
     plain = {
@@ -246,6 +261,17 @@ def test_cast_is_a_copy_with_the_gradient_of_one():
     y.sum().backward()
     assert a.grad is None and b.grad.dtype == torch.float32
     torch.testing.assert_close(b.grad, torch.full((2, 2), fused.QUICK), rtol=BF16, atol=0)
+
+
+def test_gradients_can_be_differentiated():
+    x = torch.randn(4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    assert torch.autograd.gradcheck(fused.quick_gelu, x)
+    assert torch.autograd.gradgradcheck(fused.quick_gelu, x)
+    a = torch.rand(3, requires_grad=True)
+    (y,) = fused.Cast.apply(torch.float64, [0], a)
+    (once,) = torch.autograd.grad(y.square().sum(), a, create_graph=True)
+    (twice,) = torch.autograd.grad(once.sum(), a)
+    torch.testing.assert_close(twice, torch.full((3,), 2 * fused.QUICK**2))
 
 
 def test_a_training_step_in_bf16_learns(make):

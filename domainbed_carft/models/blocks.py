@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .fused import ACTIVATIONS, Cast, Mlp, QuickGELU
+from .fused import ACTIVATIONS, Cast, Mlp, quick_gelu
 
 BIAS_1 = 5  # place of the bias of the MLP's first layer among the weights of a block
 
@@ -97,6 +97,7 @@ def _is_plain_vision(visual):
         and _is_absent(getattr(visual, "patch_dropout", None))
         and getattr(visual, "attn_pool", None) is None
         and getattr(visual, "pool_type", "tok") == "tok"
+        and not getattr(visual, "global_average_pool", False)
         and not getattr(visual, "output_tokens", False)
         and getattr(getattr(visual.transformer, "forward", None), "func", None) is _transformer
         and _is_plain_transformer(visual.transformer)
@@ -126,7 +127,7 @@ def _vision(visual, x):
         x = F.conv2d(x.to(half), w, None, conv.stride, conv.padding, conv.dilation)
         x = torch.cat([token.expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], 1) + places
         x = _norm(visual.ln_pre, x, *norms[:2])
-        batch_first = type(visual).__module__.partition(".")[0] == "open_clip"
+        batch_first = hasattr(visual.transformer, "batch_first")  # of open_clip since 2.27
         x = visual.transformer(x if batch_first else x.transpose(0, 1), weights=blocks)
         x = x if batch_first else x.transpose(0, 1)
         return _norm(visual.ln_post, x[:, 0], *norms[2:]) @ proj
@@ -197,7 +198,7 @@ def _exact(block, x, mask):
     mixed = F.linear(mixed, attn.out_proj.weight, attn.out_proj.bias)
     x = x + (mixed.transpose(0, 1) if attn.batch_first else mixed)
     h = mlp.c_fc(_norm(block.ln_2, x))
-    a = QuickGELU.apply(h) if _is_of(mlp.gelu, "QuickGELU") else mlp.gelu(h)
+    a = quick_gelu(h) if _is_of(mlp.gelu, "QuickGELU") else mlp.gelu(h)
     return x + mlp.c_proj(a)
 
 

@@ -1,16 +1,21 @@
-"""Autograd functions of CLIP's transformer that store less, and take fewer operators.
-
-They cannot be differentiated twice.
-"""
+"""Autograd functions of CLIP's transformer that store less, and take fewer operators."""
 
 from functools import partial
 
 import torch
 import torch.nn.functional as F
 
+
+def _silu_gradient(gradient, x):
+    if not torch.is_grad_enabled():
+        return torch.ops.aten.silu_backward(gradient, x)
+    gate = x.sigmoid()  # torch has no derivative of its kernel
+    return gradient * gate * (1 + x * (1 - gate))
+
+
 QUICK = 1.702  # QuickGELU(x) = x·sigmoid(1.702·x) = SiLU(1.702·x) / 1.702
 ACTIVATIONS = {  # name: (function, its gradient, factor)
-    "quick": (F.silu, torch.ops.aten.silu_backward, QUICK),
+    "quick": (F.silu, _silu_gradient, QUICK),
     "none": (F.gelu, torch.ops.aten.gelu_backward, 1.0),
     "tanh": (
         partial(F.gelu, approximate="tanh"),
@@ -20,8 +25,15 @@ ACTIVATIONS = {  # name: (function, its gradient, factor)
 }
 
 
+def quick_gelu(x):
+    """Return x·sigmoid(1.702·x), with the operations and the order of clip's."""
+    if torch.is_grad_enabled() and x.requires_grad:
+        return QuickGELU.apply(x)
+    return (QUICK * x).sigmoid_().mul_(x)
+
+
 class QuickGELU(torch.autograd.Function):
-    """x·sigmoid(1.702·x), with the operations and the order of clip's, storing x only."""
+    """quick_gelu, storing its input only."""
 
     @staticmethod
     def forward(ctx, x):
@@ -47,14 +59,16 @@ class Mlp(torch.autograd.Function):
     def forward(ctx, x, w1, b1, w2, b2, activation):
         function, _, factor = ACTIVATIONS[activation]
         h = torch.addmm(b1, x, w1.t(), alpha=factor)
-        ctx.save_for_backward(x, h, w1, w2)
+        ctx.save_for_backward(x, h, w1, b1, w2)
         ctx.activation = activation
         return torch.addmm(b2, function(h), w2.t(), alpha=1 / factor)
 
     @staticmethod
     def backward(ctx, gradient):
-        x, h, w1, w2 = ctx.saved_tensors
+        x, h, w1, b1, w2 = ctx.saved_tensors
         function, derivative, factor = ACTIVATIONS[ctx.activation]
+        if torch.is_grad_enabled():  # for a gradient of this one, h must depend on the inputs
+            h = torch.addmm(b1, x, w1.t(), alpha=factor)
         for_x, for_w1, for_b1, for_w2, for_b2, _ = ctx.needs_input_grad  # frozen weights need none
         dw2 = _product(gradient.t(), function(h), 1 / factor) if for_w2 else None
         dx = dw1 = db1 = None
@@ -94,7 +108,10 @@ class Cast(torch.autograd.Function):
 def _cast(tensors, types):
     found = list(tensors)
     other = [i for i, (x, dtype) in enumerate(zip(found, types)) if x.dtype != dtype]
-    if other:
+    if other and torch.is_grad_enabled():  # in a gradient that is differentiated in turn
+        for i in other:
+            found[i] = found[i].to(types[i])
+    elif other:
         new = [torch.empty_like(found[i], dtype=types[i]) for i in other]
         torch._foreach_copy_(new, [found[i] for i in other])
         for i, x in zip(other, new):

@@ -182,3 +182,25 @@ def test_the_estimate_of_the_end(sweep):
         job.done = True
     found = progress._end(progress.Sweep("out", sweep, []), {sweep[2].folder: 50.0}, 1, 0)
     assert found == pytest.approx(150, abs=0.1)
+
+
+def has_namespaces():
+    words = ["unshare", "--uts", "hostname", "elsewhere"]
+    return shutil.which("unshare") and subprocess.run(words, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not has_namespaces(), reason="needs another host name: unshare --uts, as root")
+def test_a_job_on_another_host_of_the_same_file_system(sweep, tmp_path, capsys):
+    (tmp_path / "pace").write_text("0.2")
+    job = sweep[0]
+    command = f"hostname elsewhere; exec {sweep_control.command_of(job)}"
+    process = subprocess.Popen(["unshare", "--uts", "sh", "-c", command])
+    wait_for(lambda: progress.read("out").found[job.folder].state is State.RUNNING)
+    wait_for(lambda: run_files.owner(job.path))
+    assert "on elsewhere, process" in progress.read("out").found[job.folder].detail
+    with pytest.raises(run_files.Held, match=f"on elsewhere, process {process.pid}, since"):
+        run_files.take(job.path, patience=0)
+    assert control("cancel", "out", "--skip_confirmation") == 1
+    assert f"{job.folder} runs on elsewhere, process {process.pid}" in capsys.readouterr().err
+    assert process.wait(60) == 0  # it was let alone
+    assert counts() == {State.DONE: 1, State.NOT_LAUNCHED: 3}

@@ -485,6 +485,17 @@ def test_a_fork_does_not_keep_a_lock(tmp_path):
         assert not is_held(tmp_path)
 
 
+def test_a_file_system_without_locks_is_told(tmp_path, monkeypatch, capsys):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(run_files.fcntl, "flock", none)
+    with run_files.take(tmp_path), run_files.take(tmp_path):
+        err = capsys.readouterr().err
+    assert err.count(f"{tmp_path} is not locked: no locks on this file system") == 2
+    assert run_files.held(tmp_path) is None
+
+
 def test_two_processes_do_not_share_a_folder(tmp_path, capsys):
     with child(flags(tmp_path), delay=0.5):
         wait_for(lambda: is_held(tmp_path))

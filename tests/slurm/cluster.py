@@ -45,7 +45,10 @@ SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={n1} CPUs=4
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={n2} CPUs=4
-PartitionName=main Nodes=ALL Default=YES MaxTime=10
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=main Nodes=ALL Default=YES MaxTime=10 PriorityTier=1
+PartitionName=urgent Nodes=ALL MaxTime=10 PriorityTier=9 PreemptMode=OFF
 """
 
 

@@ -164,3 +164,22 @@ def test_the_time_limit_and_exit_codes(here, cluster, capsys):
     wait_for(
         lambda: "ExitCode=7:0" in cluster.call("scontrol", "show", "job", f"{number}_1").stdout
     )
+
+
+def test_a_preempted_job_goes_back_and_resumes(here, cluster):
+    Path("carft_slurm.toml").write_text("cpus = 4\ntime = '00:08:00'\n")
+    pace(here, 0.5)
+    train = f"{launchers.TRAIN} --steps 40 --output_dir out"
+    slurm.launch([f"{train}/{name}" for name in ("a", "b")], "embedded")
+    out = here / "out"
+    wait_for(lambda: len(list(out.glob("*/results.jsonl"))) == 2)
+    urgent = ["sbatch", "--partition=urgent", "--nodes=2", "--exclusive", "--wrap=sleep 3"]
+    assert not cluster.call(*urgent, f"--output={here}/urgent.log").returncode
+    wait_for(lambda: "urgent" in cluster.call("squeue", "-h", "-t", "R", "-o", "%P").stdout)
+    pace(here, 0.01)
+    wait_for(lambda: all((out / name / "done").exists() for name in ("a", "b")))
+    for name in ("a", "b"):
+        assert starts(out, name) == 2
+        assert "from step 0" not in (out / name / "out.txt").read_text().splitlines()[1]
+        text = (out / name / "results.jsonl").read_text()
+        assert [text.count(f'{{"step": {step},') for step in range(40)] == [1] * 40

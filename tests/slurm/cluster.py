@@ -126,7 +126,7 @@ class Cluster:
 
     def states(self):
         """Return the states of the nodes, as sinfo prints them: without the marks at the end."""
-        done = self.call("sinfo", "-h", "-N", "-o", "%t")
+        done = self.call("sinfo", "-h", "-N", "-p", "main", "-o", "%t")
         return [word.rstrip("*~#$@+") for word in done.stdout.split()]
 
     def call(self, *words, timeout=30):

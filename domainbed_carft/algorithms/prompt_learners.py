@@ -5,6 +5,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..method.prompts import class_prompt_names
+from ..models import recompute
+from ..models.encoders import text_length
 from ..models.prompted import PromptedText
 from .base import CLIPAlgorithm
 
@@ -22,6 +24,8 @@ class CLIP_CoOp(CLIPAlgorithm):
     def _prepare(self, backbone, templates, class_names):
         n = self.hparams["coop_tokens"]
         self.text = PromptedText(backbone, n, self.hparams["clip_precision"])
+        if self.hparams["clip_checkpoint"]:
+            recompute.recompute_blocks(backbone.text)
         generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         start = 0.02 * torch.randn(n, self.text.width, generator=generator)
         self.context = nn.Parameter(start)
@@ -29,6 +33,7 @@ class CLIP_CoOp(CLIPAlgorithm):
         if class_names is not None:
             tokens = self.text.prompts(class_prompt_names(class_names))
             self.register_buffer("tokens", tokens, persistent=False)
+            self.length = text_length(tokens)
 
     def _towers(self):
         return []
@@ -41,7 +46,7 @@ class CLIP_CoOp(CLIPAlgorithm):
 
     def class_weights(self):
         """Return W(V) (K, D): the normalised features of the prompts with the current vectors."""
-        return F.normalize(self.text(self.tokens, self.context), dim=-1)
+        return F.normalize(self.text(self.tokens, self.context, self.length), dim=-1)
 
     def loss(self, images, labels):
         with torch.no_grad():

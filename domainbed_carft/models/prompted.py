@@ -56,15 +56,16 @@ class PromptedText(nn.Module):
         filler = rows[:, self.start : self.start + 1].expand(-1, self.n)
         return torch.cat([rows[:, : self.start], filler, rows[:, self.start : end]], dim=1)
 
-    def forward(self, tokens, vectors):
+    def forward(self, tokens, vectors, length=None):
         """Return features (K, D) of prompts.
 
         Args:
             tokens: ids (K, L), as :meth:`prompts` returns them.
             vectors: V (n, W) for all prompts, or (K, n, W) for each.
+            length: as for models.encoders.encode_text.
         """
         self._vectors = vectors.expand(len(tokens), -1, -1)
         try:
-            return self.text.copy(tokens)
+            return self.text.copy(tokens, length)
         finally:
             self._vectors = None

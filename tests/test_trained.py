@@ -177,6 +177,14 @@ def test_a_loaded_model_is_where_lora_goes_on(make):
     assert 0 < change < 0.01  # a step from there, not from the pre-trained weights
 
 
+def test_lora_s_gradients_of_parts_of_a_batch_add_up(make):
+    whole, parts = (make("CARFT", **KNOBS["lora"], clip_accumulate=n) for n in (1, 5))
+    for a, b in zip(train(whole), train(parts)):
+        assert a == pytest.approx(b, rel=1e-3, abs=1e-5)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(parts.state_dict()[name], value, rtol=1e-3, atol=2e-4)
+
+
 def test_choosing_lora_leaves_the_process_s_generator_alone(make):
     make("CLIP_ERM")
     expected = torch.get_rng_state()

@@ -1,5 +1,6 @@
 """carft_slurm on a real Slurm of two nodes: jobs through every interruption, with dry training."""
 
+import json
 import os
 import subprocess
 import sys
@@ -183,3 +184,22 @@ def test_a_preempted_job_goes_back_and_resumes(here, cluster):
         assert "from step 0" not in (out / name / "out.txt").read_text().splitlines()[1]
         text = (out / name / "results.jsonl").read_text()
         assert [text.count(f'{{"step": {step},') for step in range(40)] == [1] * 40
+
+
+@pytest.mark.host
+def test_on_domainbed_itself_a_requeued_job_starts_anew(here, cluster, real_host, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{real_host}")
+    monkeypatch.delenv("DOMAINBED_CARFT_HOST")
+    Path("carft_slurm.toml").write_text("cpus = 2\ntime = '00:08:00'\n")
+    train = f"{launchers.TRAIN} --algorithm ERM --dataset Debug28 --test_envs 0 --data_dir none"
+    knobs = """--steps 400 --checkpoint_freq 20 --hparams '{"batch_size": 8}'"""
+    slurm.launch([f"{train} {knobs} --output_dir out/a"], "domainbed")
+    out = here / "out" / "a"
+    wait_for((out / "results.jsonl").exists)
+    number = slurm.jobs.launches("out")[0]["arrays"][0]["id"]
+    assert not cluster.call("scontrol", "requeue", f"{number}_0").returncode
+    wait_for((out / "done").exists)
+    steps = [json.loads(line)["step"] for line in (out / "results.jsonl").open()]
+    assert steps == [*range(0, 400, 20), 399]
+    old = [json.loads(line)["step"] for line in (out / "results.jsonl.old").open()]
+    assert old == steps[: len(old)] != []

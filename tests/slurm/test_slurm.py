@@ -28,9 +28,11 @@ def cluster(tmp_path_factory):
     if lacking():
         pytest.skip(f"no {', '.join(lacking())} here: Slurm is tested only where it is installed")
     cluster = Cluster(tmp_path_factory.mktemp("slurm"))
-    cluster.start()
-    yield cluster
-    cluster.stop()
+    try:
+        cluster.start()
+        yield cluster
+    finally:  # also of a start that failed half-way
+        cluster.stop()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ To add a subcommand, add a module with ``main(argv=None)`` to commands/ and a ro
 """
 
 import importlib
+import os
 import sys
 
 from . import __version__
@@ -40,6 +41,8 @@ def overview():
 
 def main(argv=None):
     """Run the subcommand that the arguments name."""
+    if argv is None:
+        _find_modules_here()
     argv = sys.argv[1:] if argv is None else list(argv)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
@@ -54,6 +57,16 @@ def main(argv=None):
         print(f"{program()}: error: {wrong}", file=sys.stderr)
         raise SystemExit(2)
     run(name, words)
+
+
+def _find_modules_here():
+    """Let the DomainBed in the working folder be found, as ``python -m`` does.
+
+    A console script only has its own folder on the path.
+    """
+    here = os.getcwd()
+    if here not in sys.path and "" not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.insert(0, here)
 
 
 def with_data(name, argv=None):

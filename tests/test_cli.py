@@ -181,3 +181,12 @@ def test_old_names_of_flags_work_with_one_line(capsys):
     assert parser.parse_args(["--alphas", "0", "0.5"]).alpha == [0.0, 0.5]
     assert capsys.readouterr().err == "carft x: --alphas is now called --alpha\n"
     assert "alphas" not in parser.format_help()
+
+
+def test_the_console_script_finds_modules_in_the_working_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["carft", "--version"])
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.chdir(tmp_path)
+    cli.main()
+    cli.main()  # as `python -m` does, once
+    assert sys.path.count(str(tmp_path)) == 1 and sys.path[0] == str(tmp_path)

@@ -193,6 +193,16 @@ def test_the_card_of_an_earlier_step_has_its_numbers(folder, tmp_path):
     assert "at step 2, of which" in first and "at step 5, of which" in last
 
 
+def test_damaged_records_give_the_card_no_numbers(folder, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    records = copy / "results.jsonl"
+    records.write_bytes(records.read_bytes()[:-40])  # that of the last step is half written
+    open_run(copy).export("torchscript", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "of which these weights are" not in card and "chooses" not in card
+
+
 def test_two_resizings_are_said(run_folder, tmp_path):
     open_run(run_folder).export("open_clip", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
@@ -207,7 +217,8 @@ def test_contexts_that_are_gone_leave_out_the_zero_shot_head_only(folder, tmp_pa
     saved = torch.load(copy / "model.pkl")
     saved["model_hparams"]["clip_contexts"] = "/gone.txt"
     torch.save(saved, copy / "model.pkl")
-    open_run(copy).export("torchscript", tmp_path / "out")
+    with pytest.warns(UserWarning, match="zero-shot head is left out of head.pt: .*gone.txt"):
+        open_run(copy).export("torchscript", tmp_path / "out")
     assert set(torch.load(tmp_path / "out" / "head.pt")) == {"head"}
     assert "The zero-shot head is not there. " in (tmp_path / "out" / "README.md").read_text()
     with pytest.raises(ValueError, match="/gone.txt"):

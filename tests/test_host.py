@@ -131,8 +131,9 @@ def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(here,
     here.run(f'python -c "{code}"', real_host)
 
 
-def test_doctor_finds_the_host_well(install, real_host):
-    out = install.run("python -m domainbed_carft.doctor", real_host).stdout
+@pytest.mark.parametrize("command", ["carft doctor", "python -m domainbed_carft.doctor"])
+def test_doctor_finds_the_host_well(install, real_host, command):
+    out = install.run(command, real_host).stdout
     assert f"Host: domainbed at {real_host / 'domainbed'}" in out
     assert out.count(": hooked") == 5
     assert "Hooks at Python's start: on" in out

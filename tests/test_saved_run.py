@@ -127,6 +127,18 @@ def test_what_cannot_be_opened_is_told(folder, tmp_path):
         saved_run.load(tmp_path)
 
 
+def test_weights_that_are_not_finite_or_lacking_are_refused(folder, tmp_path):
+    saved = torch.load(folder / "model.pkl")
+    saved["model_dict"]["head.weight"][0, 0] = float("nan")
+    torch.save(saved, tmp_path / "model.pkl")
+    with pytest.raises(ValueError, match=r"not finite \(head.weight\): the run diverged"):
+        saved_run.read(tmp_path / "model.pkl")
+    del saved["model_dict"]["head.weight"]
+    torch.save(saved, tmp_path / "model.pkl")
+    with pytest.raises(ValueError, match="do not fit the run's knobs: .*head.weight"):
+        saved_run.load(tmp_path)
+
+
 def test_other_algorithms_are_named(folder, tmp_path):
     saved = torch.load(folder / "model.pkl")
     saved["args"]["algorithm"] = "ERM"

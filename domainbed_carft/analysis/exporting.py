@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from pathlib import Path
 
 import jinja2
@@ -64,6 +65,7 @@ def export(run, to, folder):
         start = zero_shot.head(backbone, templates, run.class_names)
     except ValueError as error:  # the run itself is whole without them
         templates, start, lacking = None, None, str(error)
+        warnings.warn(f"The zero-shot head is left out of head.pt: {lacking}", stacklevel=2)
     tensors = {k: v.cpu() for k, v in run.algorithm.state_dict().items()}
     backbones.take_run(backbone, tensors, run.path, name)
     with new_folder(target) as part:
@@ -185,10 +187,13 @@ def _card(run, to, backbone, templates, lacking):
 def _records(path):
     """Return (records of a model's run, that of the step that the model is of, or {})."""
     try:
-        found = [record for _, record in record_line.read(Path(path).parent / RECORDS)[0]]
+        read, faults = record_line.read(Path(path).parent / RECORDS)
     except OSError:
         return [], {}
+    found = [record for _, record in read]
     step = re.fullmatch(r"model_step(\d+)\.pkl", os.path.basename(path))
+    if step is None and faults:  # model.pkl is of the last step, whose record may be damaged
+        return found, {}
     own = [record for record in found if step is None or record["step"] == int(step[1])]
     return found, own[-1] if own else {}
 

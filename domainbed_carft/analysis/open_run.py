@@ -73,7 +73,7 @@ def open_run(
         backbone = backbones.load(*backbone_names.of_knobs(hparams))
         start = {**algorithm.state_dict(), "head.weight": zero_shot.head(backbone, texts, names)}
         weights = averaging.interpolate(start, weights, alpha)
-    algorithm.load_state_dict(weights)
+    saved_run.put(algorithm, weights, path)
     algorithm.eval().requires_grad_(False).to(device)
     prepared = prepare(Image.new("RGB", (64, 64))).shape
     size = {"alpha": alpha, "prepared_size": tuple(prepared[1:])}
@@ -110,7 +110,8 @@ def _class_names(path, origin, given, n):
     if given is None and noted is None:
         raise ValueError(
             f"{os.path.join(os.path.dirname(path), provenance.FILE)} does not list the classes of "
-            f"this run, which is of an earlier version: give its {n} names in their order, with "
+            "this run: it is missing, damaged or of an earlier version. "
+            f"Give the {n} names in their order, with "
             "class_names=[...] or --class_names FILE. For an image folder, they are the sorted "
             "names of the class folders"
         )

@@ -25,7 +25,7 @@ class Row:
         path: the path as given.
         probabilities: (K,), or None if the file cannot be read.
         error: why it cannot be read, or "".
-        note: "truncated" if the missing part of the image was filled with grey, or "".
+        note: "truncated" if a part of the image is missing, and was left grey or black, or "".
         thumbnail: a JPEG in base64, or "".
     """
 
@@ -133,7 +133,7 @@ class Files(torch.utils.data.Dataset):
 
 
 def _read(path, exif):
-    """Return (image, note). As in training, the missing part of a truncated file becomes grey."""
+    """Return (image, note). A missing part of the file is left grey or black, as in training."""
     try:
         return pictures.read(path, exif, whole=True), ""
     except pictures.Unreadable:

@@ -14,7 +14,7 @@ from domainbed import datasets as host_datasets
 from ..algorithms import host_calls
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
-from ..base import environment, files
+from ..base import environment, files, folders
 from ..base.messages import reason, unknown
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
@@ -68,7 +68,7 @@ class Run:
         saved = read(path)
         if saved["args"] != self.args:
             raise ValueError(f"{path} is not a model of the run of {self.path}")
-        self.algorithm.load_state_dict(saved["model_dict"])
+        put(self.algorithm, saved["model_dict"], path)
 
 
 def load(path, data_dir=None):
@@ -103,7 +103,7 @@ def load(path, data_dir=None):
     shape = [saved[f"model_{name}"] for name in ("input_shape", "num_classes", "num_domains")]
     zero_shot, algorithm = (cls(*shape, hparams).eval() for _ in range(2))
     same_data.check_names(path, recorded, dataset, zero_shot.class_names)
-    algorithm.load_state_dict(saved["model_dict"])
+    put(algorithm, saved["model_dict"], path)
     return Run(
         path=path,
         args=args,
@@ -184,7 +184,7 @@ def read(path):
 
     Raises:
         FileNotFoundError: the file does not exist.
-        ValueError: the file is not a model of DomainBed's train.
+        ValueError: the file is not a model of DomainBed's train, or its weights are not finite.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(
@@ -198,7 +198,32 @@ def read(path):
         raise ValueError(f"{path} is not a model of DomainBed's train: {reason(error)}") from error
     if lacking:
         raise ValueError(f"{path} is not a model of DomainBed's train: no {', '.join(lacking)}")
+    wrong = [name for name, value in saved["model_dict"].items() if not _is_finite(value)]
+    if wrong:
+        raise ValueError(
+            f"The weights in {path} are not finite ({folders.some(wrong)}): the run diverged. "
+            "Train again, for example with a smaller lr"
+        )
     return saved
+
+
+def _is_finite(value):
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        return True
+    return bool(torch.isfinite(value).all())
+
+
+def put(algorithm, weights, path):
+    """Load the weights of a model file into an algorithm.
+
+    Raises:
+        ValueError: names or shapes differ.
+    """
+    try:
+        algorithm.load_state_dict(weights)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(f"The weights in {path} do not fit the run's knobs: {said}") from error
 
 
 def models(folder):

@@ -146,7 +146,8 @@ def weights_and_device():
         print(f"GPU: {gpu}")
         print(f"Prompt cache: {prompt_cache.cache_folder()}")
         folder = os.path.expanduser("~/.cache/clip")
-        found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+        found = [name for name in there if name.endswith(".pt")]
         print(f"OpenAI weights in {folder}: {', '.join(found) or 'none (downloaded at first use)'}")
         backbones.load("embedded")
         print(f"Embedded CLIP: {backbones.EMBEDDED} loads")

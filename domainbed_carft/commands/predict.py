@@ -139,7 +139,8 @@ def write(opened, paths, args):
         print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)
     if cut:
         print(
-            f"NOTE: {len(cut)} files are truncated, and were filled with grey as in training: "
+            f"NOTE: {len(cut)} files are truncated. Their missing parts are grey or black, as in "
+            "training: "
             f"{', '.join(cut[:5])}{' ...' if len(cut) > 5 else ''}",
             file=sys.stderr,
         )

@@ -176,5 +176,8 @@ def _check_twins(sweep):
 def _name_unknown_datasets(sweep, known):
     names = {job.args["dataset"] for job in sweep.jobs if job.args}
     for name in sorted(names - known.keys()) if known else ():
-        what = "the host does not know this data set: its environments are numbered"
-        sweep.problems.append(Problem(name, f"{what}, and averages exclude it", left_out=False))
+        what = (
+            "the host does not know this data set: its environments are numbered, and averages "
+            "exclude it. If it is your own, add --data PATH"
+        )
+        sweep.problems.append(Problem(name, what, left_out=False))

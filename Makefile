@@ -1,5 +1,6 @@
 # make demo: everything from nothing on one machine, no GPU, no data, no DomainBed.
 # make results: the README's first table, and the probe of what its models see, from nothing.
+# make bench: speed and memory, into docs/speed.md, in under 15 minutes.
 # make test: what the project checks itself with. make check: a minute of it, while one works.
 PYTHON ?= python3
 VENV ?= .venv
@@ -9,7 +10,7 @@ SWEEP := --algorithms CLIP_ZeroShot CLIP_ERM CARFT --datasets DigitStyles --sing
 	--n_trials 1 --n_hparams 1 --data_dir none --output_dir $(OUTPUT) \
 	--eval_splits needed --command_launcher local --skip_confirmation
 
-.PHONY: demo results test check clean
+.PHONY: demo results test check bench clean
 
 # One thread a job, as in sweeps/digitstyles_main.sh: the same numbers on any number of cores.
 demo: export DOMAINBED_CARFT_HOST = embedded
@@ -33,6 +34,9 @@ CHECK := rooms losses objectives prompts preprocess averaging metrics stats meth
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n auto $(wildcard $(CHECK:%=tests/test_%.py))
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks
 
 # DomainBed's own imports come along, so that the tests on a checkout of it can run (they are
 # skipped where there is none).

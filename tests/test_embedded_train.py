@@ -584,3 +584,25 @@ def test_no_model_at_all_where_saving_is_skipped(tmp_path):
     switches = ["--skip_model_save", "--save_model_every_checkpoint"]
     train.main([*flags(tmp_path, steps=3), *switches])
     assert not list(tmp_path.glob("*.pkl"))
+
+
+@pytest.mark.parametrize("never_changes", [False, True])
+def test_what_never_changes_is_evaluated_once_on_the_test_environment(
+    never_changes, tmp_path, monkeypatch
+):
+    seen = []
+    predict = embedded_toy.Toy.predict
+    monkeypatch.setattr(
+        embedded_toy.Toy, "predict", lambda self, x: seen.append(len(x)) or predict(self, x)
+    )
+    monkeypatch.setattr(embedded_toy.Toy, "update", lambda self, batches, unlabeled=None: {})
+    monkeypatch.setattr(embedded_toy.Toy, "never_changes", never_changes, raising=False)
+    train.main(flags(tmp_path / "run", steps=4, test_envs=0))
+    # two records of three domains of 24 images
+    assert sum(seen) == (24 + 2 * 48 if never_changes else 2 * 72)
+    first, last = records(tmp_path / "run")
+    accuracies = [[r[f"env0_{split}_acc"] for split in ("in", "out")] for r in (first, last)]
+    assert not never_changes or accuracies[0] == accuracies[1]
+    assert {name for name in first if name.endswith("_acc")} == {
+        f"env{i}_{split}_acc" for i in range(3) for split in ("in", "out")
+    }

@@ -17,6 +17,7 @@ class CLIP_ZeroShot(CLIPAlgorithm):
 
     trains = False
     needs_batches = False
+    never_changes = True  # the embedded host evaluates it once on images without augmentation
 
     def step(self, minibatches):
         """Do nothing and return no values."""

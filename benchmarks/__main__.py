@@ -1,0 +1,95 @@
+"""Run the benchmarks one after the other, and write their output to docs/speed.md: `make bench`.
+
+    python benchmarks [NAME ...]
+
+Each benchmark is a script of its own, which says what it measures at its top and prints each figure
+when it is there. A benchmark that is not named keeps what docs/speed.md has of it.
+"""
+
+import argparse
+import ast
+import importlib.metadata
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "speed.md"
+BENCHMARKS = {  # {script: (title, arguments)}
+    "images": ("Images", []),
+    "tables": ("Tables", []),
+    "speed": ("Updates and whole runs", []),
+    "step_count": ("Counts of a training step", []),
+}
+PACKAGES = ("torch", "torchvision", "pillow", "simplejpeg", "numpy", "pandas")
+TOP = """# Speed
+
+Written by `make bench`, from the output of the scripts in benchmarks/. How each figure is measured
+is said above it. Other processes on the machine make times longer; ratios are of times that were
+taken in turns, so they change less.
+"""
+
+
+def described():
+    """Return the versions and the machine, in a sentence."""
+    versions = []
+    for name in PACKAGES:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            versions.append(f"no {name}")
+    import torch
+
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU"
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    busy = os.getloadavg()[0]
+    return (
+        f"{platform.machine()} with {os.cpu_count()} CPU cores, {memory:.0f} GB of memory and "
+        f"{gpu}; load average {busy:.1f} at the start. Python {platform.python_version()}, "
+        f"{', '.join(versions)}."
+    )
+
+
+def section(name):
+    """Run a benchmark, printing what it prints, and return its section of the page."""
+    title, arguments = BENCHMARKS[name]
+    script = HERE / f"{name}.py"
+    about = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
+    command = [sys.executable, "-u", str(script), *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    machine, lines = described(), []
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent, env=environment
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line)
+    if process.returncode:
+        raise SystemExit(f"{script.name} failed with exit code {process.returncode}")
+    return f"## {title}\n\n{about}\n\n{machine}\n\n```\n{''.join(lines)}```\n"
+
+
+def main():
+    """Run the benchmarks."""
+    parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    names = parser.parse_args().names or list(BENCHMARKS)
+    wrong = [name for name in names if name not in BENCHMARKS]
+    if wrong:
+        parser.error(f"no benchmark {wrong[0]}: there are {', '.join(BENCHMARKS)}")
+    for name in names:
+        print(f"== {name}", flush=True)
+        old = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+        sections = re.split("(?m)^(?=## )", old)[1:]
+        found = {text.splitlines()[0].removeprefix("## "): text for text in sections}
+        found[BENCHMARKS[name][0]] = section(name)
+        ordered = [found[title].strip() for title, _ in BENCHMARKS.values() if title in found]
+        # after each benchmark, so that no figure is lost
+        PAGE.write_text("\n\n".join([TOP.strip(), *ordered]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

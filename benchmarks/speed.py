@@ -1,6 +1,6 @@
 """Relative cost of CAR-FT: update times with ViT-B/16, and whole runs on both hosts.
 
-    python benchmarks/speed.py [--batch 4] [--repeats 3] [--skip_hosts]
+    python benchmarks/speed.py [--batch 2] [--repeats 3] [--skip_hosts]
 
 Weights are random, since their values do not affect the time. The two variants of a ratio take
 turns in one process, and the ratio is the median over turns. Only these two are in memory. On a
@@ -188,7 +188,7 @@ def ratio(times, a, b):
 def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--batch", type=int, default=4, help="images per update (default: 4)")
+    parser.add_argument("--batch", type=int, default=2, help="images per update (default: 2)")
     parser.add_argument("--repeats", type=int, default=3, help="turns (default: 3)")
     parser.add_argument("--skip_hosts", action="store_true", help="time updates only")
     args = parser.parse_args()

@@ -11,7 +11,6 @@ import sys
 from ..base import files
 from ..base.messages import program
 from ..contract import host_flags, record_line, run_files, trainer
-from ..method import recipes
 from ..register import find_host, register
 from .domain_names import domains_of, numbered, replaced
 from .flags import OWN_DATA
@@ -25,6 +24,8 @@ def main(argv=None):
     if kind == "embedded":  # answer --help and wrong flags before slow imports
         options = {"prog": program("train"), "epilog": OWN_DATA}
         host_flags.train_parser(environment=str, **options).parse_args()
+    from ..method import recipes  # imports numpy
+
     try:
         given = trainer.given(sys.argv[1:])
     except ValueError:  # the host's script, which may have more flags, reports what is wrong

@@ -298,6 +298,7 @@ class Process:
         os.environ[environment.CACHE] = str(self.scene.folder / "prompts")
         os.chdir(self.scene.folder)
         if user is not None:
+            torch.backends.cudnn.version()  # torch loads it late; the user may not reach it
             os.setgid(user)
             os.setuid(user)
         watch = injection.Watch(self.scene.folder, act)

@@ -17,7 +17,7 @@ from PIL import Image
 from domainbed_carft.base import packed
 from domainbed_carft.contract import data_facts
 from domainbed_carft.data import image_cache, images, inventory, transforms, user_folders
-from domainbed_carft.data.forms import kinds
+from domainbed_carft.data.forms import kinds, shards
 
 HPARAMS = {"data_augmentation": False}
 DOMAINS, CLASSES = ("ink", "photo"), ("dog", "giant_panda")
@@ -217,6 +217,16 @@ def test_classes_and_domains_as_a_run_recorded_them(birds, tmp_path):
     assert "giant_panda" in dataset[0].items[0] and "photo" in dataset[0].items[0]
     with pytest.raises(ValueError, match="classes cat are gone; dog are new"):
         user_folders.as_recorded(cls, ["ink", "photo"], ["cat", "giant_panda"])
+
+
+def test_a_line_of_class_names_ends_where_it_ends(tmp_path):
+    """A form feed or a line separator within a name must not move the numbers after it."""
+    (tmp_path / "classnames.txt").write_text("dog\x0chot\u2028dog\ngiant_panda\n\n", newline="")
+    with tarfile.open(tmp_path / "0.tar", "w") as archive:
+        add(archive, "0.png", b"")
+        add(archive, "0.cls", b"1")
+        add(archive, "0.json", b'{"domain": "ink"}')
+    assert shards.read(str(tmp_path), [str(tmp_path / "0.tar")]).classes == ["giant_panda"]
 
 
 # What is wrong with a manifest: (name of the file, its content, words of the message)

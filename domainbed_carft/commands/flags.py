@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from ..base import texts
 from ..base.messages import no_folder, program
 
 RUNS = "the folder that contains the run folders (a sweep's --output_dir)"
@@ -73,8 +74,8 @@ def lines_of(path):
         return None
     if not os.path.isfile(path):
         raise ValueError(f"No file {path} (--class_names)")
-    with open(path, encoding="utf-8-sig") as file:
-        return [line.strip() for line in file if line.strip()]
+    found = texts.lines_of(path, "A file of class names (--class_names)")
+    return [line.strip() for line in found if line.strip()]
 
 
 def records(path):

@@ -4,13 +4,13 @@ Axis letters: D embedding, K classes, M contexts. A *template* is a text with ex
 where the class name goes; each template is one context.
 """
 
-import io
 import os
 import re
 from collections.abc import Sequence
 
 import torch
 
+from ..base import texts
 from ..base.folders import composed
 from ..base.messages import unknown
 
@@ -120,8 +120,8 @@ def file_class_names(path, folders=None):
         raise FileNotFoundError(
             f"No file {path} (clip_class_names: one class name per line, or FOLDER<TAB>NAME)"
         )
-    text = _text_of(path, "A file of class names (clip_class_names)")
-    lines = [line for line in io.StringIO(text, newline=None) if line.strip()]
+    found = texts.lines_of(path, "A file of class names (clip_class_names)")
+    lines = [line for line in found if line.strip()]
     if lines and all("\t" in line for line in lines):
         names = _by_folder(path, lines, folders)
     elif any("\t" in line for line in lines):
@@ -262,27 +262,9 @@ def _domain_templates(domain_names):
     return [f"a {name} of a {{}}" for name in names]
 
 
-def _text_of(path, what):
-    """Return the text of a UTF-8 file, without a byte-order mark.
-
-    Raises:
-        ValueError: UTF-16, or a line that is no UTF-8; names the file.
-    """
-    with open(path, "rb") as file:
-        data = file.read()
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in data[:200]:
-        raise ValueError(f"{what} must be UTF-8; {path} is UTF-16, or no text: save it as UTF-8")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise ValueError(f"{what} must be UTF-8; {path}, line {line} is not") from None
-
-
 def _file_templates(path):
-    text = _text_of(path, "A context file")
     first = {}  # template: the line it came from
-    for number, line in enumerate(io.StringIO(text, newline=None), start=1):
+    for number, line in enumerate(texts.lines_of(path, "A context file"), start=1):
         line = line.strip()
         if not line or line.startswith("#"):
             continue

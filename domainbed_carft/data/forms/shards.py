@@ -11,6 +11,7 @@ import tarfile
 from ...base.folders import is_hidden, shown, some
 from ...base.packed import Packed
 from ...base.pictures import endings
+from ...base.texts import lines_of
 from .reading import Reading
 
 NAMES = "classnames.txt"  # beside the shards: the class names of numbers, one per line
@@ -150,8 +151,7 @@ def _class_names(folder):
     path = os.path.join(folder, NAMES)
     if not os.path.isfile(path):
         return None
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            return [line.strip() for line in file.read().rstrip().splitlines()]
-    except UnicodeError:
-        raise ValueError(f"{shown(path)} is not UTF-8: save it as UTF-8") from None
+    names = [line.strip() for line in lines_of(path, "A file of class names")]
+    while names and not names[-1]:
+        names.pop()
+    return names

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import batches, train
+from conftest import batches, logits, train
 from domainbed.lib import snapshot
 
 from domainbed_carft.method import averaging, carot
@@ -174,13 +174,6 @@ TEACHERS = (
     ("CARFT", {"carft_teacher": "beta", "clip_train": "lora", "clip_lora_rank": 2}),
     ("CLIP_CaRot", {"carot_every": 1}),
 )
-
-
-def logits(algorithm):
-    with torch.no_grad():
-        found = algorithm.eval().predict(batches(9)[0][0])
-    algorithm.train()
-    return found
 
 
 @pytest.mark.parametrize("name, knobs", TEACHERS)

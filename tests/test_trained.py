@@ -6,7 +6,7 @@ import io
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import batches, save_clip, train
+from conftest import batches, logits, save_clip, train
 from domainbed.lib import snapshot
 from torch import nn
 
@@ -249,13 +249,6 @@ def test_a_saved_model_is_a_plain_one(make, name, kind, knobs):
         other.load_state_dict(torch.load(file, weights_only=True))
         assert torch.equal(logits(other), expected)
         file.seek(0)
-
-
-def logits(algorithm):
-    with torch.no_grad():
-        found = algorithm.eval().predict(batches(9)[0][0])
-    algorithm.train()
-    return found
 
 
 # other encoders

@@ -100,7 +100,7 @@ class CLIPAlgorithm(Algorithm):
         self.register_load_state_dict_post_hook(_mark_loaded)
         self._prepare(backbone, templates, class_names)
         if self.trains:
-            self._choose_weights()
+            self.lora = trained.apply(self._towers(), hparams, torch.initial_seed())
             self._prepare_training(settings.planned_steps(hparams, data))
             provenance.note(**trained.counts(self, self.optimizer, self.average))
 
@@ -113,26 +113,6 @@ class CLIPAlgorithm(Algorithm):
     def _towers(self):
         """Return the encoders that are trained, to which the knob clip_train applies."""
         return [self.encoder.visual]
-
-    def _choose_weights(self):
-        """Freeze the weights of the trained encoders that clip_train does not choose."""
-        knobs = self.hparams
-        kind, last = knobs["clip_train"], knobs["clip_last_k"]
-        found = [
-            trained.choose(tower, kind, last, knobs["clip_lora_layers"]) for tower in self._towers()
-        ]
-        if kind == "full" or not found:
-            return
-        for tower, chosen in zip(self._towers(), found):
-            for name, parameter in tower.named_parameters():
-                parameter.requires_grad_(name in chosen)
-        if kind == "lora":
-            self.lora = trained.Lora(
-                [parameter for chosen in found for parameter in chosen.values()],
-                knobs["clip_lora_rank"],
-                knobs["clip_lora_alpha"],
-                seed=torch.initial_seed(),
-            )
 
     def _parameter_groups(self):
         """Return AdamW's parameter groups. The first one is averaged and clipped."""

@@ -1,7 +1,6 @@
 """Target accuracy by alignment with zero-shot CLIP, and the distance of models from it."""
 
 import itertools
-import sys
 
 import pandas as pd
 import torch
@@ -11,9 +10,8 @@ from ..base.label_sets import rule_of
 from ..base.messages import unknown
 from ..method.averaging import interpolate
 from ..method.losses import context_kl
-from ..records.rows import row_of
+from .opening import Opening
 from .prober import Prober
-from .saved_run import OtherAlgorithm, check_algorithm, load
 
 # Bins of the margin, [low, high); 0 is an edge: zero-shot CLIP is wrong below, and right above it.
 EDGES = tuple(i / 5 for i in range(-5, 6))
@@ -83,34 +81,23 @@ def measure(found, data_dir=None, alphas=(1.0,), alpha_of=None):
         ValueError: no model can be opened (see saved_run.load), or `alpha_of` has a name that none
             of the models has.
     """
-    prober, by_bin, moved, failed, rows, others = Prober(), [], [], [], {}, 0
-    for row, files in tqdm(found, desc="runs", unit="run"):
-        path = files[max(files)]
-        try:
-            if row:
-                check_algorithm(path, row.in_records)
-            run = load(path, data_dir)
-        except OtherAlgorithm as error:
-            others, other = others + 1, error
+    prober, opening, by_bin, moved = Prober(), Opening(data_dir), [], []
+    for given, files in tqdm(found, desc="runs", unit="run"):
+        run = None
+        with opening.attempt():
+            run, row = opening.open(given, files[max(files)])
+        if run is None:
             continue
-        except (FileNotFoundError, ValueError) as error:
-            failed.append(str(error))
-            continue
-        row = row or row_of(run.args)
-        rows[str(row)] = row
         with_alphas = alpha_of is None or row.algorithm in alpha_of
         of_it = of_run(prober, run, str(row), alphas if with_alphas else (1.0,))
         by_bin += of_it[0]
         moved += of_it[1]
-    names = {row.algorithm for row in rows.values()}
+    names = {row.algorithm for row in opening.rows.values()}
     for name in alpha_of or ():
         if moved and name not in names:
             raise ValueError(unknown("algorithm (--alpha_of)", name, sorted(names)))
-    if not moved:
-        raise ValueError(failed[0]) if failed else other
-    if others:
-        print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
-    return pd.DataFrame(by_bin), pd.DataFrame(moved), failed, rows
+    opening.finish(moved)
+    return pd.DataFrame(by_bin), pd.DataFrame(moved), opening.failed, opening.rows
 
 
 @torch.no_grad()

@@ -1,7 +1,6 @@
 """Context recognition of the models of a sweep, before and after fine-tuning."""
 
 import os
-import sys
 
 import pandas as pd
 from tqdm import tqdm
@@ -9,9 +8,10 @@ from tqdm import tqdm
 from ..contract.run_files import RECORDS
 from ..method.losses import context_probs
 from ..records import soundness
-from ..records.rows import ordered, row_of
+from ..records.rows import ordered
+from .opening import Opening
 from .prober import Prober, known_contexts
-from .saved_run import OtherAlgorithm, check_algorithm, load, models
+from .saved_run import load, models
 
 
 def measure(found, data_dir=None):
@@ -34,39 +34,25 @@ def measure(found, data_dir=None):
         FileNotFoundError: no model can be opened; see saved_run.load.
         ValueError: no model can be opened; see saved_run.load.
     """
-    prober, cells, moved, trained, failed, rows, others = Prober(), [], [], {}, [], {}, 0
+    prober, opening, cells, moved, trained = Prober(), Opening(data_dir), [], [], {}
     with tqdm(total=sum(len(files) for _, files in found), desc="models", unit="model") as bar:
-        for row, files in found:
-            try:
-                first = next(iter(files.values()))
-                if row:  # before opening the file, which may fail for other algorithms
-                    check_algorithm(first, row.in_records)
-                run = load(first, data_dir)
-                row = row or row_of(run.args)
-                rows[str(row)] = row
+        for given, files in found:
+            with opening.attempt():
+                run, row = opening.open(given, next(iter(files.values())))
                 for step, path in files.items():
                     run.use(path)
                     more_cells, more_moved = prober.model(run, step, str(row))
                     cells += more_cells
                     moved += more_moved
                     bar.update()
-            except OtherAlgorithm as error:
-                others, other = others + 1, error
-                continue
-            except (FileNotFoundError, ValueError) as error:
-                failed.append(str(error))
-                continue
-            if run.algorithm.trains:
-                args = run.args
-                shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
-                together = trained.setdefault((*shared, *args["test_envs"]), {})
-                together.setdefault(row, path)
-    if not cells:
-        raise ValueError(failed[0]) if failed else other
-    if others:
-        print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
+                if run.algorithm.trains:
+                    args = run.args
+                    shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
+                    together = trained.setdefault((*shared, *args["test_envs"]), {})
+                    together.setdefault(row, path)
+    opening.finish(cells)
     pictured = _one_image(prober, trained.values(), data_dir)
-    return pd.DataFrame(cells), pd.DataFrame(moved), pictured, failed, rows
+    return pd.DataFrame(cells), pd.DataFrame(moved), pictured, opening.failed, opening.rows
 
 
 def _one_image(prober, trained, data_dir):

@@ -95,6 +95,7 @@ def check_zip(path):
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
+    # what zipfile raises of damaged headers: as an unknown compression, as encrypted, and so on
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
         raise ValueError(f"the file is damaged: {error}") from None
     if damaged:

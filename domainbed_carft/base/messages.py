@@ -89,6 +89,22 @@ def reason(error):
     return sentence or type(error).__name__
 
 
+def end(failed, summary):
+    """Print messages on what failed, and exit with 1. Return if nothing failed.
+
+    Args:
+        failed: list of messages.
+        summary: the last line.
+
+    Raises:
+        SystemExit: something failed.
+    """
+    for line in failed:
+        print(f"Failed: {line}", file=sys.stderr)
+    if failed:
+        raise SystemExit(summary)
+
+
 def is_weights_file(name):
     """Return whether a value of clip_backbone is meant as the path of a file, existing or not."""
     return name.startswith((".", "/", "~")) or name.endswith(WEIGHTS)

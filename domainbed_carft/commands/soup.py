@@ -28,8 +28,7 @@ ID+Soup-KIND/        a record, which collect_results of either host reads as a r
 ==================== ========================================================================
 """
 
-import sys
-
+from ..base.messages import end
 from ..register import register
 from . import flags
 
@@ -77,10 +76,7 @@ def main(argv=None):
     if records:
         print(tables.render(soups.table(records), "txt"))
         print(f"Written: {len(records)} folders *+Soup-* in {output}")
-    for line in failed:
-        print(f"Failed: {line}", file=sys.stderr)
-    if failed:
-        raise SystemExit(f"{len(failed)} of {len(pools)} groups of runs could not be averaged.")
+    end(failed, f"{len(failed)} of {len(pools)} groups of runs could not be averaged.")
 
 
 if __name__ == "__main__":

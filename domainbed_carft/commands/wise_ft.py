@@ -26,10 +26,10 @@ wise_ft.png          target accuracy against source validation, as α varies
 ==================== ========================================================================
 """
 
-import sys
 from pathlib import Path
 
 from ..base import files
+from ..base.messages import end
 from ..register import register
 from . import flags
 
@@ -92,10 +92,7 @@ def main(argv=None):
         print(tables.render(summary(frame), "txt"))
         kinds = f"*{WISE}" + f" and *{DYNAMIC}" * args.dynamic
         print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders {kinds}")
-    for line in failed:
-        print(f"Failed: {line}", file=sys.stderr)
-    if failed:
-        raise SystemExit(f"{len(failed)} of {len(folders)} runs could not be interpolated.")
+    end(failed, f"{len(failed)} of {len(folders)} runs could not be interpolated.")
 
 
 if __name__ == "__main__":

@@ -25,18 +25,18 @@ class Algorithm(torch.nn.Module):
         Returns:
             {name: float}. Each record has their means since the previous record.
         """
-        raise NotImplementedError(f"{type(self).__name__} has no update")
+        raise NotImplementedError(f"{type(self).__name__} has no update")  # each class's own
 
     def predict(self, x):
         """Return logits (B, num_classes) of images x (B, channels, height, width)."""
-        raise NotImplementedError(f"{type(self).__name__} has no predict")
+        raise NotImplementedError(f"{type(self).__name__} has no predict")  # each class's own
 
 
 def get_algorithm_class(algorithm_name):
     """Return the class of an algorithm.
 
     Raises:
-        NotImplementedError: the algorithm is unknown.
+        NotImplementedError: the algorithm is unknown. DomainBed raises it, too.
     """
     if algorithm_name not in globals():
         raise NotImplementedError(f"Algorithm not found: {algorithm_name}")

@@ -27,7 +27,7 @@ def get_dataset_class(dataset_name):
     """Return the class of a data set.
 
     Raises:
-        NotImplementedError: the data set is unknown.
+        NotImplementedError: the data set is unknown. DomainBed raises it, too.
     """
     if dataset_name not in globals():
         raise NotImplementedError(f"Dataset not found: {dataset_name}")

@@ -103,6 +103,33 @@ def _within_last(tower, last):
     return found
 
 
+def apply(towers, knobs, seed=0):
+    """Freeze the weights of encoders that the knob clip_train does not choose.
+
+    Args:
+        towers: the encoders that are trained.
+        knobs: {knob: value} of the algorithm.
+        seed: seed of LoRA's matrices.
+
+    Returns:
+        A Lora that adapts the chosen weights with clip_train "lora", else None.
+
+    Raises:
+        ValueError: as :func:`choose`.
+    """
+    kind, last = knobs["clip_train"], knobs["clip_last_k"]
+    found = [choose(tower, kind, last, knobs["clip_lora_layers"]) for tower in towers]
+    if kind == "full" or not found:
+        return None
+    for tower, chosen in zip(towers, found):
+        for name, parameter in tower.named_parameters():
+            parameter.requires_grad_(name in chosen)
+    if kind != "lora":
+        return None
+    weights = [parameter for chosen in found for parameter in chosen.values()]
+    return Lora(weights, knobs["clip_lora_rank"], knobs["clip_lora_alpha"], seed)
+
+
 class Lora(nn.Module):
     """LoRA (Hu et al., ICLR 2022, arXiv 2106.09685): W = W⁰ + (α/r)·B A, and A and B are trained.
 

@@ -100,7 +100,7 @@ def test_the_cause_of_a_full_disk_within_torch_save():
         (OSError(errno.ENOSPC, "No space left", "/a/b"), "/a/b: No space left"),
         (OSError("odd"), "odd"),
         (MemoryError(), "out of memory: free some, or lower the knob batch_size"),
-        (torch.OutOfMemoryError("x\nTried 2 GiB"), "out of memory (Tried 2 GiB): free some"),
+        (torch.cuda.OutOfMemoryError("x\nTried 2 GiB"), "out of memory (Tried 2 GiB): free some"),
         (RuntimeError("[alloc] can't allocate memory: 9 bytes"), "out of memory ([alloc] can't"),
         (RuntimeError("DataLoader worker (pid 3) is killed"), "DOMAINBED_CARFT_N_WORKERS"),
     ],

@@ -79,7 +79,8 @@ def cause(error):
 def explained(error):
     """Return what ended a run, in words, with what to do; None of an error of other kinds."""
     said = str(error)
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in said:
+    memory = (MemoryError, torch.cuda.OutOfMemoryError)
+    if isinstance(error, memory) or "can't allocate memory" in said:
         asked = f" ({said.splitlines()[-1].strip()[:200]})" if said else ""
         return f"out of memory{asked}: free some, or lower the knob batch_size in a new run"
     if isinstance(error, RuntimeError) and "DataLoader worker" in said:

@@ -34,7 +34,9 @@ taken in turns, so they change less.
 
 
 def described():
-    """Return the versions and the machine, in a sentence."""
+    """Return the commit, the versions and the machine, in sentences."""
+    from domainbed_carft.contract.provenance import commit_of
+
     versions = []
     for name in PACKAGES:
         try:
@@ -48,7 +50,8 @@ def described():
     busy = os.getloadavg()[0]
     return (
         f"{platform.machine()} with {os.cpu_count()} CPU cores, {memory:.0f} GB of memory and "
-        f"{gpu}; load average {busy:.1f} at the start. Python {platform.python_version()}, "
+        f"{gpu}; load average {busy:.1f} at the start. "
+        f"Commit {commit_of(HERE.parent / 'domainbed_carft')}, Python {platform.python_version()}, "
         f"{', '.join(versions)}."
     )
 

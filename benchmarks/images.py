@@ -95,9 +95,8 @@ def main():
     register()
     from domainbed_carft.data import fast_images
 
-    print(
-        f"JPEG decoder of fast and scaled: {'simplejpeg' if fast_images.simplejpeg else 'Pillow'}"
-    )
+    decoder = "simplejpeg" if fast_images.simplejpeg else "Pillow"
+    print(f"{args.turns} turns; JPEG decoder of fast and scaled: {decoder}", flush=True)
     photographs = [Image.fromarray(array) for array in load_sample_images().images]
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:

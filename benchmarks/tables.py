@@ -1,7 +1,7 @@
 """CPU time and memory of the commands that print tables: ``python benchmarks/tables.py``.
 
 They read a small sweep (12 runs of 3 records) and one of DomainBed's size (5,040 runs of 17
-records), both synthetic, on the embedded host.
+records), both synthetic, on the embedded host. Each command runs once.
 """
 
 import argparse

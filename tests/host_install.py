@@ -69,7 +69,7 @@ def status(root):
 
 def make_files(root):
     """Lay out a data set like PACS, a tiny CLIP, contexts and knobs."""
-    make_image_folder(root / "data" / "PACS", n=14, size=32)
+    make_image_folder(root / "data" / "PACS", n=6, size=32)
     save_clip(root / "tiny.pt")
     (root / "contexts.txt").write_text("a photo of a {}\na sketch of a {}\na dark {}\n")
     knobs = {

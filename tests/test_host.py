@@ -41,18 +41,22 @@ def test_train_on_an_image_folder(any_install, real_host, files, tmp_path, modul
 
 
 def test_the_explicit_sweep_reports_a_failing_job(here, real_host, tmp_path):
+    data = make_image_folder(tmp_path / "Birds", domains=("ink", "photo"))
     done = here.run(
-        "python -m domainbed_carft.sweep launch --algorithms CARFT --datasets DigitStyles "
+        "python -m domainbed_carft.sweep launch --algorithms CARFT --datasets Birds "
         "--single_test_envs --n_trials 1 --n_hparams 1 --steps 1 --data_dir none "
-        '--skip_confirmation --command_launcher local --hparams \'{"clip_backbone": "no/x.pt"}\' '
-        f"--output_dir {tmp_path}",
+        "--skip_confirmation --command_launcher local "
+        '--hparams \'{"clip_backbone": "no/x.pt", "batch_size": 4}\' '
+        f"--output_dir {tmp_path / 'out'}",
         real_host,
         check=False,
         DOMAINBED_CARFT_AUTOLOAD="0",
+        DOMAINBED_CARFT_DATASETS=str(data),
+        DOMAINBED_CARFT_N_WORKERS="0",
     )
     assert done.returncode == 1
-    assert "4 of 4 jobs failed" in done.stderr
-    for job in jobs(tmp_path):
+    assert "2 of 2 jobs failed" in done.stderr
+    for job in jobs(tmp_path / "out"):
         assert "No weights file no/x.pt" in (job / "err.txt").read_text()
 
 

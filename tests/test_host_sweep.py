@@ -17,7 +17,7 @@ NAMES = ("CLIP_ZeroShot", "CARFT")
 def swept(install, here, real_host, files, tmp_path_factory):
     """A sweep of two of our algorithms on a user's folder of two domains, as typed."""
     folder, data = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("own") / "Birds"
-    make_image_folder(data, domains=("ink", "photo"), n=14, size=32)
+    make_image_folder(data, domains=("ink", "photo"), n=6, size=32)
     settings = {"DOMAINBED_CARFT_DATASETS": str(data), "DOMAINBED_CARFT_N_WORKERS": "0"}
     here.settings = settings
     before = status(real_host)

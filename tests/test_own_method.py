@@ -329,16 +329,19 @@ def test_the_example_in_domainbed_s_own_sweep_and_tables_as_typed(
     install, here, real_host, small, tmp_path
 ):
     before = status(real_host)
+    data = make_image_folder(tmp_path / "Birds", domains=("ink", "photo"), n=6)
     settings = {environment.METHODS: str(EXAMPLE), "DOMAINBED_CARFT_N_WORKERS": "0"}
-    flags = sweep_flags(small, tmp_path / "out")
-    flags = flags.replace("PACS", "DigitStyles")
+    settings["DOMAINBED_CARFT_DATASETS"] = str(data)
+    flags = sweep_flags(small, tmp_path / "out").replace("PACS", "Birds")
     install.run(f"python -m domainbed.scripts.sweep {flags}", real_host, **settings)
-    assert len(jobs(tmp_path / "out")) == 4
+    assert len(jobs(tmp_path / "out")) == 2
     for job in jobs(tmp_path / "out"):
         assert (job / "done").exists(), (job / "err.txt").read_text()
         assert records(job)[-1]["hparams"]["cosine_gamma"] == 2.0
     tables = here.run(
-        f"python -m domainbed.scripts.collect_results --input_dir {tmp_path}/out", real_host
+        f"python -m domainbed.scripts.collect_results --input_dir {tmp_path}/out",
+        real_host,
+        **settings,
     ).stdout
     assert "CosineCARFT" in tables and "X" not in tables.replace("Domain", "").split("Averages")[0]
     assert status(real_host) == before

@@ -193,10 +193,11 @@ def test_a_preempted_job_goes_back_and_resumes(here, cluster):
 @pytest.mark.host
 def test_on_domainbed_itself_a_requeued_job_starts_anew(here, cluster, real_host, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}:{real_host}")
+    monkeypatch.setenv("DOMAINBED_CARFT_N_WORKERS", "0")
     monkeypatch.delenv("DOMAINBED_CARFT_HOST")
     Path("carft_slurm.toml").write_text("cpus = 2\ntime = '00:08:00'\n")
     train = f"{launchers.TRAIN} --algorithm ERM --dataset Debug28 --test_envs 0 --data_dir none"
-    knobs = """--steps 400 --checkpoint_freq 20 --hparams '{"batch_size": 8}'"""
+    knobs = """--steps 150 --checkpoint_freq 10 --hparams '{"batch_size": 8}'"""
     slurm.launch([f"{train} {knobs} --output_dir out/a"], "domainbed")
     out = here / "out" / "a"
     wait_for((out / "results.jsonl").exists)
@@ -204,6 +205,6 @@ def test_on_domainbed_itself_a_requeued_job_starts_anew(here, cluster, real_host
     assert not cluster.call("scontrol", "requeue", f"{number}_0").returncode
     wait_for((out / "done").exists)
     steps = [json.loads(line)["step"] for line in (out / "results.jsonl").open()]
-    assert steps == [*range(0, 400, 20), 399]
+    assert steps == [*range(0, 150, 10), 149]
     old = [json.loads(line)["step"] for line in (out / "results.jsonl.old").open()]
     assert old == steps[: len(old)] != []

@@ -15,20 +15,26 @@ from synthetic_sweep import make_sweep
 pytestmark = pytest.mark.host
 
 
-@pytest.fixture(scope="module", params=["regular", "editable"])
-def any_install(request, tmp_path_factory):
-    if request.param == "regular":
-        return request.getfixturevalue("install")
+@pytest.fixture(scope="module")
+def editable(tmp_path_factory):
     return Environment(tmp_path_factory.mktemp("editable"), "--editable")
 
 
-@pytest.mark.parametrize("module", ["domainbed.scripts.train", "domainbed_carft.train"])
-def test_train_on_an_image_folder(any_install, real_host, files, tmp_path, module):
+@pytest.mark.parametrize(
+    "module, kind",
+    [
+        ("domainbed.scripts.train", "install"),
+        ("domainbed.scripts.train", "editable"),
+        ("domainbed_carft.train", "install"),
+    ],
+)
+def test_train_on_an_image_folder(request, real_host, files, tmp_path, module, kind):
+    installed = request.getfixturevalue(kind)
     before = status(real_host)
     command = f"python -m {module} " + train_flags(files, tmp_path / "out")
     # only the explicit command may rely on something else than the start-up file
     autoload = "0" if module == "domainbed_carft.train" else "1"
-    any_install.run(
+    installed.run(
         command, real_host, DOMAINBED_CARFT_AUTOLOAD=autoload, DOMAINBED_CARFT_N_WORKERS="0"
     )
     assert (tmp_path / "out" / "done").exists()

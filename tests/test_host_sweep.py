@@ -4,21 +4,24 @@ import shutil
 
 import pytest
 from conftest import make_image_folder
-from host_install import hparams, jobs, records, status
+from host_install import SOURCE, hparams, jobs, records, status
 
+from domainbed_carft.base import environment
 from domainbed_carft.contract import run_files
 from domainbed_carft.contract.jobs import asked, digest
 
 pytestmark = pytest.mark.host
-NAMES = ("CLIP_ZeroShot", "CARFT")
+EXAMPLE = SOURCE / "examples" / "own_method.py"
+NAMES = ("CLIP_ZeroShot", "CARFT", "CosineCARFT")  # the last is the example's
 
 
 @pytest.fixture(scope="module")
 def swept(install, here, real_host, files, tmp_path_factory):
-    """A sweep of two of our algorithms on a user's folder of two domains, as typed."""
+    """A sweep of our algorithms and a user's on a user's folder of two domains, as typed."""
     folder, data = tmp_path_factory.mktemp("sweep"), tmp_path_factory.mktemp("own") / "Birds"
     make_image_folder(data, domains=("ink", "photo"), n=6, size=32)
     settings = {"DOMAINBED_CARFT_DATASETS": str(data), "DOMAINBED_CARFT_N_WORKERS": "0"}
+    settings[environment.METHODS] = str(EXAMPLE)
     here.settings = settings
     before = status(real_host)
     arguments = (
@@ -37,8 +40,12 @@ def swept(install, here, real_host, files, tmp_path_factory):
 
 
 def test_a_sweep_as_typed_finishes_all_jobs(swept):
-    assert len(jobs(swept[0])) == 4
-    assert all((job / "done").exists() for job in jobs(swept[0]))
+    assert len(jobs(swept[0])) == 6
+    for job in jobs(swept[0]):
+        assert (job / "done").exists(), (job / "err.txt").read_text()
+        last = records(job)[-1]
+        own = last["args"]["algorithm"] == "CosineCARFT"
+        assert last["hparams"].get("cosine_gamma") == (1.0 if own else None)
 
 
 def test_our_command_writes_down_what_was_asked(here, real_host, tmp_path):
@@ -53,7 +60,7 @@ def test_our_command_writes_down_what_was_asked(here, real_host, tmp_path):
     )
     made = {job.name for job in jobs(tmp_path / "sweep")}
     assert {digest(args) for args in asked(tmp_path / "sweep")} == made
-    assert len(made) == 2 * 10 * 2 * 2
+    assert len(made) == 3 * 10 * 2 * 2
 
 
 def tables(here, root, command, folder, **environment):
@@ -81,7 +88,7 @@ def test_wise_ft_of_its_runs_is_the_same_on_both_hosts(here, real_host, swept, t
             **host,
         )
         rows.append({job.name: records(job)[0]["alpha_curve"] for job in jobs(output)})
-    assert rows[0] == rows[1] and len(rows[0]) == 2
+    assert rows[0] == rows[1] and len(rows[0]) == 4
     for job, curve in rows[0].items():  # the target's records, which are never augmented
         last = records(swept[0] / job.removesuffix("+WiSE"))[-1]
         for split in ("in", "out"):

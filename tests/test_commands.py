@@ -32,7 +32,7 @@ def records(folder):
 def pacs(tmp_path_factory, tiny_clip, contexts_file):
     """Arguments of a run on a folder laid out like PACS, with a tiny CLIP."""
     root = tmp_path_factory.mktemp("data")
-    make_image_folder(root / "PACS", n=14, size=32)
+    make_image_folder(root / "PACS", n=6, size=32)
     knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
 
     def arguments(algorithm="CARFT", test_env=1, data_dir=root, steps=3, flags=(), **changes):

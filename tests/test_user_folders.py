@@ -15,7 +15,7 @@ from domainbed_carft.data import user_folders
 
 @pytest.fixture
 def birds(tmp_path):
-    return make_image_folder(tmp_path / "Birds", domains=("ink", "photo"), n=14, size=32)
+    return make_image_folder(tmp_path / "Birds", domains=("ink", "photo"), n=6, size=32)
 
 
 def declare(monkeypatch, *paths):

@@ -246,7 +246,10 @@ def fork(command, folder, environment, out, err):
         if environment.get("DOMAINBED_CARFT_AUTOLOAD") == "0":
             sys.meta_path[:] = [f for f in sys.meta_path if "domainbed_carft" not in repr(f)]
         subprocess.call = call  # a sweep's jobs
-        _, _, module, *sys.argv[1:] = shlex.split(command)
+        words = shlex.split(command)
+        while "=" in words[0]:  # NAME=VALUE before the program, as in a shell
+            os.environ.update([words.pop(0).split("=", 1)])
+        _, _, module, *sys.argv[1:] = words
         sys.path[0] = str(folder)
         runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0

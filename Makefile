@@ -29,8 +29,8 @@ test: $(VENV)/installed
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # What is fast and breaks first: the rooms, the method, the readers of records, the command line.
-CHECK := rooms losses objectives prompts preprocess averaging metrics stats methods trainer \
-	environment scan soundness gaps tables
+CHECK := rooms losses objectives preprocess averaging metrics stats methods trainer \
+	environment scan gaps tables
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n auto $(wildcard $(CHECK:%=tests/test_%.py))

@@ -28,7 +28,7 @@ test: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-# What is fast and breaks first: the rooms, the method, the readers of records, the command line.
+# What is fast and breaks first: the rooms, the method, the readers of records.
 CHECK := rooms losses objectives preprocess averaging metrics stats methods trainer \
 	environment scan gaps tables
 check: $(VENV)/installed

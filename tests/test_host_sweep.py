@@ -46,6 +46,7 @@ def test_a_sweep_as_typed_finishes_all_jobs(swept):
         last = records(job)[-1]
         own = last["args"]["algorithm"] == "CosineCARFT"
         assert last["hparams"].get("cosine_gamma") == (1.0 if own else None)
+        assert ("cosine_distance" in last) == own
 
 
 def test_our_command_writes_down_what_was_asked(here, real_host, tmp_path):

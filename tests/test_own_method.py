@@ -1,4 +1,7 @@
-"""own_methods.py: a user's method is known everywhere, without a change to this package."""
+"""own_methods.py: a user's method is known everywhere, without a change to this package.
+
+test_host_sweep.py has it in a sweep of DomainBed itself.
+"""
 
 import json
 import os

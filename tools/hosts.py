@@ -31,7 +31,7 @@ ERM = f"--algorithm ERM --dataset Debug28 --test_envs 0 --steps 2 --hparams '{KN
 OUR_KNOBS = '{"batch_size": 4, "clip_backbone": "embedded"}'
 OURS = f"--algorithm CARFT --dataset Tiny --test_envs 0 --steps 2 --hparams '{OUR_KNOBS}'"
 SWEEP = (
-    "launch --algorithms CARFT --datasets Tiny --n_hparams 1 --n_trials 1 --steps 1 "
+    "launch --algorithms CARFT --datasets Tiny --n_hparams 1 --n_trials 1 --steps 2 "
     f"--single_test_envs --command_launcher local --skip_confirmation --hparams '{OUR_KNOBS}'"
 )
 COMMANDS = {

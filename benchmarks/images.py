@@ -2,7 +2,7 @@
 
 DomainBed's way is Pillow and torchvision, up to the normalised image. With a GPU, a worker only
 decodes, crops and flips: colours and normalisation are computed there, so they are not counted.
-The knob clip_images has two faster ways. All take turns in one process with one thread, and a ratio
+The knob clip_images has two other ways. All take turns in one process with one thread, and a ratio
 is the median over turns. The pictures are scikit-learn's two photographs, as JPEG files of quality
 90; they include reading the file.
 """

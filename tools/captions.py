@@ -58,7 +58,25 @@ def class_words(label, rng):
     return f"{rng.choice(CLASS_NOUNS[is_digit])} {word}"
 
 
-def caption(label, context, rng, name_class=0.7, name_attribute=0.5):
+# How LetterStyles' captions, like those of web data, name the class: rate -> what
+NAMING = {"right": 0.55, "left out": 0.25, "kind": 0.15, "wrong": 0.05}
+
+
+def web_words(label, rng):
+    """Return words for a class, which are right, missing, too general or wrong (see NAMING)."""
+    how = rng.choices(list(NAMING), NAMING.values())[0]
+    is_digit = label < len(DIGITS)
+    if how == "left out":
+        return "character"
+    if how == "kind":
+        return rng.choice(CLASS_NOUNS[is_digit])
+    if how == "wrong":
+        alike = range(10) if is_digit else range(10, 10 + len(LETTERS))
+        label = rng.choice([other for other in alike if other != label])
+    return class_words(label, rng)
+
+
+def caption(label, context, rng, name_class=0.7, name_attribute=0.5, thing=None):
     """Return the words of a random caption.
 
     Args:
@@ -67,9 +85,10 @@ def caption(label, context, rng, name_class=0.7, name_attribute=0.5):
         rng: a random.Random.
         name_class: probability of naming the class.
         name_attribute: probability of naming an attribute, independently for each.
+        thing: words for the class instead.
     """
     named = {name for name in context if rng.random() < name_attribute}
-    thing = class_words(label, rng) if rng.random() < name_class else "character"
+    thing = thing or class_words(label, rng) if rng.random() < name_class else "character"
     before_noun, before_thing, after = [], [], []
     for name in ("blur", "noise", "outline", "tilt"):
         if name in named:

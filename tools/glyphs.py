@@ -30,9 +30,21 @@ def split_of(family):
     The first two are for pre-training, the others are environments. Families whose names start with
     the same word (roboto, roboto-mono) share shapes, so they are in the same split.
     """
-    share = int(hashlib.md5(family.split("-")[0].encode()).hexdigest(), 16) % 100
     bounds = ((45, "train"), (55, "held_out"), (70, "print"), (85, "sign"), (100, "sketch"))
-    return next(name for bound, name in bounds if share < bound)
+    return next(name for bound, name in bounds if _share(family) < bound)
+
+
+def letter_split_of(family):
+    """Return the split of a typeface for LetterStyles, whose pre-training uses the same families."""
+    bounds = ((64, "print"), (73, "sign"), (82, "sketch"), (91, "stitch"), (100, "lights"))
+    early = split_of(family)
+    if early in ("train", "held_out"):
+        return early
+    return next(name for bound, name in bounds if _share(family) < bound)
+
+
+def _share(family):
+    return int(hashlib.md5(family.split("-")[0].encode()).hexdigest(), 16) % 100
 
 
 def read_font_list(path=Path(__file__).parent / "fonts.txt"):
@@ -77,7 +89,7 @@ def _centred(ink):
     return np.asarray(canvas, dtype=np.float32) / 255
 
 
-def load_font_shapes(folder, split, characters=CHARACTERS):
+def load_font_shapes(folder, split, characters=CHARACTERS, split_of=split_of):
     """Return [(family, class, shape)] of a split, sorted by family and class."""
     shapes = []
     for family in read_font_list():

@@ -41,26 +41,26 @@ ENVIRONMENTS = {  # environment -> {attribute: {value: weight}}
 }  # fmt: skip
 
 
-def make_environment(name, shapes, per_class, seed):
-    """Return {key: array} of `per_class` pictures of each digit.
+def make_environment(name, shapes, per_class, seed, weights, attributes=ATTRIBUTES):
+    """Return {key: array} of `per_class` pictures of each class, in contexts of given weights.
 
     Shapes are used evenly: none is repeated before all have been used.
     """
     rng = np.random.RandomState(seed)
-    columns = {key: [] for key in ("images", "labels", "origin", "angle", *ATTRIBUTES)}
-    for label in range(len(DIGITS)):
+    columns = {key: [] for key in ("images", "labels", "origin", "angle", *attributes)}
+    for label in sorted({label for _, label, _ in shapes}):
         pool = [s for s in shapes if s[1] == label]
         order = [i for _ in range(-(-per_class // len(pool))) for i in rng.permutation(len(pool))]
         for i in order[:per_class]:
             origin, _, shape = pool[i]
-            context = sample_context(rng, **ENVIRONMENTS[name])
+            context = sample_context(rng, **weights)
             image, angle = draw(shape, context, rng)
             columns["images"].append(image)
             columns["labels"].append(label)
             columns["origin"].append(origin)
             columns["angle"].append(round(angle))
-            for key, value in context.items():
-                columns[key].append(ATTRIBUTES[key].index(value))
+            for key in attributes:
+                columns[key].append(attributes[key].index(context[key]))
     order = rng.permutation(len(columns["labels"]))
     types = {"labels": np.int64, "origin": np.str_, "angle": np.int8}
     return {
@@ -98,7 +98,7 @@ def main():
             load_scan_shapes("digitstyles") if is_scan
             else load_font_shapes(args.fonts, name, DIGITS)
         )  # fmt: skip
-        made = make_environment(name, shapes, args.per_class, args.seed + i)
+        made = make_environment(name, shapes, args.per_class, args.seed + i, ENVIRONMENTS[name])
         print(name, len(made[f"{name}_labels"]), "pictures of", len(shapes), "shapes")
         arrays |= made
     save_npz(args.output, arrays)

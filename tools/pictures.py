@@ -14,7 +14,8 @@ EASY = {
     "outline": {"solid": 0.7, "outlined": 0.3}, "tilt": {"upright": 2, "left": 1, "right": 1},
 }  # fmt: skip
 HARD = {"blur": EASY["blur"], "tilt": EASY["tilt"]}  # outline and noise in every second picture
-DIGIT_SHARE = {"easy": 0.7, "hard": 0.85}  # share of typeset pictures; the rest are capital letters
+# Of the typeset pictures, the share that are digits by intent. The rest are any character.
+DIGIT_SHARE = {"easy": 0.7, "hard": 0.85, "letters": 0.1}
 
 
 def draw_pictures(job):

@@ -22,6 +22,8 @@ ATTRIBUTES = {
     "outline": ("solid", "outlined"),
     "noise": ("clean", "noisy"),
 }
+MARKS = ("stitch", "lights")  # sources outside of pre-training
+CELL = 5  # side of a cell of their grid
 # Pairs of colours that are too similar for ink and background.
 TOO_CLOSE = {
     frozenset(pair)
@@ -54,11 +56,12 @@ def _unreadable(color, background):
 
 def draw(shape, context, rng):
     """Return (uint8 picture (32, 32, 3) of a shape, its angle in degrees, with left > 0)."""
+    if context["source"] in MARKS:
+        return _draw_marks(shape, context, rng)
     ink = _sketch_strokes(shape, rng) if context["source"] == "sketch" else shape
     if context["outline"] == "outlined":
         ink = _outline(ink)
-    angle = {"upright": rng.uniform(-5, 5), "left": rng.uniform(14, 32),
-             "right": rng.uniform(-32, -14)}[context["tilt"]]  # fmt: skip
+    angle = _angle(context, rng)
     sign = context["source"] == "sign"
     plate, border = _plate(rng) if sign else (None, None)
     zoom = rng.uniform(0.72, 0.86) if sign else rng.uniform(0.8, 1.12)
@@ -72,6 +75,11 @@ def draw(shape, context, rng):
         picture = _over(scene + _ramp(rng, 70), picture, inside)
         picture = _over(picture, fg, edge)
     picture = _over(picture, fg, _apply(warp, ink))
+    return finish(picture, context, rng), float(angle)
+
+
+def finish(picture, context, rng):
+    """Return a picture (SIZE, SIZE, 3) as 32 x 32 pixels, with the blur and noise of a context."""
     small = np.clip(picture, 0, 255).reshape(32, 2, 32, 2, 3).mean((1, 3))
     if context["blur"] == "blurry":
         image = Image.fromarray(small.astype(np.uint8))
@@ -82,7 +90,41 @@ def draw(shape, context, rng):
         speckled = rng.random_sample((32, 32)) < 0.05
         small[speckled] = rng.choice([10, 245], (speckled.sum(), 1))
     # 32 levels per channel look the same, and halve the size on disk
-    return (np.clip(small, 0, 255).astype(np.uint8) & 0xF8) | 4, float(angle)
+    return (np.clip(small, 0, 255).astype(np.uint8) & 0xF8) | 4
+
+
+def _angle(context, rng):
+    """Return a random angle in degrees, with left > 0."""
+    return {"upright": rng.uniform(-5, 5), "left": rng.uniform(14, 32),
+            "right": rng.uniform(-32, -14)}[context["tilt"]]  # fmt: skip
+
+
+def _draw_marks(shape, context, rng):
+    """Return (picture, angle) of a shape shown by separate marks in the cells of a grid.
+
+    Every cell has a mark; those on the shape differ from the others by colour alone. Stitches are
+    crosses on cloth. Lights are discs on a dark board, of which some are dead.
+    """
+    angle = _angle(context, rng)
+    ink = _apply(_warp(rng, angle, rng.uniform(1.05, 1.3), perspective=0.03), shape)
+    n = SIZE // CELL
+    y0, x0 = rng.randint(SIZE - n * CELL + 1, size=2)
+    covered = ink[y0 : y0 + n * CELL, x0 : x0 + n * CELL].reshape(n, CELL, n, CELL).mean((1, 3))
+    on = covered > 0.35
+    stitch = context["source"] == "stitch"
+    y, x = np.abs(np.mgrid[:CELL, :CELL] - (CELL - 1) / 2)
+    mark = (np.abs(y - x) < 0.6) if stitch else (np.hypot(x, y) < 2.1)
+    if not stitch:
+        on &= rng.random_sample(on.shape) > 0.04
+    fg, bg = (_tint(rng, context[name]) for name in ("color", "background"))
+    bg = bg if stitch else bg * rng.uniform(0.35, 0.6)
+    colour = np.where(on[..., None], fg, bg) + rng.uniform(-30, 30, (n, n, 3))
+    base = rng.uniform(150, 240) if stitch else rng.uniform(10, 50)
+    picture = np.full((SIZE, SIZE, 3), base) + rng.uniform(-15, 15, 3) + _ramp(rng, 20)
+    cells = np.kron(colour.transpose(2, 0, 1), np.ones((CELL, CELL))).transpose(1, 2, 0)
+    inside = picture[y0 : y0 + n * CELL, x0 : x0 + n * CELL]
+    inside[:] = _over(inside, cells, np.tile(mark.astype(np.float32), (n, n)))
+    return finish(picture, context, rng), float(angle)
 
 
 def _tint(rng, name):

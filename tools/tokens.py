@@ -37,12 +37,12 @@ class Tokens:
         return rows[:, : int(ends.max()) + 1], ends
 
 
-def measured_prompts():
+def measured_prompts(words=(*NUMBERS, *DIGITS)):
     """Return all prompts used for evaluation, which must not be training captions."""
     probes = json.loads((ASSETS / "context_probes.json").read_text()).values()
     templates = (ASSETS / "contexts.txt").read_text().split("\n")
     templates += [t for values in probes for lines in values.values() for t in lines]
-    return {" ".join(t.format(w).split()) for t in templates for w in [*NUMBERS, *DIGITS]}
+    return {" ".join(t.format(w).split()) for t in templates for w in words}
 
 
 def describe(label, context, rng, name_class, forbidden):

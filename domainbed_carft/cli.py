@@ -3,8 +3,10 @@
 To add a subcommand, add a module with ``main(argv=None)`` to commands/ and a row to COMMANDS.
 """
 
+import contextlib
 import importlib
 import os
+import select
 import sys
 
 from . import __version__
@@ -39,6 +41,33 @@ def overview():
     return "\n".join([*lines, "", f"{name} COMMAND --help lists the flags of a command."])
 
 
+@contextlib.contextmanager
+def _reader_may_leave():
+    """End without a traceback where stdout's reader leaves early, as ``head`` does.
+
+    Raises:
+        SystemExit: 141, as of a program that SIGPIPE ends, when it left before the end.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        if not _reader_left():  # it is of another pipe
+            raise
+        raise SystemExit(141) from None
+    finally:
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:  # what Python flushes at its end must go somewhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno())
+
+
+def _reader_left():
+    poll = select.poll()
+    poll.register(sys.__stdout__.fileno(), 0)
+    return bool(poll.poll(0))  # asked for nothing, it reports errors only
+
+
+@_reader_may_leave()
 def main(argv=None):
     """Run the subcommand that the arguments name."""
     if argv is None:
@@ -83,6 +112,7 @@ def with_data(name, argv=None):
     return own_data.taken(name, words)
 
 
+@_reader_may_leave()
 def run(name, argv=None):
     """Run a subcommand. Invalid environment variables and Ctrl-C end with a one-line message.
 

@@ -173,6 +173,40 @@ def test_ctrl_c_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err == "\ncarft doctor: stopped by Ctrl-C\n"
 
 
+@pytest.mark.parametrize(
+    "words, module, unbuffered, code",
+    [
+        (["--help"], "domainbed_carft", "", 0),  # breaks when all is done
+        (["--help"], "domainbed_carft", "1", 141),  # at the first line
+        (["doctor", "--help"], "domainbed_carft", "", 0),
+        (["--help"], "domainbed_carft.report", "", 0),
+    ],
+)
+def test_a_reader_that_leaves_early_is_no_error(words, module, unbuffered, code):
+    """As of ``carft --help | head -1``."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "wb") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", module, *words],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered},
+            stdout=pipe,
+            stderr=subprocess.PIPE,
+        )
+    assert (done.stderr, done.returncode) == (b"", code)
+
+
+def test_another_broken_pipe_is_an_error(monkeypatch):
+    def broken(argv):
+        raise BrokenPipeError
+
+    from domainbed_carft.commands import doctor
+
+    monkeypatch.setattr(doctor, "main", broken)
+    with pytest.raises(BrokenPipeError):
+        cli.main(["doctor"])
+
+
 def test_old_names_of_flags_work_with_one_line(capsys):
     parser = flags.parser("x", "``carft x``: y.")
     parser.add_argument("--alpha", type=float, nargs="+", default=[1.0])

@@ -12,6 +12,7 @@ from ..contract import provenance
 from ..data import describe
 from ..method import recipes
 from ..method.averaging import Average, shares
+from ..method.normalise import normalise
 from ..method.preprocess import ClipInput
 from ..method.schedule import lr_factor
 from ..models import backbone_names, backbones, blocks, encoders, prompt_cache, recompute, trained
@@ -164,7 +165,7 @@ class CLIPAlgorithm(Algorithm):
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of features f(x) (B, D), which need not be normalised."""
-        return self.head(F.normalize(features, dim=-1))
+        return self.head(normalise(features))
 
     def predict(self, x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Return logits (B, K) of images x (B, C, H, W) in the host's format.

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..method.normalise import normalise
 from ..method.objectives import (
     class_kl,
     energy_gap,
@@ -60,7 +61,7 @@ class CLIP_Distill(Guided):
     def loss(self, images, labels):
         logits = self.classify(self.encoder(images))
         ce = F.cross_entropy(logits, labels)
-        z0 = F.normalize(self.frozen_features(images), dim=-1)
+        z0 = normalise(self.frozen_features(images))
         kl = class_kl(logits, F.linear(z0, self.start_head), self.hparams["distill_temperature"])
         lam = self.hparams["distill_lambda"]
         return ce + lam * kl if lam else ce, {"ce": ce, "class_kl": kl}

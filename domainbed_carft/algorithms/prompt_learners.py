@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..method.normalise import normalise
 from ..method.prompts import class_prompt_names
 from ..models import recompute
 from ..models.encoders import text_length
@@ -46,11 +47,11 @@ class CLIP_CoOp(CLIPAlgorithm):
 
     def class_weights(self):
         """Return W(V) (K, D): the normalised features of the prompts with the current vectors."""
-        return F.normalize(self.text(self.tokens, self.context, self.length), dim=-1)
+        return normalise(self.text(self.tokens, self.context, self.length))
 
     def loss(self, images, labels):
         with torch.no_grad():
-            z = F.normalize(self.encoder(images), dim=-1)
+            z = normalise(self.encoder(images))
         loss = F.cross_entropy(self.logit_scale * z @ self.class_weights().T, labels)
         return loss, {"ce": loss}
 

@@ -6,7 +6,8 @@ code (MLAI-Yonsei/CaRot, 5d78b94).
 """
 
 import torch
-import torch.nn.functional as F
+
+from .normalise import normalise
 
 
 def orthogonality(projection):
@@ -54,7 +55,7 @@ def self_distillation(
             f"{sorted(shapes)}"
         )
     z, t, z0, t0 = (
-        F.normalize(x.float(), dim=-1)
+        normalise(x.float())
         for x in (
             features,
             text_features,

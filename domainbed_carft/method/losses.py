@@ -19,6 +19,8 @@ from numbers import Real
 import torch
 import torch.nn.functional as F
 
+from .normalise import normalise
+
 DIRECTIONS = ("forward", "reverse")
 
 
@@ -144,13 +146,13 @@ def car_ft_loss(
         )
     ce = F.cross_entropy(logits.to(_working_type(logits)), labels)
     kl = context_kl(student_features, frozen_features, context_weights, logit_scale, direction)
-    loss = ce + lam * kl if lam > 0 else ce
+    loss = torch.add(ce, kl, alpha=float(lam)) if lam > 0 else ce
     return loss, ce.detach(), kl.detach()
 
 
 def _log_probs(features, weights, logit_scale, dtype):
     with torch.autocast(features.device.type, enabled=False):
-        z = F.normalize(features.to(dtype), dim=1)
+        z = normalise(features.to(dtype))
         return F.log_softmax(logit_scale * (z @ weights.to(dtype).T), dim=1)
 
 

@@ -13,6 +13,8 @@ from numbers import Real
 import torch
 import torch.nn.functional as F
 
+from .normalise import normalise
+
 
 def squared_distance(weights, start):
     """Return L2-SP's penalty ½ Σ‖w − w⁰‖² (Li et al., ICML 2018, arXiv 1802.01483).
@@ -174,7 +176,7 @@ def _wide(x):
 
 
 def _unit(x):
-    return F.normalize(_wide(x), dim=-1)
+    return normalise(_wide(x))
 
 
 def _full_precision(x):

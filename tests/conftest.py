@@ -2,8 +2,6 @@
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -178,13 +176,13 @@ def domainbed_root():
 
 @pytest.fixture(scope="session")
 def real_host():
+    import forked
+
     root = domainbed_root()
-    probe = subprocess.run(
-        [sys.executable, "-c", "import domainbed.algorithms, domainbed.datasets"],
-        cwd=root,
-        env={**os.environ, "DOMAINBED_CARFT_AUTOLOAD": "0"},
-        capture_output=True,
-        text=True,
+    probe = forked.run(
+        ["-c", "import domainbed.algorithms, domainbed.datasets"],
+        root,
+        {**os.environ, "DOMAINBED_CARFT_AUTOLOAD": "0"},
     )
     if probe.returncode:
         pytest.skip(f"DomainBed's own imports fail here: {probe.stderr.strip().splitlines()[-1]}")

@@ -9,13 +9,15 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from multiprocessing import forkserver
 from pathlib import Path
 
 from domainbed_carft import register
 from domainbed_carft.base import warm
 
 PRELOAD = ["torch", "torchvision", "open_clip", "pandas", "matplotlib.pyplot", "tqdm", "jinja2"]
-PRELOAD += ["wilds.datasets.wilds_dataset"]  # which DomainBed imports
+# which DomainBed imports
+PRELOAD += ["wilds.datasets.camelyon17_dataset", "wilds.datasets.fmow_dataset"]
 
 
 def start(words, cwd, env, output, errors=None):
@@ -69,6 +71,8 @@ class Here:
 
 def main():
     """Do in a fork what Python does with its command line and PYTHONPATH."""
+    # A sweep's jobs are forked from where it was: a server of its own would import all again.
+    forkserver._forkserver.ensure_running = lambda: None
     paths = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
     sys.path[1:] = [*paths, *(path for path in sys.path[1:] if path not in paths)]
     # The start-up file, where there is one, was read with another environment.

@@ -18,16 +18,15 @@ class Environment:
     """A virtual environment with domainbed_carft installed, and this one's packages in sight."""
 
     def __init__(self, folder, *pip_flags):
-        venv.create(folder, with_pip=True)
+        venv.create(folder)
         self.bin = Path(folder) / "bin"
         self.settings = {}  # environment variables of every command
         site = next(Path(folder).glob("lib/python*/site-packages"))
-        for old in site.glob("setuptools*"):
-            subprocess.run(["rm", "-r", str(old)], check=True)
         paths = [p for p in {sysconfig.get_path("purelib"), *sys.path} if p.endswith("-packages")]
         (site / "zz_outer.pth").write_text("\n".join(paths))
         flags = ["--quiet", "--no-deps", "--no-build-isolation", *pip_flags, str(SOURCE)]
-        subprocess.run([self.bin / "python", "-m", "pip", "install", *flags], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", self.bin / "python"]
+        subprocess.run([*pip, "install", *flags], check=True)
 
     def run(self, command, cwd, check=True, **environment):
         kept = {
@@ -69,13 +68,13 @@ def status(root):
 
 def make_files(root):
     """Lay out a data set like PACS, a tiny CLIP, contexts and knobs."""
-    make_image_folder(root / "data" / "PACS", n=6, size=32)
+    make_image_folder(root / "data" / "PACS", n=4, size=32)
     save_clip(root / "tiny.pt")
     (root / "contexts.txt").write_text("a photo of a {}\na sketch of a {}\na dark {}\n")
     knobs = {
         "clip_backbone": str(root / "tiny.pt"),
         "clip_contexts": str(root / "contexts.txt"),
-        "batch_size": 8,
+        "batch_size": 4,
     }
     (root / "hparams.json").write_text(json.dumps(knobs))
     return root

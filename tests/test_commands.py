@@ -32,8 +32,8 @@ def records(folder):
 def pacs(tmp_path_factory, tiny_clip, contexts_file):
     """Arguments of a run on a folder laid out like PACS, with a tiny CLIP."""
     root = tmp_path_factory.mktemp("data")
-    make_image_folder(root / "PACS", n=6, size=32)
-    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
+    make_image_folder(root / "PACS", n=4, size=32)
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4}
 
     def arguments(algorithm="CARFT", test_env=1, data_dir=root, steps=3, flags=(), **changes):
         hparams = json.dumps({**knobs, **changes})
@@ -52,7 +52,7 @@ def test_a_run_on_an_image_folder(pacs, tmp_path):
     settings, table = done.stdout.split("\n\n")
     assert "Trained on  art_painting, photo, sketch\nTested on   cartoon\n" in settings
     assert "resnet" not in settings and "carft_lambda=1.0" in settings
-    assert "batch_size=8 (default 32)" in settings
+    assert "batch_size=4 (default 32)" in settings
     title, *rows = table.splitlines()[1:]
     assert title.split()[:2] == ["step", "loss"]
     assert title.split()[-4:] == ["art_painting", "cartoon*", "photo", "sketch"]
@@ -154,19 +154,29 @@ SWEEP = (
 ).split()
 
 
-def test_a_sweep_and_its_tables_and_nothing_done_twice(tmp_path):
-    done = command("sweep", "launch", *SWEEP, cwd=tmp_path)
+def test_a_sweep_says_first_what_it_trains_with(tmp_path):
+    words = ["dummy" if word == "local" else word for word in SWEEP]
+    done = command("sweep", "launch", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    top = done.stdout.splitlines()[:3]
-    assert top == [
+    assert done.stdout.splitlines()[:3] == [
         "Host: embedded in domainbed_carft",
         "Data: DigitStyles, shipped",
         "Weights: the shipped small CLIP",
     ]
-    tables = command("collect_results", "--input_dir", "out", cwd=tmp_path).stdout
-    assert tables.count("\nCARFT ") == 6 and "scan" in tables
-    again = command("sweep", "launch", *SWEEP, cwd=tmp_path)
-    assert "4 done" in again.stdout and "About to launch 0 jobs." in again.stdout
+
+
+def test_a_sweep_and_its_tables_and_nothing_done_twice(tmp_path, tiny_clip, contexts_file):
+    data = make_image_folder(tmp_path / "Birds", domains=("ink", "photo"))
+    knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 4}
+    words = ["Birds" if word == "DigitStyles" else word for word in SWEEP]
+    words += ["--hparams", json.dumps(knobs)]
+    settings = {"cwd": tmp_path, "DOMAINBED_CARFT_DATASETS": str(data)}
+    done = command("sweep", "launch", *words, **settings)
+    assert done.returncode == 0, done.stderr
+    tables = command("collect_results", "--input_dir", "out", **settings).stdout
+    assert tables.count("\nCARFT ") == 6 and "photo" in tables
+    again = command("sweep", "launch", *words, **settings)
+    assert "2 done" in again.stdout and "About to launch 0 jobs." in again.stdout
 
 
 @pytest.mark.parametrize(

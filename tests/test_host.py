@@ -1,7 +1,8 @@
-"""The real, unmodified DomainBed: commands as typed, installs, tables. Skipped without a checkout.
+"""The real, unmodified DomainBed: commands as typed, tables. Skipped without a checkout.
 
-The package is installed, once regularly and once as editable, into virtual environments that see
-this one's packages, so that the start-up files are tested too.
+Most run in forks (see forked.py). The package is installed in virtual environments that see this
+one's packages, so that the start-up files are tested too: as editable here, with `carft doctor`,
+and regularly in test_host_sweep.py, with sweep and train.
 """
 
 import json
@@ -21,22 +22,14 @@ def editable(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "module, kind",
-    [
-        ("domainbed.scripts.train", "install"),
-        ("domainbed.scripts.train", "editable"),
-        ("domainbed_carft.train", "install"),
-    ],
+    "module, autoload", [("domainbed.scripts.train", "1"), ("domainbed_carft.train", "0")]
 )
-def test_train_on_an_image_folder(request, real_host, files, tmp_path, module, kind):
-    installed = request.getfixturevalue(kind)
+def test_train_on_an_image_folder(here, real_host, files, tmp_path, module, autoload):
+    """DomainBed's own, and the explicit command without a start-up file."""
     before = status(real_host)
     command = f"python -m {module} " + train_flags(files, tmp_path / "out")
-    # only the explicit command may rely on something else than the start-up file
-    autoload = "0" if module == "domainbed_carft.train" else "1"
-    installed.run(
-        command, real_host, DOMAINBED_CARFT_AUTOLOAD=autoload, DOMAINBED_CARFT_N_WORKERS="0"
-    )
+    variables = {"DOMAINBED_CARFT_AUTOLOAD": autoload, "DOMAINBED_CARFT_N_WORKERS": "0"}
+    here.run(command, real_host, **variables)
     assert (tmp_path / "out" / "done").exists()
     first, last = records(tmp_path / "out")
     assert (first["step"], last["step"]) == (0, 2)
@@ -141,9 +134,11 @@ def test_its_downloader_has_what_it_imports_and_the_functions_that_we_name(here,
     here.run(f'python -c "{code}"', real_host)
 
 
-@pytest.mark.parametrize("command", ["carft doctor", "python -m domainbed_carft.doctor"])
-def test_doctor_finds_the_host_well(install, real_host, command):
-    out = install.run(command, real_host).stdout
+@pytest.mark.parametrize(
+    "command, kind", [("carft doctor", "editable"), ("python -m domainbed_carft.doctor", "here")]
+)
+def test_doctor_finds_the_host_well(request, real_host, command, kind):
+    out = request.getfixturevalue(kind).run(command, real_host).stdout
     assert f"Host: domainbed at {real_host / 'domainbed'}" in out
     assert out.count(": hooked") == 5
     assert "Hooks at Python's start: on" in out

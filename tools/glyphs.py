@@ -35,7 +35,7 @@ def split_of(family):
 
 
 def letter_split_of(family):
-    """Return the split of a typeface for LetterStyles, whose pre-training uses the same families."""
+    """Return the split of a typeface for LetterStyles; its pre-training uses the same families."""
     bounds = ((64, "print"), (73, "sign"), (82, "sketch"), (91, "stitch"), (100, "lights"))
     early = split_of(family)
     if early in ("train", "held_out"):

@@ -118,7 +118,7 @@ def _hf_names(state):
 
 def _hf_tokenizer(folder):
     """Write OpenAI's vocabulary and merges in the format of transformers."""
-    tokenizer = openai.import_clip().simple_tokenizer.SimpleTokenizer()
+    tokenizer = openai.tokenizer()
     writers.write_json(folder, "vocab.json", tokenizer.encoder)
     ranks = sorted(tokenizer.bpe_ranks, key=tokenizer.bpe_ranks.get)
     lines = ["#version: 0.2", *(" ".join(pair) for pair in ranks)]

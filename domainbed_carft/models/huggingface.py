@@ -220,7 +220,7 @@ def _tokenizer(kind, folder, name, text):
     length = text["max_position_embeddings"]
     if kind == "clip":
         clip = openai.import_clip()
-        theirs = clip.simple_tokenizer.SimpleTokenizer().encoder
+        theirs = openai.tokenizer().encoder
         ids = _words(folder)
         if text["vocab_size"] != openai.VOCABULARY or any(theirs.get(w) != ids[w] for w in ids):
             raise ValueError(

@@ -192,9 +192,9 @@ def hook_datasets(module):
     # before importing our data sets, since the base class checks our image folders, too
     write(base, "__new__", describe.noting_new(vars(base).get("__new__")))
     write(folder, "__init__", checks.checked_folder(folder.__init__))
-    from .data import digitstyles, imagenet, tasks, user_folders
+    from .data import imagenet, shipped, tasks, user_folders
 
-    ours = [*digitstyles.DATASETS, imagenet.ImageNetShift, imagenet.ImageNet, *tasks.DATASETS]
+    ours = [*shipped.DATASETS, imagenet.ImageNetShift, imagenet.ImageNet, *tasks.DATASETS]
     try:
         environment.check()
         declared = user_folders.declared(taken=vars(module))

@@ -18,7 +18,7 @@ MOVED = {
     "baselines": ("algorithms.baselines", "algorithms.contrastive", "algorithms.linear_probes"),
     "cache": ("data.image_cache",),
     "data_check": ("data.inventory",),
-    "datasets": ("data.describe", "data.digitstyles", "data.checks"),
+    "datasets": ("data.describe", "data.shipped", "data.checks"),
     "details": ("reports.hparams_tables",),
     "encoders": ("models.encoders", "models.memory"),
     "evaluation": ("analysis.scoring",),

@@ -12,7 +12,7 @@ from domainbed import datasets as host_datasets
 from domainbed.lib.fast_data_loader import InfiniteDataLoader
 from torchvision.transforms import v2
 
-from domainbed_carft.data import describe, digitstyles
+from domainbed_carft.data import describe, shipped
 from domainbed_carft.method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -242,7 +242,7 @@ def test_fewer_workers_on_request(data_dir, monkeypatch):
 
 def test_our_names_reach_tables_and_stay_out_of_default_sweeps():
     assert "DigitStyles" in host_datasets.DATASETS
-    assert host_datasets.get_dataset_class("DigitStyles") is digitstyles.DigitStyles
+    assert host_datasets.get_dataset_class("DigitStyles") is shipped.DigitStyles
     (ours,) = [d for d in host_datasets.DATASETS if d == "DigitStyles"]
     assert "Debug" in ours
     assert "Style" in ours and "Bug" not in ours
@@ -288,8 +288,8 @@ def test_digitstyles_has_torchvisions_numbers_augmented_or_not():
 
 
 def test_damaged_pictures_are_told(tmp_path, monkeypatch):
-    content = (digitstyles.ASSETS / "digitstyles.npz").read_bytes()
-    monkeypatch.setattr(digitstyles, "ASSETS", tmp_path)
+    content = (shipped.ASSETS / "digitstyles.npz").read_bytes()
+    monkeypatch.setattr(shipped, "ASSETS", tmp_path)
     for damaged in (b"", content[: len(content) // 2]):
         (tmp_path / "digitstyles.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match="digitstyles.npz is damaged .* install"):

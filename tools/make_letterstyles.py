@@ -45,9 +45,7 @@ def main():
     }
     for i, (name, weights) in enumerate(ENVIRONMENTS.items()):
         shapes = load_font_shapes(args.fonts, name, LETTERS, letter_split_of)
-        made = make_environment(
-            name, shapes, args.per_class, args.seed + i, weights, ATTRIBUTES
-        )
+        made = make_environment(name, shapes, args.per_class, args.seed + i, weights, ATTRIBUTES)
         arrays |= made
         print(name, len(made[f"{name}_labels"]), "pictures of", len(shapes), "shapes")
     save_npz(args.output, arrays)

@@ -4,7 +4,7 @@ import sys
 
 from domainbed import algorithms as host_algorithms
 
-from ..base.assets import ASSETS
+from ..base.assets import ASSETS, CLIPS
 from ..contract import trainer
 from ..method.knobs import CROP, check_types
 from ..method.prompts import class_prompt_names, file_class_names, load_contexts
@@ -113,7 +113,7 @@ def context_templates(knobs, data):
     """
     contexts, prompt = knobs["clip_contexts"], "{}"
     if contexts == "auto":
-        contexts = "embedded" if knobs["clip_backbone"] == "embedded" else "imagenet80"
+        contexts = "embedded" if knobs["clip_backbone"] in CLIPS else "imagenet80"
         prompt = data.prompt if data else prompt
     if contexts == "embedded":
         contexts = str(ASSETS / "contexts.txt")

@@ -12,6 +12,7 @@ import sys
 
 from .. import __version__, register
 from ..base import environment
+from ..base.assets import CLIPS
 from ..base.messages import install, program
 from ..contract import provenance
 from . import flags
@@ -149,8 +150,9 @@ def weights_and_device():
         there = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
         found = [name for name in there if name.endswith(".pt")]
         print(f"OpenAI weights in {folder}: {', '.join(found) or 'none (downloaded at first use)'}")
-        backbones.load("embedded")
-        print(f"Embedded CLIP: {backbones.EMBEDDED} loads")
+        for name, file in CLIPS.items():
+            backbones.load(name)
+            print(f"Small CLIP {name}: {file} loads")
     except (ImportError, OSError, ValueError) as error:
         return [str(error)]
     return []

@@ -159,7 +159,7 @@ def check_names(args):
 
 def shipped():
     """Return the names of the data sets that are shipped with the package."""
-    from ..data.digitstyles import DATASETS
+    from ..data.shipped import DATASETS
 
     return [cls.__name__ for cls in DATASETS]
 

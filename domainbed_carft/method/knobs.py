@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base.assets import CLIP_OF
 from ..contract.seeds import seed_hash
 
 LARGEST = sys.float_info.max  # a whole number in JSON may be larger
@@ -162,10 +163,10 @@ def shared(dataset):
     Overrides DomainBed's ``lr`` and ``weight_decay``, whose defaults are for ImageNet-trained
     ResNets; ``batch_size`` and the rest of DomainBed's knobs stay.
     """
-    small = dataset == "DigitStyles"
+    small = dataset in CLIP_OF
     raw = dataset in ("RotatedMNIST", "ColoredMNIST")  # images in [0, 1]
     return {
-        "clip_backbone": Knob("embedded" if small else "ViT-B/16", text("a non-empty text", False)),
+        "clip_backbone": Knob(CLIP_OF.get(dataset, "ViT-B/16"), text("a non-empty text", False)),
         "clip_input_norm": Knob("auto", input_norm),
         "clip_activation": Knob("auto", one_of("auto", "gelu", "quick_gelu")),
         "clip_dropout": Knob(False, truth),

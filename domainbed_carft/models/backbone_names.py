@@ -2,6 +2,7 @@
 
 import os
 
+from ..base.assets import CLIPS
 from . import huggingface, openai, openclip, pretrained, weights
 from .hub import repository
 
@@ -32,7 +33,7 @@ def knobs_before(hparams):
             return hparams
         if not (open_clip.get_model_config(model) or {}).get("quick_gelu"):
             then["clip_activation"] = "gelu"
-    elif name == "embedded" or name in openai.import_clip().available_models():
+    elif name in CLIPS or name in openai.import_clip().available_models():
         return hparams
     return {**then, **hparams}
 

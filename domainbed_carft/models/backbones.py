@@ -15,7 +15,6 @@ from tqdm import tqdm
 
 from . import backbone_names, hf_names, openai, openclip, pretrained, weights
 from .encoders import encode_text
-from .openai import EMBEDDED as EMBEDDED  # for those who ask where it lies
 
 
 @dataclass
@@ -53,7 +52,7 @@ def load(name, input_norm="auto", activation="auto"):
     Args:
         name: one of
 
-            * "embedded": the small CLIP of this package,
+            * "embedded" or "embedded-letters": the small CLIPs of this package,
             * an OpenAI name such as "ViT-B/16",
             * "open_clip:MODEL/TAG", or "open_clip:MODEL/PATH" for a file of weights,
             * the path of a file in OpenAI's format,

@@ -9,11 +9,10 @@ import torch
 from torch import nn
 
 from ..base import files
-from ..base.assets import ASSETS
+from ..base.assets import CLIPS
 from ..base.messages import is_weights_file, unknown
 from . import pretrained, weights
 
-EMBEDDED = ASSETS / "digitclip.pt"
 VOCABULARY = 49408  # tokens of OpenAI's tokenizer
 # Integers among the weights in OpenAI's files, which open_clip never writes
 MARKS = ("input_resolution", "context_length", "vocab_size")
@@ -23,7 +22,7 @@ def load(name, given):
     """Return (model in fp32, tokenize, Training) of a CLIP in OpenAI's format.
 
     Args:
-        name: "embedded", an OpenAI name, or a path.
+        name: one of CLIPS, an OpenAI name, or a path.
         given: Training of the knobs, which overrides that of the file.
 
     Raises:
@@ -35,7 +34,7 @@ def load(name, given):
     tensors, _ = weights.read(path)
     theirs = all(mark in tensors for mark in MARKS)
     tensors = {k: v for k, v in tensors.items() if k not in MARKS}
-    if name == "embedded" or name in clip.available_models():
+    if name in CLIPS or name in clip.available_models():
         training = given.over(pretrained.OPENAI)
     else:
         tensors = weights.within(tensors, "visual", path) or tensors
@@ -78,12 +77,12 @@ def import_clip():
 def names():
     """Return the names of weights, and placeholders for the other forms of clip_backbone."""
     others = ("open_clip:MODEL/TAG", "hf-hub:ORG/NAME", "a file or a folder (docs/weights.md)")
-    return ["embedded", *import_clip().available_models(), *others]
+    return [*CLIPS, *import_clip().available_models(), *others]
 
 
 def _path(clip, name):
-    if name == "embedded":
-        return str(EMBEDDED)
+    if name in CLIPS:
+        return str(CLIPS[name])
     if name in clip.available_models():
         return _downloaded(clip, name)
     path = os.path.expanduser(name)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from ..base.assets import CLIPS
 from ..base.messages import is_weights_file
 from ..base.stats import mean_and_error, mean_text
 from ..records import gaps
@@ -128,7 +129,7 @@ def encoder_of(sweep, dataset, row):
 def encoder(hparams):
     """Return (backbone, pre-training) of a run from its knobs, or of the host's own encoder."""
     name = hparams.get("clip_backbone")
-    if name == "embedded":
+    if name in CLIPS:
         return "small CLIP", SHIPPED
     if name and name.startswith("open_clip:"):
         model, _, tag = name.removeprefix("open_clip:").partition("/")

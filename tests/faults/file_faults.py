@@ -139,14 +139,14 @@ def model_damaged(scene, how, draw):
 
 def npz_damaged(scene, how, draw):
     """The pictures of DigitStyles are damaged, as by an installation that was cut short."""
-    from domainbed_carft.data import digitstyles
+    from domainbed_carft.data import shipped
 
     toy = scene.world.programs["toy"]
-    shutil.copy(digitstyles.ASSETS / "digitstyles.npz", scene.folder)
+    shutil.copy(shipped.ASSETS / "digitstyles.npz", scene.folder)
     damage(scene.folder / "digitstyles.npz", how, draw)
 
     def prepare():
-        digitstyles.ASSETS = Path(scene.folder)
+        shipped.ASSETS = Path(scene.folder)
 
     outcome = scene.start(toy, flags={"dataset": "DigitStyles"}, prepare=prepare).ended()
     says(outcome, "digitstyles.npz", "damaged|cannot be read|No such file", code=2)

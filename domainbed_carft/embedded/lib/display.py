@@ -4,6 +4,8 @@ import os
 import sys
 import textwrap
 
+from domainbed_carft.base.assets import CLIPS
+
 from . import misc
 
 WIDTH = 100
@@ -45,7 +47,7 @@ def opening(args, hparams, defaults, dataset):
         ("Tested on", ", ".join(tested)),
     ]
     if "clip_backbone" in hparams:
-        shipped = hparams["clip_backbone"] == "embedded"
+        shipped = hparams["clip_backbone"] in CLIPS
         lines.append(("Weights", "the shipped small CLIP" if shipped else hparams["clip_backbone"]))
     shown = relevant_knobs(hparams, defaults)
     lines.append(("Knobs", ", ".join(f"{name}={value}" for name, value in shown)))

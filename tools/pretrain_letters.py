@@ -105,6 +105,7 @@ def main():
     parser.add_argument("--image_lr_factor", type=float, default=0.4)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=2, help="processes that draw pictures")
     parser.add_argument("--no_bf16", dest="bf16", action="store_false")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -121,7 +122,7 @@ def main():
         embedding = torch.nn.Embedding(len(tokens.ids) + 1, args.width, padding_idx=0)
         table = model.token_embedding.weight.detach()
         embedding.weight.data = torch.cat([torch.zeros(1, args.width), table[tokens.ids]])
-        seed, workers = 1000 * args.seed, args.threads
+        seed, workers = 1000 * args.seed, args.workers
         pictures = draw_many(args.fonts, "train", args.pictures, seed, workers, "letters")
         held_out = draw_many(args.fonts, "held_out", 5000, seed + 999, workers, "letters")
         log("drawn", 0, [len(pictures[0]), len(held_out[0])])

@@ -10,13 +10,14 @@
 set -eu
 OUTPUT=${1:-sweep_digitstyles_baselines}
 TRIALS=${TRIALS:-5}
+DATASET=${DATASET:-DigitStyles}
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "$0")" && pwd)
 export DOMAINBED_CARFT_HOST=embedded
 export DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2} OMP_NUM_THREADS=1
 
 sweep() { # folder, hparams, algorithms
-    "$PYTHON" -m domainbed_carft.sweep launch --algorithms $3 --datasets DigitStyles \
+    "$PYTHON" -m domainbed_carft.sweep launch --algorithms $3 --datasets "$DATASET" \
         ${SINGLE:+--single_test_envs} --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
         --output_dir "$OUTPUT/$1" --hparams "$2" --eval_splits needed --command_launcher local \
         --skip_confirmation

@@ -8,10 +8,11 @@
 set -eu
 OUTPUT=${1:-sweep_digitstyles_main}
 TRIALS=${TRIALS:-5}
+DATASET=${DATASET:-DigitStyles}
 PYTHON=${PYTHON:-python}
 export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
 "$PYTHON" -m domainbed_carft.sweep launch --algorithms CLIP_ZeroShot CLIP_ERM CARFT \
-    --datasets DigitStyles --single_test_envs --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
+    --datasets "$DATASET" --single_test_envs --n_trials "$TRIALS" --n_hparams 1 --data_dir none \
     --output_dir "$OUTPUT" --eval_splits needed --command_launcher local --skip_confirmation
 "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT"
 "$PYTHON" -m domainbed_carft.probe --input_dir "$OUTPUT"

@@ -13,9 +13,13 @@ ROOT = Path(__file__).parent.parent
 ASSETS = ROOT / "domainbed_carft" / "assets"
 sys.path.insert(0, str(ROOT / "tools"))
 
+import captions
 import glyphs
+import make_letterstyles
 import measure_clip
-from render import ATTRIBUTES
+from render import ATTRIBUTES, MARKS
+
+from domainbed_carft.data import shipped
 
 ENVIRONMENTS = ["scan", "print", "sign", "sketch"]
 CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
@@ -24,6 +28,11 @@ CLASSES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 @pytest.fixture(scope="module")
 def data():
     return np.load(ASSETS / "digitstyles.npz")  # allow_pickle is off by default: plain arrays only
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return np.load(ASSETS / "letterstyles.npz")
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +54,8 @@ def numbers(model, data, templates):
 def test_sizes():
     assert (ASSETS / "digitstyles.npz").stat().st_size <= 6e6
     assert (ASSETS / "digitclip.pt").stat().st_size <= 6e6
+    letters = [ASSETS / name for name in ("letterstyles.npz", "letterclip.pt")]
+    assert sum(file.stat().st_size for file in letters) <= 8e6
 
 
 def test_environments_classes_and_counts(data):
@@ -85,6 +96,37 @@ def test_no_font_or_scan_of_the_data_set_is_in_pretraining(data):
     assert len(data["scan_origin"]) <= 2 * len(scans)
     assert scans <= set(glyphs.SCAN_BLOCKS["digitstyles"])
     assert not scans & {*glyphs.SCAN_BLOCKS["train"], *glyphs.SCAN_BLOCKS["held_out"]}
+
+
+def test_letters_have_their_counts_and_contexts(letters):
+    kind = shipped.LetterStyles
+    assert letters["environments"].tolist() == list(kind.ENVIRONMENTS)
+    assert letters["classes"].tolist() == list(kind.CLASSES) and len(kind.CLASSES) == 26
+    attributes = json.loads(str(letters["attributes"]))
+    assert set(attributes) == set(ATTRIBUTES) - {"source"}
+    for env in kind.ENVIRONMENTS:
+        images, labels = letters[f"{env}_images"], letters[f"{env}_labels"]
+        assert images.shape == (1040, 32, 32, 3) and images.dtype == np.uint8
+        assert np.bincount(labels).tolist() == [40] * 26
+        for name, values in attributes.items():
+            column = letters[f"{env}_{name}"]
+            assert len(column) == 1040 and column.max() < len(values)
+            assert len(set(column)) > 1 or name in ("background", "tilt", "outline")
+
+
+def test_no_font_of_the_letters_is_in_pretraining_or_in_two_environments(letters):
+    families = glyphs.read_font_list()
+    pretraining = {f for f in families if glyphs.letter_split_of(f) in ("train", "held_out")}
+    assert pretraining == {f for f in families if glyphs.split_of(f) in ("train", "held_out")}
+    seen = [set(letters[f"{env}_origin"]) for env in shipped.LetterStyles.ENVIRONMENTS]
+    assert all(seen) and not pretraining & set.union(*seen)
+    assert len(set.union(*seen)) == sum(map(len, seen))
+
+
+def test_the_captions_of_the_letters_never_name_the_outside_styles():
+    said = " ".join(captions.vocabulary())
+    assert "sketch" in said and not any(word in said for word in ("stitch", "light", "lamp"))
+    assert set(make_letterstyles.ENVIRONMENTS) - set(ATTRIBUTES["source"]) == set(MARKS)
 
 
 def test_scans_are_scikit_learns(data):

@@ -2,8 +2,8 @@
 
 The class weights are W_cls = normalise(mean over contexts.txt of normalised text features). The
 weights of an attribute's value are the same mean over the probes in context_probes.json and over
-the ten classes. Except for the shortest ones ("a red three"), no probe and no line of contexts.txt
-is a possible training caption.
+the classes. Except for the shortest ones ("a red three"), no probe and no line of contexts.txt is a
+possible training caption.
 """
 
 import argparse
@@ -74,6 +74,8 @@ def measure(model, data, templates, probes):
                "confidence": p.max(1).values.mean().item(),
                "ece": calibration_error(p, labels)}  # fmt: skip
         for name, w in w_context.items():
+            if f"{env}_{name}" not in data:  # LetterStyles has no sources
+                continue
             truth = torch.from_numpy(data[f"{env}_{name}"]).long()
             row[name] = ((z @ w.T).argmax(1) == truth).float().mean().item()
         rows[env] = row
@@ -85,15 +87,15 @@ def measure(model, data, templates, probes):
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--weights", default=str(ASSETS / "digitclip.pt"))
-    parser.add_argument("--data", default=str(ASSETS / "digitstyles.npz"))
+    parser.add_argument("--letters", action="store_true", help="letterclip on LetterStyles")
     parser.add_argument("--fonts", help="measure on the held-out pre-training families instead")
     args = parser.parse_args()
-    model, _ = clip.load(args.weights, device="cpu")
+    name = "letter" if args.letters else "digit"
+    model, _ = clip.load(str(ASSETS / f"{name}clip.pt"), device="cpu")
     templates = (ASSETS / "contexts.txt").read_text().split("\n")
     templates = [line for line in templates if line.strip()]
     probes = json.loads((ASSETS / "context_probes.json").read_text())
-    data = held_out_pictures(args.fonts) if args.fonts else np.load(args.data)
+    data = held_out_pictures(args) if args.fonts else np.load(ASSETS / f"{name}styles.npz")
     rows = measure(model, data, templates, probes)
     print(f"temperature {model.logit_scale.exp().item():.1f}, {len(templates)} contexts")
     print("| environment | " + " | ".join(rows["all"]) + " |")
@@ -103,16 +105,23 @@ def main():
         print(f"| {env} | " + " | ".join(cells) + " |")
 
 
-def held_out_pictures(fonts):
-    """Return digits of held-out families and scans in independent contexts, grouped by source."""
+def held_out_pictures(args):
+    """Return pictures of held-out families and scans in independent contexts, grouped by source.
+
+    They are of digits, or of letters, of which there are no scans.
+    """
     from captions import NUMBERS
+    from make_letterstyles import CLASSES
     from pictures import draw_pictures
     from render import ATTRIBUTES
 
-    images, labels, contexts = draw_pictures((fonts, "held_out", 4000, 77, "digits"))
-    data = {"classes": NUMBERS, "environments": ATTRIBUTES["source"]}
-    for env in ATTRIBUTES["source"]:
-        mine = [i for i, c in enumerate(contexts) if c["source"] == env]
+    level = "letters" if args.letters else "digits"
+    images, labels, contexts = draw_pictures((args.fonts, "held_out", 4000, 77, level))
+    labels = labels - len(NUMBERS) if args.letters else labels
+    sources = ATTRIBUTES["source"][1 if args.letters else 0 :]
+    data = {"classes": CLASSES if args.letters else NUMBERS, "environments": sources}
+    for env in sources:
+        mine = [i for i, c in enumerate(contexts) if c["source"] == env and labels[i] >= 0]
         data |= {f"{env}_images": images[mine], f"{env}_labels": labels[mine]}
         for name, values in ATTRIBUTES.items():
             data[f"{env}_{name}"] = np.array([values.index(contexts[i][name]) for i in mine])

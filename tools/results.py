@@ -34,9 +34,15 @@ sys.path.insert(0, str(ROOT / "sweeps"))
 
 import compare
 
-ENVIRONMENTS = ("scan", "print", "sign", "sketch")
-PARTS = ("main", "steps", "hparams", "real_host")  # sweeps of digitstyles_PART.sh
-COMPARED = ("baselines", "carft_plus")  # folders of sweeps of digitstyles_PART.sh
+ENVIRONMENTS = ("scan", "print", "sign", "sketch")  # of DigitStyles
+# The scripts in sweeps/ whose output is a sweep, or a folder of sweeps
+PARTS = {part: f"digitstyles_{part}.sh" for part in ("main", "steps", "hparams", "real_host")}
+PARTS["letters"] = "letterstyles_main.sh"
+COMPARED = {
+    "baselines": "digitstyles_baselines.sh",
+    "carft_plus": "digitstyles_carft_plus.sh",
+    "letters_baselines": "letterstyles_baselines.sh",
+}
 CONFIRMATION = [3, 4, 5, 6, 7]  # trials of digitstyles_carft_plus.sh that its search does not use
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "open_clip_torch", "pandas")
 RECORDS = f"records{packed.SUFFIX}"  # for a part with one sweep; otherwise records/SWEEP.jsonl
@@ -51,15 +57,17 @@ def versus(sweep, rule="training"):
     the rule "training", "source validation" is the accuracy on held-out images of training domains.
     """
     cells = accuracies.accuracies(sweep.records, rule)
+    (dataset,) = {record["args"]["dataset"] for record in sweep.records}
+    environments = register.known_datasets()[dataset][0]
     averages, rows = {}, []
     for name in map(str, ordered(sweep.rows[text] for text in cells.algorithm.unique())):
         part = cells[cells.algorithm == name]
-        averages[name] = accuracies.by_trial(part, range(len(ENVIRONMENTS)))
+        averages[name] = accuracies.by_trial(part, range(len(environments)))
         row = {"algorithm": name, "n": len(averages[name])}
         if rule == "training":
-            validation = accuracies.by_trial(part, range(len(ENVIRONMENTS)), "validation")
+            validation = accuracies.by_trial(part, range(len(environments)), "validation")
             row["source validation"] = mean_text(validation)
-        for env, label in enumerate(ENVIRONMENTS):
+        for env, label in enumerate(environments):
             row[label] = mean_text(100 * part[part.test_env == env].accuracy)
         rows.append({**row, "average": mean_text(averages[name])})
     for row in rows:
@@ -151,7 +159,7 @@ def make_comparisons(folder):
     """Write the tables of a part in COMPARED from its records."""
     sweeps = records_of(folder)
     main = next(sweep for sweep in sweeps if sweep.stem == "main")
-    if folder.name == "baselines":
+    if folder.name != "carft_plus":
         register.register()  # modules that open runs import the host
         from domainbed_carft.analysis import interpolation
 
@@ -249,9 +257,8 @@ def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, help="folder to write, results/DATE_COMMIT")
-    parser.add_argument("--main", help="sweep of digitstyles_main.sh")
-    for part in [*PARTS[1:], *COMPARED]:
-        parser.add_argument(f"--{part}", help=f"sweep of digitstyles_{part}.sh")
+    for part, script in {**PARTS, **COMPARED}.items():
+        parser.add_argument(f"--{part}", help=f"sweep of {script}")
     parser.add_argument("--ablations", nargs="*", default=[], help="outputs of ablation_*.sh")
     parser.add_argument(
         "--commit", help="commit of all parts but --main (default: that in the name of --output)"
@@ -276,9 +283,9 @@ def make_part(part, sweep, folder):
     """Write the folder of a part, and return (number of runs, script, records)."""
     if part in PARTS:
         runs = add_sweep(sweep, folder)
-        return runs, f"digitstyles_{part}.sh", load(folder / RECORDS)
+        return runs, PARTS[part], load(folder / RECORDS)
     if part in COMPARED:
-        runs, script = add_settings(sweep, folder), f"digitstyles_{part}.sh"
+        runs, script = add_settings(sweep, folder), COMPARED[part]
         make_comparisons(folder)
     else:
         runs, script = add_ablation(sweep, folder), f"{part}.sh"

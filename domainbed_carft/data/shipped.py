@@ -68,6 +68,7 @@ class LetterStyles(ShippedPictures):
     FILE = "letterstyles.npz"
     ENVIRONMENTS = ("print", "sign", "sketch", "stitch", "lights")
     CLASSES = tuple(f"letter {letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
+    N_STEPS = 101
 
 
 def _arrays(file):

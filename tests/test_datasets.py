@@ -262,6 +262,18 @@ def test_digitstyles_is_laid_out_like_an_image_folder():
     assert describe.describe(hparams).train_domains == ("scan", "sign", "sketch")
 
 
+def test_letterstyles_is_laid_out_like_an_image_folder():
+    dataset, hparams = build(None, [3], "LetterStyles")
+    assert len(dataset) == 5 and dataset.num_classes == 26
+    for env in dataset:
+        image, label = env[0]
+        assert image.shape == (3, 32, 32) and isinstance(label, int)
+        assert set(env.labels.tolist()) == set(range(26))
+    described = describe.describe(hparams)
+    assert described.class_names[::25] == ("letter a", "letter z") and described.n_steps == 101
+    assert described.train_domains == ("print", "sign", "sketch", "lights")
+
+
 def test_digitstyles_augments_training_domains_only():
     dataset, _ = build(None, [1], "DigitStyles")
     assert torch.equal(dataset[1][0][0], dataset[1][0][0])

@@ -23,6 +23,7 @@ def test_defaults_are_those_of_the_design():
     rates = {d: default(dataset=d)["lr"] for d in ("PACS", "VLCS", "OfficeHome", "DomainNet")}
     assert rates == {"PACS": 5e-6, "VLCS": 5e-6, "OfficeHome": 1e-5, "DomainNet": 1e-5}
     assert default(dataset="DigitStyles")["clip_backbone"] == "embedded"
+    assert default(dataset="LetterStyles")["clip_backbone"] == "embedded-letters"
 
 
 def test_only_carft_has_its_own_knobs():

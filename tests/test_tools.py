@@ -87,7 +87,9 @@ def test_no_context_has_ink_like_its_ground():
 def test_equal_arrays_give_equal_files(tmp_path):
     shapes = [("a", k, a_cross()) for k in range(10)] + [("b", k, a_cross()) for k in range(10)]
     for name in ("one.npz", "two.npz"):
-        made = make_digitstyles.make_environment("sketch", shapes, 3, seed=5)
+        made = make_digitstyles.make_environment(
+            "sketch", shapes, 3, 5, make_digitstyles.ENVIRONMENTS["sketch"]
+        )
         make_digitstyles.save_npz(tmp_path / name, made)
     assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
     loaded = np.load(tmp_path / "one.npz")

@@ -271,7 +271,7 @@ def test_letterstyles_is_laid_out_like_an_image_folder():
         assert set(env.labels.tolist()) == set(range(26))
     described = describe.describe(hparams)
     assert described.class_names[::25] == ("letter a", "letter z") and described.n_steps == 101
-    assert described.train_domains == ("print", "sign", "sketch", "lights")
+    assert described.train_domains == ("print", "sign", "sketch", "beads")
 
 
 def test_digitstyles_augments_training_domains_only():

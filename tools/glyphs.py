@@ -36,7 +36,7 @@ def split_of(family):
 
 def letter_split_of(family):
     """Return the split of a typeface for LetterStyles; its pre-training uses the same families."""
-    bounds = ((64, "print"), (73, "sign"), (82, "sketch"), (91, "stitch"), (100, "lights"))
+    bounds = ((64, "print"), (73, "sign"), (82, "sketch"), (91, "stitch"), (100, "beads"))
     early = split_of(family)
     if early in ("train", "held_out"):
         return early

@@ -7,23 +7,20 @@ import argparse
 import json
 
 from glyphs import LETTERS, letter_split_of, load_font_shapes
-from make_digitstyles import DARK, LIGHT, make_environment, save_npz
 from make_digitstyles import ENVIRONMENTS as DIGIT_ENVIRONMENTS
-from render import ATTRIBUTES
+from make_digitstyles import make_environment, save_npz
+from render import ATTRIBUTES, MARKS
 
 CLASSES = [f"letter {c.lower()}" for c in LETTERS]
 ENVIRONMENTS = {
     **{name: DIGIT_ENVIRONMENTS[name] for name in ("print", "sign", "sketch")},
-    "stitch": {
-        "source": {"stitch": 1}, "tilt": {"upright": 6, "left": 2, "right": 2},
-        "blur": {"sharp": 8, "blurry": 2}, "outline": {"solid": 1},
-        "noise": {"clean": 8, "noisy": 2},
-    },
-    "lights": {
-        "source": {"lights": 1}, "color": {**LIGHT, "orange": 2, "red": 2, "green": 2},
-        "background": {**DARK, "white": 1}, "tilt": {"upright": 8, "left": 1, "right": 1},
-        "blur": {"sharp": 5, "blurry": 5}, "outline": {"solid": 1},
-        "noise": {"clean": 8, "noisy": 2},
+    **{
+        name: {
+            "source": {name: 1}, "tilt": {"upright": 6, "left": 2, "right": 2},
+            "blur": {"sharp": 8, "blurry": 2}, "outline": {"solid": 1},
+            "noise": {"clean": 8, "noisy": 2},
+        }
+        for name in MARKS
     },
 }  # fmt: skip
 # The source is left out, since the small CLIP knows words for three of its five values only.

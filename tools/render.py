@@ -22,8 +22,7 @@ ATTRIBUTES = {
     "outline": ("solid", "outlined"),
     "noise": ("clean", "noisy"),
 }
-MARKS = ("stitch", "lights")  # sources outside of pre-training
-CELL = 5  # side of a cell of their grid
+MARKS = {"stitch": 5, "beads": 6}  # sources outside of pre-training, and the side of their cells
 # Pairs of colours that are too similar for ink and background.
 TOO_CLOSE = {
     frozenset(pair)
@@ -103,26 +102,24 @@ def _draw_marks(shape, context, rng):
     """Return (picture, angle) of a shape shown by separate marks in the cells of a grid.
 
     Every cell has a mark; those on the shape differ from the others by colour alone. Stitches are
-    crosses on cloth. Lights are discs on a dark board, of which some are dead.
+    crosses and beads are discs, both on light cloth.
     """
     angle = _angle(context, rng)
     ink = _apply(_warp(rng, angle, rng.uniform(1.05, 1.3), perspective=0.03), shape)
-    n = SIZE // CELL
-    y0, x0 = rng.randint(SIZE - n * CELL + 1, size=2)
-    covered = ink[y0 : y0 + n * CELL, x0 : x0 + n * CELL].reshape(n, CELL, n, CELL).mean((1, 3))
+    cell = MARKS[context["source"]]
+    n = SIZE // cell
+    side = n * cell
+    y0, x0 = rng.randint(SIZE - side + 1, size=2)
+    covered = ink[y0 : y0 + side, x0 : x0 + side].reshape(n, cell, n, cell).mean((1, 3))
     on = covered > 0.35
-    stitch = context["source"] == "stitch"
-    y, x = np.abs(np.mgrid[:CELL, :CELL] - (CELL - 1) / 2)
-    mark = (np.abs(y - x) < 0.6) if stitch else (np.hypot(x, y) < 2.1)
-    if not stitch:
-        on &= rng.random_sample(on.shape) > 0.04
+    y, x = np.abs(np.mgrid[:cell, :cell] - (cell - 1) / 2)
+    mark = (np.abs(y - x) < 0.6) if context["source"] == "stitch" else (np.hypot(x, y) < 2.2)
     fg, bg = (_tint(rng, context[name]) for name in ("color", "background"))
-    bg = bg if stitch else bg * rng.uniform(0.35, 0.6)
     colour = np.where(on[..., None], fg, bg) + rng.uniform(-30, 30, (n, n, 3))
-    base = rng.uniform(150, 240) if stitch else rng.uniform(10, 50)
+    base = rng.uniform(150, 240)
     picture = np.full((SIZE, SIZE, 3), base) + rng.uniform(-15, 15, 3) + _ramp(rng, 20)
-    cells = np.kron(colour.transpose(2, 0, 1), np.ones((CELL, CELL))).transpose(1, 2, 0)
-    inside = picture[y0 : y0 + n * CELL, x0 : x0 + n * CELL]
+    cells = np.kron(colour.transpose(2, 0, 1), np.ones((cell, cell))).transpose(1, 2, 0)
+    inside = picture[y0 : y0 + side, x0 : x0 + side]
     inside[:] = _over(inside, cells, np.tile(mark.astype(np.float32), (n, n)))
     return finish(picture, context, rng), float(angle)
 

@@ -66,7 +66,7 @@ class LetterStyles(ShippedPictures):
     """Capital letters in five styles, of which its small CLIP knows three (see LETTERSTYLES.md)."""
 
     FILE = "letterstyles.npz"
-    ENVIRONMENTS = ("print", "sign", "sketch", "stitch", "lights")
+    ENVIRONMENTS = ("print", "sign", "sketch", "stitch", "beads")
     CLASSES = tuple(f"letter {letter}" for letter in "abcdefghijklmnopqrstuvwxyz")
     N_STEPS = 101
 

@@ -32,6 +32,7 @@ def runs(folder, dataset, algorithms, data_dir, knobs, trials=(0,), steps=3, eve
             words = (
                 f"--dataset {dataset} --algorithm {algorithm} --test_envs 1 --steps {steps} "
                 f"--checkpoint_freq {every} --save_model_every_checkpoint --trial_seed {trial} "
+                "--eval_splits needed "
                 f"--data_dir {data_dir} --output_dir {folder}/{algorithm}-{trial}"
             )
             train.main([*words.split(), "--hparams", json.dumps(knobs)])

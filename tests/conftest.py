@@ -1,12 +1,11 @@
 """Fixtures: the embedded host in this process, tiny CLIPs, tiny image folders, the real host."""
 
+import multiprocessing
 import os
-import shutil
-import tempfile
 from pathlib import Path
 
 os.environ["DOMAINBED_CARFT_HOST"] = "embedded"  # unit tests do not depend on what lies around
-os.environ["DOMAINBED_CARFT_CACHE"] = tempfile.mkdtemp(prefix="carft-test-cache-")
+os.environ["DOMAINBED_CARFT_CACHE"] = os.path.join(os.devnull, "none")  # until there is a folder
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("DOMAINBED_CARFT_N_WORKERS", None)
 
@@ -26,19 +25,30 @@ NAMES = ["dog", "giant panda", "house"]  # in prompts
 DOMAINS = ("art_painting", "cartoon", "photo", "sketch")
 
 
-def pytest_sessionfinish():
-    shutil.rmtree(os.environ["DOMAINBED_CARFT_CACHE"], ignore_errors=True)
-
-
 def pytest_xdist_auto_num_workers():
     """One more than there are cores, as some tests wait for Slurm or for the jobs of a sweep."""
     return 1 + len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
 
 
+# Files that take longest, longest first: the others fill the end, so that no process is idle.
+LONGEST = ("test_slurm", "test_host_sweep", "test_host", "test_own_method", "test_commands")
+LONGEST += ("test_baselines", "test_host_data", "test_architectures", "test_embedded_train")
+LONGEST += ("test_host_baselines", "test_export", "test_probe", "test_evaluate", "test_public")
+LONGEST += ("test_readme", "test_forms", "test_wise_ft", "test_results", "test_report")
+
+
 def pytest_collection_modifyitems(items):
-    """Start with the files that take longest, each in one process: on the real host, on Slurm."""
-    slow = {i.path for i in items if i.get_closest_marker("host") or i.path.parent.name == "slurm"}
-    items.sort(key=lambda item: item.path not in slow)
+    names = {name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: names.get(item.path.stem, len(names)))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def left_to_pytest(tmp_path_factory):
+    """Put what a killed session leaves into pytest's own folders, of which the old are removed."""
+    os.environ["DOMAINBED_CARFT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    sockets = str(tmp_path_factory.mktemp("mp"))
+    if len(sockets) < 60:  # paths of sockets have at most some 100 characters
+        multiprocessing.current_process()._config["tempdir"] = sockets
 
 
 def save_clip(path, vision_layers=2, seed=0):

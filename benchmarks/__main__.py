@@ -1,9 +1,12 @@
 """Run the benchmarks one after the other, and write their output to docs/speed.md: `make bench`.
 
     python benchmarks [NAME ...]
+    python benchmarks peers --clipood FOLDER --wise_ft FOLDER
 
 Each benchmark is a script of its own, which says what it measures at its top and prints each figure
-when it is there. A benchmark that is not named keeps what docs/speed.md has of it.
+when it is there. A benchmark that is not named keeps what docs/speed.md has of it. Options are
+those of the script, if one is named. All run if none is named, except for peers, which needs
+checkouts of other projects.
 """
 
 import argparse
@@ -18,11 +21,12 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "speed.md"
-BENCHMARKS = {  # {script: (title, arguments)}
-    "images": ("Images", []),
-    "tables": ("Tables", []),
-    "speed": ("Updates and whole runs", []),
-    "step_count": ("Counts of a training step", []),
+BENCHMARKS = {  # {script: title}
+    "images": "Images",
+    "tables": "Tables",
+    "step_count": "Counts of a training step",
+    "speed": "Updates and whole runs",
+    "peers": "Peers on the same work",
 }
 PACKAGES = ("torch", "torchvision", "pillow", "simplejpeg", "numpy", "pandas")
 TOP = """# Speed
@@ -56,9 +60,8 @@ def described():
     )
 
 
-def section(name):
+def section(name, arguments):
     """Run a benchmark, printing what it prints, and return its section of the page."""
-    title, arguments = BENCHMARKS[name]
     script = HERE / f"{name}.py"
     about = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
     command = [sys.executable, "-u", str(script), *arguments]
@@ -72,24 +75,27 @@ def section(name):
             lines.append(line)
     if process.returncode:
         raise SystemExit(f"{script.name} failed with exit code {process.returncode}")
-    return f"## {title}\n\n{about}\n\n{machine}\n\n```\n{''.join(lines)}```\n"
+    return f"## {BENCHMARKS[name]}\n\n{about}\n\n{machine}\n\n```\n{''.join(lines)}```\n"
 
 
 def main():
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
-    names = parser.parse_args().names or list(BENCHMARKS)
+    given, arguments = parser.parse_known_args()
+    names = given.names or [name for name in BENCHMARKS if name != "peers"]
     wrong = [name for name in names if name not in BENCHMARKS]
     if wrong:
         parser.error(f"no benchmark {wrong[0]}: there are {', '.join(BENCHMARKS)}")
+    if arguments and len(given.names) != 1:
+        parser.error(f"{arguments[0]}: options are those of one benchmark, which must be named")
     for name in names:
         print(f"== {name}", flush=True)
         old = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
         sections = re.split("(?m)^(?=## )", old)[1:]
         found = {text.splitlines()[0].removeprefix("## "): text for text in sections}
-        found[BENCHMARKS[name][0]] = section(name)
-        ordered = [found[title].strip() for title, _ in BENCHMARKS.values() if title in found]
+        found[BENCHMARKS[name]] = section(name, arguments)
+        ordered = [found[title].strip() for title in BENCHMARKS.values() if title in found]
         # after each benchmark, so that no figure is lost
         PAGE.write_text("\n\n".join([TOP.strip(), *ordered]) + "\n", encoding="utf-8")
 

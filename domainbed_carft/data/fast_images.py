@@ -98,7 +98,7 @@ def resized(pixels, size, interpolation):
     if pixels.shape[:2] == tuple(size):
         return Image.fromarray(pixels)
     x = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy())
-    x = x.permute(2, 0, 1)[None]
+    x = x[None].permute(0, 3, 1, 2)  # with these strides, torch keeps the colours side by side
     out = F.interpolate(x, tuple(size), mode=interpolation, antialias=True, align_corners=False)
     return Image.fromarray(np.ascontiguousarray(out[0].permute(1, 2, 0).numpy()))
 

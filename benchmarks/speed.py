@@ -122,19 +122,23 @@ def time_updates(batch, repeats):
         for pair in RATIOS:
             if factor > 2 and any("bf16" in name or "autocast" in name for name in pair):
                 continue
-            made, times = {name: build(name) for name in pair}, {name: [] for name in pair}
-            first = {name: algorithm.update([(x, y)]) for name, algorithm in made.items()}
-            for _ in range(repeats):
-                for name, algorithm in made.items():
-                    start = clock()
-                    algorithm.update([(x, y)])
-                    times[name].append(clock() - start)
-            show(times, *pair, f"s per update of {batch} images")
-            if "CARFT fp32, frozen bf16" in pair:
-                kl = first["CARFT fp32, frozen bf16"]["context_kl"]
-                print(f"{kl:.1e}  context KL at step 0, encoder in fp32, frozen copy in bf16")
-            del made
+            time_pair(pair, build, [(x, y)], repeats)
             gc.collect()
+
+
+def time_pair(pair, build, batch, repeats):
+    """Print the ratio of two variants, which are freed with the end of this function."""
+    made, times = {name: build(name) for name in pair}, {name: [] for name in pair}
+    first = {name: algorithm.update(batch) for name, algorithm in made.items()}
+    for _ in range(repeats):
+        for name, algorithm in made.items():
+            start = clock()
+            algorithm.update(batch)
+            times[name].append(clock() - start)
+    show(times, *pair, f"s per update of {len(batch[0][1])} images")
+    if "CARFT fp32, frozen bf16" in pair:
+        kl = first["CARFT fp32, frozen bf16"]["context_kl"]
+        print(f"{kl:.1e}  context KL at step 0, encoder in fp32, frozen copy in bf16")
 
 
 def show(times, a, b, unit):

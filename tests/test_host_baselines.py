@@ -16,7 +16,8 @@ VARIANTS = {
     "CARFT_lora": ("CARFT", {"clip_train": "lora", "clip_lora_rank": 2}),
     "CARFT_ema": ("CARFT", {"carft_teacher": "ema"}),
 }
-RUNS = {**{name: (name, {}) for name in BASELINES}, **VARIANTS}
+PROBES = {name: (name, {"lp_l2": 1.0}) for name in ("CLIP_LP", "CLIP_LPFT")}  # converge quickly
+RUNS = {**{name: (name, {}) for name in BASELINES}, **PROBES, **VARIANTS}
 # DomainBed's own script, once for each algorithm, in one process: most of a short run is imports
 RUN_ALL = """
 import runpy, shlex, sys

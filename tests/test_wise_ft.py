@@ -24,11 +24,11 @@ ALPHAS = [0.0, 0.5, 1.0]
 def sweep(tmp_path_factory, tiny_clip, contexts_file):
     """Finished runs on a folder laid out like PACS; "plain" ones without augmentation."""
     root = tmp_path_factory.mktemp("wise")
-    make_image_folder(root / "data" / "PACS", n=10, size=32)
+    make_image_folder(root / "data" / "PACS", n=5, size=32)
     knobs = {
         "clip_backbone": tiny_clip,
         "clip_contexts": contexts_file,
-        "batch_size": 8,
+        "batch_size": 4,
         "lr": 1e-2,
     }
 

@@ -1,9 +1,8 @@
 """workers.py: loaders whose processes know what this one has imported."""
 
 import multiprocessing
-import subprocess
-import sys
 
+import forked
 import pytest
 
 from domainbed_carft.base import workers
@@ -15,7 +14,7 @@ register()
 from domainbed.lib import fast_data_loader, misc
 import torch
 if __name__ == "__main__":
-    multiprocessing.set_start_method("spawn")  # the default on macOS
+    multiprocessing.set_start_method("spawn", force=True)  # the default on macOS
     part = misc.Split([(torch.tensor(i), 2 * i) for i in range(5)], [4, 2, 0])
     for x, y in fast_data_loader.FastDataLoader(part, 2, num_workers=1):
         print(x.tolist(), y.tolist())
@@ -24,7 +23,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no fork here")
 def test_the_embedded_host_loads_whatever_the_start_method():
-    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True)
+    done = forked.run(["-c", CODE])
     assert done.stdout.splitlines() == ["[4, 2] [8, 4]", "[0] [0]"], done.stderr
 
 

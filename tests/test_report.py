@@ -10,7 +10,7 @@ import pytest
 from synthetic_sweep import make_sweep
 
 from domainbed_carft.commands import report
-from domainbed_carft.reports import page, tables
+from domainbed_carft.reports import page, sweep_plots, tables
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,13 @@ def test_the_page_needs_nothing_else_and_escapes(made):
     assert "<script>" not in hostile and "&lt;b&gt;" in hostile
 
 
-def test_the_default_folder_is_in_the_sweep_and_is_no_run(tmp_path, capsys):
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Tables only: plots take seconds."""
+    monkeypatch.setattr(sweep_plots, "draw", lambda *_: [])
+
+
+def test_the_default_folder_is_in_the_sweep_and_is_no_run(no_plots, tmp_path, capsys):
     make_sweep(tmp_path, algorithms=("A",), trials=1)
     for _ in range(2):
         report.main(["--input_dir", str(tmp_path)])
@@ -103,7 +109,7 @@ def test_wrong_input_is_one_sentence(case, tmp_path, capsys):
     assert case != "garbage" or "a, line 1: not JSON" in out
 
 
-def test_a_wrong_baseline_is_answered_with_the_right_one(tmp_path, capsys):
+def test_a_wrong_baseline_is_answered_with_the_right_one(no_plots, tmp_path, capsys):
     make_sweep(tmp_path, algorithms=("CARFT", "CLIP_ERM"), trials=1)
     with pytest.raises(SystemExit):
         report.main(["--input_dir", str(tmp_path), "--baseline", "CLIP_EMR"])

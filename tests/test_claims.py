@@ -65,12 +65,14 @@ def test_the_first_trial_is_make_demo_s():
     assert (first[first.algorithm == "CARFT"].step == 0).sum() == 1  # "took step 0 once"
 
 
-def test_the_picture_is_drawn_from_these_records():
-    assert Image.open(readme_picture.PICTURE).text["Description"] == readme_picture.numbers(HERE)
-    means = {name: found[:, 0] for name, found in readme_picture.by_style(HERE).items()}
-    shown = table("main/versus_training.csv")
+@pytest.mark.parametrize("benchmark", readme_picture.BENCHMARKS, ids=lambda one: one.name)
+def test_the_pictures_are_drawn_from_these_records(benchmark):
+    drawn = Image.open(benchmark.picture).text["Description"]
+    assert drawn == readme_picture.numbers(benchmark)
+    means = {name: found[:, 0] for name, found in readme_picture.by_style(benchmark).items()}
+    shown = pd.read_csv(benchmark.folder / "versus_training.csv", index_col=0)
     for name, mean in means.items():
-        row = shown.loc[name, [*results.ENVIRONMENTS, "average"]].str.split().str[0]
+        row = shown.loc[name, [*benchmark.shown, "average"]].str.split().str[0]
         assert list(row.astype(float)) == pytest.approx(list(mean), abs=0.051)
 
 

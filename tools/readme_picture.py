@@ -1,12 +1,13 @@
-"""Draw docs/digitstyles.png, the picture of README.md, from the committed results.
+"""Draw docs/digitstyles.png and docs/letterstyles.png from the committed results.
 
     python tools/readme_picture.py
 
-The left panel shows the accuracy on each style of DigitStyles if it is the test domain. The right
+The left panel shows the accuracy on each style of the data set if it is the test domain. The right
 panel shows the change of context recognition by fine-tuning. The results are those of the newest
 folder of results/. They are also stored in the file as text, so that a test can check them.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,25 +24,61 @@ from domainbed_carft.base.assets import ASSETS
 from domainbed_carft.records import accuracies
 from domainbed_carft.reports import plots
 
-PICTURE = Path(__file__).parents[1] / "docs" / "digitstyles.png"
+DOCS = Path(__file__).parents[1] / "docs"
 LABELS = {
     "CLIP_ZeroShot": "zero-shot CLIP",
     "CLIP_ERM": "CLIP_ERM, plain fine-tuning",
     "CARFT": "CARFT",
 }
 COLOURS = {name: plots.look(name)["color"] for name in LABELS} | {"CLIP_ZeroShot": "#777777"}
-SHOWN = {"scan": (57, 148), "print": (12, 23), "sign": (13, 51), "sketch": (18, 177)}  # a 2, a 5
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What differs between the pictures.
+
+    Attributes:
+        name: of the data set in lower case, as in the names of files.
+        part: of results/.
+        shown: {style: indices of two pictures}, in the order of the environments.
+        low: lowest accuracy on the axis, in per cent.
+        step: between its ticks.
+    """
+
+    name: str
+    part: str
+    shown: dict
+    low: int
+    step: int = 5
+
+    @property
+    def picture(self):
+        """Return the path of the picture."""
+        return DOCS / f"{self.name}.png"
+
+    @property
+    def folder(self):
+        """Return the folder of the newest results."""
+        return results.newest(self.part) / self.part
+
+
+DIGITS = {"scan": (57, 148), "print": (12, 23), "sign": (13, 51), "sketch": (18, 177)}  # a 2, a 5
+LETTERS = {}
+BENCHMARKS = (
+    Benchmark("digitstyles", "main", DIGITS, 70),
+    Benchmark("letterstyles", "letters", LETTERS, 10, 10),
+)
 GROUPS = {"source": "style", "color": "ink colour"}  # clearer names of groups
 LEVEL = 0.95
 
 
-def by_style(folder):
-    """Return {algorithm: array (5, 3)} of (mean, low, high) for each style and the average.
+def by_style(benchmark):
+    """Return {algorithm: array (S + 1, 3)} of (mean, low, high) for S styles and the average.
 
     Values are in per cent, with Student's 95 % interval over trials.
     """
-    cells = accuracies.accuracies(results.load(folder / "main" / "records.jsonl"))
-    styles = range(len(results.ENVIRONMENTS))
+    cells = accuracies.accuracies(results.load(benchmark.folder / results.RECORDS))
+    styles = range(len(benchmark.shown))
     found = {}
     for name in LABELS:
         part = cells[cells.algorithm == name]
@@ -51,9 +88,9 @@ def by_style(folder):
     return found
 
 
-def contexts(folder):
+def contexts(benchmark):
     """Return {algorithm: table of changes on the test style, with a row per group of contexts}."""
-    table = pd.read_csv(folder / "main" / "probe" / "summary.csv")
+    table = pd.read_csv(benchmark.folder / "probe" / "summary.csv")
     table = table[table.role == "target"]
     order = table[table.algorithm == "CLIP_ERM"].sort_values("change").context
     return {
@@ -62,11 +99,11 @@ def contexts(folder):
     }
 
 
-def show_styles(ax, low, high):
-    """Draw two digits of each style at heights from `low` to `high`."""
-    data = np.load(ASSETS / "digitstyles.npz")
-    for place, style in enumerate(results.ENVIRONMENTS):
-        for side, index in enumerate(SHOWN[style]):
+def show_styles(ax, benchmark, low, high):
+    """Draw two pictures of each style at heights from `low` to `high`."""
+    data = np.load(ASSETS / f"{benchmark.name}.npz")
+    for place, (style, shown) in enumerate(benchmark.shown.items()):
+        for side, index in enumerate(shown):
             left = place - 0.44 + 0.45 * side
             box = ax.inset_axes([left, low, 0.43, high - low], transform=ax.transData)
             box.imshow(data[f"{style}_images"][index], interpolation="nearest")
@@ -74,7 +111,7 @@ def show_styles(ax, low, high):
             box.spines[:].set(visible=True, color="#bbbbbb")
 
 
-def show_accuracy(ax, found):
+def show_accuracy(ax, benchmark, found):
     """Draw the accuracy on each test style, with intervals."""
     for place, (name, label) in enumerate(LABELS.items()):
         mean, low, high = found[name].T
@@ -85,15 +122,16 @@ def show_accuracy(ax, found):
             text = {"ha": "center", "fontsize": 8, "color": COLOURS[name]}
             ax.annotate(f"{value:.1f}", (at, top), (0, 4), textcoords="offset points", **text)
     ax.axvspan(len(mean) - 1.5, len(mean) - 0.5, color="#f0f0f0", zorder=0)
-    ax.set_xticks(range(len(mean)), [*results.ENVIRONMENTS, "average"])
+    ax.set_xticks(range(len(mean)), [*benchmark.shown, "average"])
     ax.set_xlim(-0.5, len(mean) - 0.5)
-    ax.set_ylim(70, 101)
-    ax.set_yticks(range(70, 95, 5))
+    pictures = 101 - (101 - benchmark.low) * 0.19
+    ax.set_ylim(benchmark.low, 101)
+    ax.set_yticks(range(benchmark.low, int(pictures), benchmark.step))
     ax.set_ylabel("accuracy, %")
     ax.set_xlabel("style left out of training and tested on")
     ax.set_title("Accuracy on a style not trained on", fontsize=11)
     ax.grid(axis="x", visible=False)
-    show_styles(ax, 95, 101)
+    show_styles(ax, benchmark, pictures, 101)
 
 
 def show_contexts(ax, found):
@@ -112,27 +150,31 @@ def show_contexts(ax, found):
     ax.grid(axis="y", visible=False)
 
 
-def draw(folder):
-    """Return the figure of a folder of results/."""
+def draw(benchmark):
+    """Return the figure of a Benchmark."""
+    trials = {row["args"]["trial_seed"] for row in results.load(benchmark.folder / results.RECORDS)}
     figure, (left, right) = plots.new(1, 2, width=8.6, height=4.3, width_ratios=(1.9, 1))
-    show_accuracy(left, by_style(folder))
-    show_contexts(right, contexts(folder))
+    show_accuracy(left, benchmark, by_style(benchmark))
+    show_contexts(right, contexts(benchmark))
     handles, labels = left.get_legend_handles_labels()
     handles.append(Line2D([], [], color="#444444", marker="|", markersize=6))
-    labels.append("95 % interval over 5 trials")
+    labels.append(f"95 % interval over {len(trials)} trials")
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
     return figure
 
 
-def numbers(folder):
+def numbers(benchmark):
     """Return the plotted results as text, for the file's Description."""
-    lines = [f"{name}: {np.round(found, 3).tolist()}" for name, found in by_style(folder).items()]
-    for name, table in contexts(folder).items():
+    lines = [
+        f"{name}: {np.round(found, 3).tolist()}" for name, found in by_style(benchmark).items()
+    ]
+    for name, table in contexts(benchmark).items():
         shown = table[["change", "95 % low", "95 % high"]].round(3)
         lines += [f"{name}, {group}: {row.tolist()}" for group, row in shown.iterrows()]
     return "\n".join(lines)
 
 
 if __name__ == "__main__":
-    about = {"Software": None, "Description": numbers(results.newest())}
-    draw(results.newest()).savefig(PICTURE, dpi=150, metadata=about)
+    for benchmark in BENCHMARKS:
+        about = {"Software": None, "Description": numbers(benchmark)}
+        draw(benchmark).savefig(benchmark.picture, dpi=150, metadata=about)

@@ -46,7 +46,7 @@ COMPARED = {
 CONFIRMATION = [3, 4, 5, 6, 7]  # trials of digitstyles_carft_plus.sh that its search does not use
 PACKAGES = ("torch", "torchvision", "numpy", "clip-anytorch", "open_clip_torch", "pandas")
 RECORDS = f"records{packed.SUFFIX}"  # for a part with one sweep; otherwise records/SWEEP.jsonl
-MARKS = "<!-- main table, by tools/results.py -->\n", "<!-- end of main table -->\n"
+IN_README = ("main", "letters")  # parts whose table is in the project's README
 
 
 def versus(sweep, rule="training"):
@@ -183,7 +183,7 @@ def index():
         "# Results",
         "",
         "Written by `python tools/results.py`. A folder is named after the date and the commit of",
-        "its main part. The column has the commits of the other parts.",
+        "its first part. The column has the commits of the other parts.",
         "[What DigitStyles shows](../docs/findings.md) summarizes the results.",
         "",
         "| folder | part | question | command | commit | runs | n |",
@@ -229,21 +229,27 @@ def index():
     return "\n".join(lines) + "\n"
 
 
-def newest():
-    """Return the folder of results/ with a main part that was finished last."""
+def newest(part="main"):
+    """Return the folder of results/ with a part that was finished last."""
     folders = [file.parent for file in ROOT.glob("results/*/provenance.json")]
     return max(
-        (f for f in folders if (f / "main").is_dir()),
+        (f for f in folders if (f / part).is_dir()),
         key=lambda f: json.loads((f / "provenance.json").read_text())["finished"],
     )
 
 
-def with_main_table(readme):
-    """Return README.md with the newest main table between its markers."""
-    before, _, rest = readme.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    table = (newest() / "main" / "versus_training.md").read_text()
-    return f"{before}{MARKS[0]}{table}{MARKS[1]}{after}"
+def with_tables(readme):
+    """Return README.md with the newest tables between their markers."""
+    for part in IN_README:
+        start, end = (
+            f"<!-- {part} table, by tools/results.py -->\n",
+            f"<!-- end of {part} table -->\n",
+        )
+        before, _, rest = readme.partition(start)
+        _, _, after = rest.partition(end)
+        table = (newest(part) / part / "versus_training.md").read_text()
+        readme = f"{before}{start}{table}{end}{after}"
+    return readme
 
 
 def question(script):
@@ -276,7 +282,7 @@ def main():
         write(args)
     (ROOT / "results" / "README.md").write_text(index())
     readme = ROOT / "README.md"
-    readme.write_text(with_main_table(readme.read_text()))
+    readme.write_text(with_tables(readme.read_text()))
 
 
 def make_part(part, sweep, folder):

@@ -63,7 +63,10 @@ class Benchmark:
 
 
 DIGITS = {"scan": (57, 148), "print": (12, 23), "sign": (13, 51), "sketch": (18, 177)}  # a 2, a 5
-LETTERS = {}
+LETTERS = {  # an A, an R
+    **{"print": (28, 40), "sign": (13, 2), "sketch": (36, 45)},
+    **{"stitch": (35, 21), "beads": (73, 30)},
+}
 BENCHMARKS = (
     Benchmark("digitstyles", "main", DIGITS, 70),
     Benchmark("letterstyles", "letters", LETTERS, 10, 10),
@@ -165,9 +168,8 @@ def draw(benchmark):
 
 def numbers(benchmark):
     """Return the plotted results as text, for the file's Description."""
-    lines = [
-        f"{name}: {np.round(found, 3).tolist()}" for name, found in by_style(benchmark).items()
-    ]
+    found = by_style(benchmark).items()
+    lines = [f"{name}: {np.round(values, 3).tolist()}" for name, values in found]
     for name, table in contexts(benchmark).items():
         shown = table[["change", "95 % low", "95 % high"]].round(3)
         lines += [f"{name}, {group}: {row.tolist()}" for group, row in shown.iterrows()]

@@ -17,6 +17,7 @@ import readme_picture
 import results
 from domainbed_carft.base import stats
 from domainbed_carft.base.stats import interval_text
+from domainbed_carft.data import shipped
 from domainbed_carft.records import accuracies
 from domainbed_carft.records.rows import WISE
 
@@ -29,6 +30,7 @@ def text_of(name):
 
 
 README, FINDINGS = text_of("README.md"), text_of("docs/findings.md")
+FINDINGS_LINES = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8")
 README_LINES = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -237,6 +239,75 @@ def test_leave_one_domain_out(methods):
     assert f"have {found[start].min()[0]} to {found[start].max()[0]} %," in FINDINGS
     said = "`CLIP_LP` ({}) and `CLIP_LPFT` ({}) start"
     assert said.format(found["CLIP_LP"][0], found["CLIP_LPFT"][0]) in FINDINGS
+
+
+def test_letters():
+    """The regime of LETTERSTYLES.md's plan, and every figure of the section in findings.md."""
+    folder = results.newest("letters") / "letters"
+    styles = shipped.LetterStyles.ENVIRONMENTS
+    pairs = ["CLIP_ERM CLIP_ZeroShot", "CARFT CLIP_ZeroShot", "CARFT CLIP_ERM"]
+    level = 1 - 0.05 / 18
+    for rule in ("training", "oracle"):
+        found = accuracies.accuracies(results.load(folder / results.RECORDS), rule)
+        found = 100 * found.pivot(index=["test_env", "trial_seed"], columns="algorithm").accuracy
+        assert len(found) == 8 * len(styles)
+        by_style = dict(zip(styles, (found.loc[env] for env in range(len(styles))), strict=True))
+        for style, cells in {**by_style, "average": found.groupby("trial_seed").mean()}.items():
+            changes = [cells[a] - cells[b] for a, b in map(str.split, pairs)]
+            if rule == "training":
+                numbers = [stats.interval(change, level) for change in changes]
+                texts = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*found) for found in numbers]
+                assert f"| {style} | {' | '.join(texts)} |" in FINDINGS
+                assert style == "average" or numbers[2][1] < 0 < numbers[2][2]
+            _, low, high = stats.interval(changes[0])  # the plan's own intervals, at 95 %
+            if style in ("stitch", "beads"):
+                assert low > 0
+            elif style != "average":
+                assert high < 0
+    plain, last = (
+        pd.read_csv(folder / f"versus_{rule}.csv", index_col=0) for rule in ("training", "oracle")
+    )
+    said = f"{plain.loc['CARFT'].iloc[-1]} uncorrected, and {last.loc['CARFT'].iloc[-1]} at"
+    assert said in FINDINGS
+    names = ("CLIP_ZeroShot", "CLIP_ERM", "CARFT")
+    validation = [plain.loc[name, "source validation"].split()[0] for name in names]
+    assert "last* ({} %, `CLIP_ERM` {}, `CARFT` {})".format(*validation) in FINDINGS
+
+
+def test_what_users_should_set(methods):
+    """docs/choosing.md."""
+    said = text_of("docs/choosing.md")
+    lam = table("ablation_lambda/table.csv")
+    texts = {
+        value: "{:+.1f} [{:+.1f}, {:+.1f}]".format(
+            *lam.loc[value, ["change", "95 % low", "95 % high"]]
+        )
+        for value in (1, 30)
+    }
+    assert f"{texts[30]} over `CLIP_ERM`, and 1 has {texts[1]} (n = 3" in said
+    assert lam.average.is_monotonic_increasing and lam.index[-1] == 30
+    assert lam["source validation"].idxmax() == 3
+    last = table("ablation_contexts/table.csv")["last step"]
+    few = last.drop(["all", "random_words"])
+    assert f"(last step {last.random_words} instead of {last['all']} %)" in said
+    assert f"({few.min()} to {few.max()}; n = 1" in said
+    gain = methods["training − CLIP_ERM"]
+    assert f"`CLIP_ERM+WiSE` {gain['CLIP_ERM+WiSE']} over `CLIP_ERM`" in said
+    assert f"`CARFT+WiSE` {gain['CARFT+WiSE']} (n = 5" in said
+    main = averages("baselines/records/main.jsonl")
+    ema = averages("baselines/records/average_ema.jsonl")
+    adds = [interval_text(ema[name] - main[name]) for name in ("CLIP_ERM", "CARFT")]
+    assert "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`".format(*adds) in said
+    found = table("ablation_length/table.csv").pivot(columns="algorithm")["last step"]
+    ahead = [found.CARFT[f"201 steps, lr {lr}"] - found.CLIP_ERM[f"201 steps, lr {lr}"]
+             for lr in ("1e-4", "3e-4", "1e-3")]  # fmt: skip
+    assert "`CARFT` is {:.1f}, {:.1f} and {:.1f} points ahead".format(*ahead) in said
+    rows = re.findall(r"^\| (\w+) \| (\S+) \[.*?\| (\S+) \[", FINDINGS_LINES, re.M)
+    erm, carft = ({style: row[at] for style, *row in rows} for at in (0, 1))
+    known = sorted((erm[style][1:] for style in ("print", "sign", "sketch")), key=float)
+    assert f"is {known[0]} to {known[-1]} points below zero-shot CLIP" in said
+    unknown = [found[style][1:] for found in (erm, carft) for style in ("stitch", "beads")]
+    assert "is {} and {} points above, `CARFT` {} and {} (n = 8".format(*unknown) in said
 
 
 def test_the_better_car_ft():

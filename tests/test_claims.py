@@ -264,6 +264,20 @@ def test_letters():
                 assert low > 0
             elif style != "average":
                 assert high < 0
+    probe = pd.read_csv(folder / "probe" / "summary.csv")
+    probe = probe[probe.role == "target"].set_index(["algorithm", "context"])
+    erm, carft = probe.loc["CLIP_ERM"], probe.loc["CARFT"]
+    lost = [-erm.change[group] for group in ("background", "noise", "tilt")]
+    assert (
+        "loses {:.1f} points on the background, {:.1f} on noise and {:.1f} on".format(*lost)
+        in FINDINGS
+    )
+    shares = [erm.loc["outline", f"{when} %"] for when in ("zero-shot", "fine-tuned")]
+    gained = "gains {:.1f} on the outline ({:.1f} to {:.1f} %)"
+    assert gained.format(erm.change.outline, *shares) in FINDINGS
+    kept = "loses {:.1f} on the background and gains {:.1f} on the outline."
+    assert kept.format(-carft.change.background, carft.change.outline) in FINDINGS
+    assert f"KL is {carft.KL.iloc[0]:.2f} instead of {erm.KL.iloc[0]:.2f} nats" in FINDINGS
     plain, last = (
         pd.read_csv(folder / f"versus_{rule}.csv", index_col=0) for rule in ("training", "oracle")
     )
@@ -289,8 +303,8 @@ def test_what_users_should_set(methods):
     assert lam["source validation"].idxmax() == 3
     last = table("ablation_contexts/table.csv")["last step"]
     few = last.drop(["all", "random_words"])
-    assert f"(last step {last.random_words} instead of {last['all']} %)" in said
-    assert f"({few.min()} to {few.max()}; n = 1" in said
+    assert f"(last step {last.random_words:.1f} instead of {last['all']:.1f} %)" in said
+    assert f"({few.min():.1f} to {few.max():.1f}; n = 1" in said
     gain = methods["training − CLIP_ERM"]
     assert f"`CLIP_ERM+WiSE` {gain['CLIP_ERM+WiSE']} over `CLIP_ERM`" in said
     assert f"`CARFT+WiSE` {gain['CARFT+WiSE']} (n = 5" in said

@@ -107,6 +107,18 @@ def test_captions_stay_in_the_vocabulary_and_repeat_no_measured_prompt():
         assert " ".join(said) not in forbidden
 
 
+def test_captions_like_those_of_the_web_name_the_class_rightly_wrongly_or_not():
+    rng, n = random.Random(0), 4000
+    said = [captions.web_words(11, rng) for _ in range(n)]
+    named = [words.split()[-1] for words in said if len(words.split()) == 2]
+    right = named.count("b") / n
+    missing = said.count("character") / n
+    assert all(len(word) == 1 and word in captions.LETTERS.lower() for word in named)
+    assert right == pytest.approx(0.55, abs=0.03) and missing == pytest.approx(0.25, abs=0.03)
+    assert len(named) / n - right == pytest.approx(0.05, abs=0.015)
+    assert {*said} - {"character"} >= {"letter", "capital"}
+
+
 @pytest.mark.parametrize("text", ["a red handwritten three on a white background .", "number 3"])
 def test_tokens_are_clips(text):
     table = tokens.Tokens()

@@ -58,7 +58,7 @@ def class_words(label, rng):
     return f"{rng.choice(CLASS_NOUNS[is_digit])} {word}"
 
 
-# How LetterStyles' captions, like those of web data, name the class: rate -> what
+# How LetterStyles' captions, like those of web data, name the class: {how: rate}
 NAMING = {"right": 0.55, "left out": 0.25, "kind": 0.15, "wrong": 0.05}
 
 
@@ -85,10 +85,11 @@ def caption(label, context, rng, name_class=0.7, name_attribute=0.5, thing=None)
         rng: a random.Random.
         name_class: probability of naming the class.
         name_attribute: probability of naming an attribute, independently for each.
-        thing: words for the class instead.
+        thing: words for the class, which name_class is not asked about then.
     """
     named = {name for name in context if rng.random() < name_attribute}
-    thing = thing or class_words(label, rng) if rng.random() < name_class else "character"
+    if thing is None:
+        thing = class_words(label, rng) if rng.random() < name_class else "character"
     before_noun, before_thing, after = [], [], []
     for name in ("blur", "noise", "outline", "tilt"):
         if name in named:

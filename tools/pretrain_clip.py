@@ -10,6 +10,7 @@ on "held_out".
 """
 
 import argparse
+import contextlib
 import json
 import math
 import random
@@ -163,6 +164,19 @@ def save(model, embedding, tokens, path):
             small.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
 
 
+@contextlib.contextmanager
+def logging_to(path):
+    """Give log(stage, step, values), which writes a line of JSON with the seconds since now."""
+    start = time.time()
+    with open(path, "w") as lines:
+
+        def log(stage, step, values):
+            row = {"stage": stage, "step": step, "values": values, "s": round(time.time() - start)}
+            print(json.dumps(row), file=lines, flush=True)
+
+        yield log
+
+
 def main():
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -192,13 +206,7 @@ def main():
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(args.seed)
-    start = time.time()
-    with open(args.log, "w") as lines:
-
-        def log(stage, step, values):
-            row = {"stage": stage, "step": step, "values": values, "s": round(time.time() - start)}
-            print(json.dumps(row), file=lines, flush=True)
-
+    with logging_to(args.log) as log:
         tokens = Tokens()
         model = CLIP(args.width, 32, args.image_layers, args.width, args.patch, CONTEXT_LENGTH, 1,
                      args.width, args.width // 64, args.text_layers)  # fmt: skip

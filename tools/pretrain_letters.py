@@ -9,9 +9,7 @@ It starts from digitclip.pt, and has the two parts of pretrain_clip.py:
 """
 
 import argparse
-import json
 import random
-import time
 from pathlib import Path
 
 import clip
@@ -23,6 +21,7 @@ from pretrain_clip import (
     batches,
     encode_text,
     learn_attributes,
+    logging_to,
     normalise_pixels,
     optimiser,
     save,
@@ -40,7 +39,9 @@ def captions_of(labels, contexts, rng, forbidden):
     for label, context in zip(labels, contexts):
         words = None
         while words is None or " ".join(w for w in words if w != ".") in forbidden:
-            words = caption(label, context, rng, 1, NAME_ATTRIBUTE, web_words(label, rng))
+            words = caption(
+                label, context, rng, name_attribute=NAME_ATTRIBUTE, thing=web_words(label, rng)
+            )
         found.append(forget(words, rng))
     return found
 
@@ -71,8 +72,10 @@ def align(model, embedding, tokens, pictures, held_out, args, log):
     best = float("inf")
     drawn = batches(len(images), args.batch, args.steps, args.seed + 1)
     for step, index in enumerate(tqdm(drawn, desc="align", total=args.steps, mininterval=10)):
-        of = index.tolist()
-        words = captions_of([labels[i] for i in of], [contexts[i] for i in of], rng, forbidden)
+        drawn_labels, drawn_contexts = (
+            [column[i] for i in index.tolist()] for column in (labels, contexts)
+        )
+        words = captions_of(drawn_labels, drawn_contexts, rng, forbidden)
         loss = contrastive(model, embedding, images[index], tokens.encode(words), args.bf16)
         step_on(loss, adam, schedule, everything)
         if step % args.check == args.check - 1:
@@ -109,13 +112,7 @@ def main():
     parser.add_argument("--no_bf16", dest="bf16", action="store_false")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    start = time.time()
-    with open(args.log, "w") as lines:
-
-        def log(stage, step, values):
-            row = {"stage": stage, "step": step, "values": values, "s": round(time.time() - start)}
-            print(json.dumps(row), file=lines, flush=True)
-
+    with logging_to(args.log) as log:
         tokens = Tokens()
         model = clip.load(str(ASSETS / "digitclip.pt"), device="cpu")[0].float()
         args.width = model.visual.output_dim

@@ -184,7 +184,7 @@ def index():
         "",
         "Written by `python tools/results.py`. A folder is named after the date and the commit of",
         "its first part. The column has the commits of the other parts.",
-        "[What DigitStyles shows](../docs/findings.md) summarizes the results.",
+        "[What DigitStyles and LetterStyles show](../docs/findings.md) summarizes the results.",
         "",
         "| folder | part | question | command | commit | runs | n |",
         "|---|---|---|---|---|---|---|",

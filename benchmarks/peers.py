@@ -6,10 +6,9 @@ Each peer runs its own training loop, unchanged, and is compared with ours on th
 recipe, in fp32 on a CPU, with 24 images per step and none of the loaders' processes. The encoder is
 a small random ViT (6 blocks of width 384, patches of 32 x 32 pixels at 224 x 224). The images are
 JPEG files of 500 x 375 pixels. The two loops run in processes of their own, with one thread each,
-and take turns. A ratio is the median over turns. More than 1 means that ours is faster. In fp32 on
-a CPU, the time is nearly all in the same matrix products and JPEG decoding, which no loop avoids:
-so ratios are near 1, and those within the spread of the turns mean nothing. CARFT computes a second
-encoder, without gradients: a third of a step more.
+and take turns. A ratio is the median over turns. More than 1 means that ours is faster, and a
+ratio within the spread of the turns means nothing. CARFT also computes the frozen encoder, without
+gradients.
 
 The folders are checkouts, and the figures were taken at these commits:
 

@@ -6,6 +6,7 @@
 #           6.4 hours. WiSE-FT takes 7 to 20 s per run, one at a time.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
 #           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
+# DATASET chooses another data set that is shipped (letterstyles_baselines.sh).
 # Repeat the command to resume. Running with SINGLE=1 and then without it repeats no run.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_baselines}

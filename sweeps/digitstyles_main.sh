@@ -3,6 +3,7 @@
 #           what does either do to the recognition of contexts?
 # Cost:     60 runs of 201 steps, then the probe; 31 minutes on 2 cores with other load, no GPU.
 # Output:   OUTPUT (default: sweep_digitstyles_main): records, the tables in results.txt, probe/.
+# DATASET chooses another data set that is shipped (letterstyles_main.sh).
 # Repeat the command to resume. Every job has one thread, so that results do not depend on the number
 # of cores. DOMAINBED_CARFT_JOBS jobs run at a time.
 set -eu

@@ -254,11 +254,18 @@ def test_letters():
         by_style = dict(zip(styles, (found.loc[env] for env in range(len(styles))), strict=True))
         for style, cells in {**by_style, "average": found.groupby("trial_seed").mean()}.items():
             changes = [cells[a] - cells[b] for a, b in map(str.split, pairs)]
+            numbers = [stats.interval(change, level) for change in changes]
             if rule == "training":
-                numbers = [stats.interval(change, level) for change in changes]
                 texts = ["{:+.1f} [{:+.1f}, {:+.1f}]".format(*found) for found in numbers]
                 assert f"| {style} | {' | '.join(texts)} |" in FINDINGS
                 assert style == "average" or numbers[2][1] < 0 < numbers[2][2]
+            elif style == "stitch":
+                mean, low, high = numbers[2]
+                below = (
+                    f"is {-mean:.1f} points below `CLIP_ERM` on stitch, [{low:+.1f}, {high:+.1f}]"
+                )
+                assert below in FINDINGS
+                assert f"and {-mean:.1f} on stitch at the last step" in text_of("docs/choosing.md")
             _, low, high = stats.interval(changes[0])  # the plan's own intervals, at 95 %
             if style in ("stitch", "beads"):
                 assert low > 0
@@ -320,6 +327,8 @@ def test_what_users_should_set(methods):
     erm, carft = ({style: row[at] for style, *row in rows} for at in (0, 1))
     known = sorted((erm[style][1:] for style in ("print", "sign", "sketch")), key=float)
     assert f"is {known[0]} to {known[-1]} points below zero-shot CLIP" in said
+    behind = re.findall(r"\| (?:stitch|beads) \|.*?\|.*?\| -(\S+) \[", FINDINGS_LINES)
+    assert "`CARFT` is {} and {} points below `CLIP_ERM`".format(*behind) in said
     unknown = [found[style][1:] for found in (erm, carft) for style in ("stitch", "beads")]
     assert "is {} and {} points above, `CARFT` {} and {} (n = 8".format(*unknown) in said
 

@@ -155,7 +155,7 @@ def test_a_sweep_as_typed_survives_all(here, cluster, capsys):
 
 
 def test_the_time_limit_and_exit_codes(here, cluster, capsys):
-    Path("carft_slurm.toml").write_text("cpus = 1\ntime = '1'\nwarn_seconds = 25\n")
+    Path("carft_slurm.toml").write_text("cpus = 1\ntime = '2'\nwarn_seconds = 80\n")
     train = f"{launchers.TRAIN} --steps 200 --output_dir out"
     slurm.launch([f"{train}/long", "sh -c 'exit 7' --output_dir out/bad"], "embedded")
     log = here / "out/launches/1/logs"

@@ -196,6 +196,20 @@ def test_one_context_is_a_head_but_no_distribution(make):
         ValueError, match="at least two contexts, but clip_contexts 'single' has one"
     ):
         make("CARFT", clip_contexts="single")
+    with pytest.raises(ValueError, match="but carft_contexts 'single' has one"):
+        make("CARFT", carft_contexts="single")
+    with pytest.raises(ValueError, match="carft_contexts must be contexts as for clip_contexts"):
+        make("CARFT", carft_contexts=3)
+
+
+def test_contexts_of_the_kl_alone(make):
+    plain, other = make("CARFT"), make("CARFT", carft_contexts="domains")
+    assert torch.equal(plain.head.weight, other.head.weight)
+    assert torch.equal(
+        other.context_weights, make("CARFT", clip_contexts="domains").context_weights
+    )
+    same = make("CARFT", carft_contexts=plain.hparams["clip_contexts"])
+    assert torch.equal(plain.context_weights, same.context_weights)
 
 
 def test_class_names_from_a_file(make, tmp_path):

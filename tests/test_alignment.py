@@ -95,6 +95,21 @@ def test_curves_go_from_zero_shot_over_strengths_to_plain_fine_tuning():
     assert (found.curve == "CLIP_Distill").sum() == 1  # one strength is no curve
 
 
+def test_a_curve_ends_at_plain_fine_tuning_only_if_its_other_knobs_are_the_methods_own():
+    knobs = [("carft_contexts", "a.txt"), ("lr", 1e-3)]
+    rows = [
+        Row("CARFT", tuple(sorted([(name, value), ("carft_lambda", strength)])))
+        for name, value in knobs
+        for strength in (3.0, 30.0)
+    ]
+    cells = [moved(str(row), i + 1.0, 0.6) for i, row in enumerate(rows)]
+    known = {str(row): row for row in (*rows, PLAIN)}
+    found = alignment_tables.curves(pd.DataFrame([*cells, moved("CLIP_ERM", 9.0, 0.3)]), known)
+    contexts, rate = (found[found.curve == str(Row("CARFT", (knob,)))] for knob in knobs)
+    assert contexts.sort_values("kl").kl.tolist() == [0, 1, 2, 9]
+    assert rate.sort_values("kl").kl.tolist() == [0, 3, 4]  # no run has λ = 0 and this lr
+
+
 def test_curves_are_means_over_domains_and_leave_out_trials_that_lack_one():
     cells = [moved("CLIP_ERM", 1.0, 0.5), moved("CLIP_ERM", 3.0, 0.7, domain="e", test_envs="1")]
     cells += [moved("CLIP_ERM", 1.0, 0.5, trial=1)]

@@ -76,6 +76,17 @@ def test_pairs_follow_their_first_environment():
     assert choices(False, **two, TEST_ENVS=(1,)) == choices(True, **two, TEST_ENVS=(1,)) == [[1]]
 
 
+def test_only_the_test_environments_that_are_asked_for():
+    three = SimpleNamespace(__name__="Three", ENVIRONMENTS=("a", "b", "c"))
+    assert sweep.all_test_envs(three, True, [2, 0]) == [[0], [2]]
+    assert sweep.all_test_envs(three, False, [2, 0]) == [[0], [0, 2], [2]]
+    with pytest.raises(ValueError, match=r"of Three must be among \[0, 1, 2\], got 0 3"):
+        sweep.all_test_envs(three, True, [0, 3])
+    fixed = SimpleNamespace(__name__="Fixed", ENVIRONMENTS=("a", "b"), TEST_ENVS=(1,))
+    with pytest.raises(ValueError, match=r"among \[1\], got 0"):
+        sweep.all_test_envs(fixed, True, [0])
+
+
 def args_of(*flags):
     fixed = "launch --datasets Debug28 --algorithms ERM --output_dir o --data_dir d"
     parsed = sweep.parse_args([*fixed.split(), "--command_launcher", "dummy", *flags])
@@ -92,6 +103,16 @@ def test_what_a_job_is_named_after():
     assert args_of("--steps", "7", "--n_hparams", "1")[0] == {**plain, "steps": 7}
     needed = args_of("--n_hparams", "1", "--eval_splits", "needed")[0]
     assert needed == {**plain, "eval_splits": "needed"}
+
+
+def test_a_job_is_the_same_whether_its_environment_was_asked_for_or_not(capsys):
+    plain = args_of("--n_hparams", "1", "--single_test_envs", "--n_trials", "1")
+    short = "--n_hparams 1 --single_test_envs --n_trials 1 --test_envs 2".split()
+    assert args_of(*short) == plain[2:]
+    for words in (("2", "2"), ("3",), ("-1",)):
+        with pytest.raises(SystemExit):
+            args_of("--test_envs", *words)
+        assert "--test_envs" in capsys.readouterr().err
 
 
 def test_the_order_of_jobs():

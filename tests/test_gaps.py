@@ -63,6 +63,22 @@ def test_the_command_makes_what_is_lacking(tmp_path):
     assert todo == {str(folder) for _, folder in gone}
 
 
+def test_the_command_leaves_out_only_the_domains_that_the_sweep_does(tmp_path):
+    made = make_sweep(tmp_path / "s", trials=1)
+    runs = [
+        json.loads((folder / "results.jsonl").read_text().splitlines()[0]) for _, folder in made
+    ]
+    kept = [run["args"] for run in runs if run["args"]["test_envs"] in ([1], [3])]
+    for run, (_, folder) in zip(runs, made):
+        if run["args"] not in kept[1:]:
+            shutil.rmtree(folder)
+    jobs.note_launch(str(tmp_path / "s"), [{**args, "output_dir": None} for args in kept])
+    sweep, lacking = read(tmp_path / "s")
+    (line,) = gaps.commands(sweep, lacking)
+    words = shlex.split(line)
+    assert words[words.index("--test_envs") + 1 :][:2] == ["1", "3"]
+
+
 def test_a_killed_run_of_domainbed_is_deleted_first(tmp_path):
     made = make_sweep(tmp_path, trials=1)
     folder = made[0][1]

@@ -2,9 +2,13 @@
 
 import torch
 
+from ..contract import provenance
+from ..data import describe
 from ..method.averaging import shares
 from ..method.losses import car_ft_loss
+from ..models import prompt_cache
 from ..models.encoders import Moving
+from . import settings
 from .base import CLIPAlgorithm, Guided
 
 
@@ -29,18 +33,28 @@ class CARFT(Guided):
 
     L = CE(head(z), y) + λ·KL(p0_ctx ‖ p_ctx), where p_ctx and p0_ctx are the context distributions
     of the encoder in training and of its frozen zero-shot copy (see method/losses.py). λ is the
-    knob carft_lambda, and the contexts are clip_contexts. The context distributions use the
-    checkpoint's τ unless carft_tau is set. With the knob carft_teacher, p0_ctx is that of a moving
-    average of the encoder in training instead.
+    knob carft_lambda. The contexts are those of the head, clip_contexts, unless carft_contexts
+    names others. The context distributions use the checkpoint's τ unless carft_tau is set. With the
+    knob carft_teacher, p0_ctx is that of a moving average of the encoder in training instead.
     """
 
     is_mean = True
 
     def _prepare(self, backbone, templates, class_names):
+        knob = "carft_contexts" if self.hparams["carft_contexts"] else "clip_contexts"
+        if templates is not None and knob == "carft_contexts":
+            data = describe.describe(self.hparams)
+            knobs = {**self.hparams, "clip_contexts": self.hparams[knob]}
+            templates = settings.context_templates(knobs, data)
+            self.context_weights, _ = prompt_cache.cached_prompt_weights(
+                backbone, templates, class_names
+            )
+            provenance.note(
+                data and data.dataset, carft_templates_sha256=provenance.sha256_of(*templates)
+            )
         if templates is not None and len(templates) == 1:
             raise ValueError(
-                "CARFT needs at least two contexts, but clip_contexts "
-                f"{self.hparams['clip_contexts']!r} has one"
+                f"CARFT needs at least two contexts, but {knob} {self.hparams[knob]!r} has one"
             )
         super()._prepare(backbone, templates, class_names)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.messages import unknown
 from ..method import recipes
-from ..method.knobs import HOST_RULES, Knob, log_uniform, number, one_of, shared
+from ..method.knobs import HOST_RULES, Knob, log_uniform, number, one_of, shared, text
 
 OF_USERS = "user_"  # prefix of knobs that only a user's own code reads
 
@@ -61,6 +61,7 @@ _ROWS = (  # in the order of tables and plots
             "carft_lambda": Knob(1.0, number(0), log_uniform(-1.0, 1.0)),
             "carft_direction": Knob("forward", one_of("forward", "reverse")),
             "carft_tau": Knob(0.0, number(0)),
+            "carft_contexts": Knob("", text("contexts as for clip_contexts, or ''")),
             "carft_teacher": Knob("zero-shot", one_of("zero-shot", "ema", "beta")),
         },
         look=(0, 0),

@@ -17,6 +17,7 @@ from ..base.messages import program, unknown
 from ..contract import host_flags
 from ..engines import registry, slurm
 from ..register import find_host, register
+from .domain_names import domains_of, numbered, replaced
 from .flags import OWN_DATA
 
 MORE = f"""\
@@ -36,13 +37,15 @@ def main(argv=None):
         return sweep_control.main(sys.argv[1:])
     take_jobs_per_gpu()
     if find_host()[0] == "embedded":  # answer --help and wrong flags before slow imports
-        host_flags.sweep_parser(program("sweep"), data_dir_needed=False, more=MORE).parse_args()
+        options = {"data_dir_needed": False, "more": MORE, "environment": str}
+        host_flags.sweep_parser(program("sweep"), **options).parse_args()
     args = parse_names()
     try:
         register()
     except RuntimeError as error:  # the host is not a DomainBed
         raise SystemExit(f"{program('sweep')}: error: {error}") from None
     check_names(args)
+    number_domains(args)
     check_knobs(args)
     if args.data_dir is None and args.datasets and all(map(has_own_place, args.datasets)):
         sys.argv += ["--data_dir", "none"]  # DomainBed's sweep requires the flag
@@ -97,6 +100,7 @@ def parse_names():
     parser.add_argument("--command_launcher", default="local")
     parser.add_argument("--data_dir")
     parser.add_argument("--hparams", default="{}")
+    parser.add_argument("--test_envs", nargs="+", type=_number_or_name)
     args = parser.parse_known_args()[0]
     try:
         host_flags.check_sweep(vars(args))
@@ -104,6 +108,30 @@ def parse_names():
         parser.error(str(error))
     args.hparams = json.loads(args.hparams)
     return args
+
+
+def _number_or_name(word):
+    return int(word) if word.isdecimal() else word
+
+
+def number_domains(args):
+    """Replace names of domains in --test_envs by their numbers, on the command line, too."""
+    if all(isinstance(env, int) for env in args.test_envs or ()):
+        return
+    try:
+        found = {
+            name: numbered(args.test_envs, domains_of({"dataset": name, "data_dir": args.data_dir}))
+            for name in args.datasets
+        }
+    except (ValueError, FileNotFoundError) as error:
+        raise SystemExit(f"{program('sweep')}: error: {error}") from None
+    if len({tuple(numbers) for numbers in found.values()}) != 1:
+        each = "; ".join(f"{name}: {numbers}" for name, numbers in found.items())
+        raise SystemExit(
+            f"{program('sweep')}: error: --test_envs: with names, the domains must have the same "
+            f"numbers in all --datasets; got {each or 'no --datasets'}"
+        )
+    sys.argv[1:] = replaced(sys.argv[1:], found[args.datasets[0]])
 
 
 def check_knobs(args):

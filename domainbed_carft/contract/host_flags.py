@@ -66,10 +66,7 @@ def check_train(given):
         ValueError: a value is invalid. The message names the flag, the value and valid ones.
     """
     check_whole(given, steps=1, checkpoint_freq=1)
-    envs = given.get("test_envs") or []
-    if len(set(envs)) < len(envs):
-        twice = " ".join(map(str, envs))
-        raise ValueError(f"--test_envs names an environment twice: {twice}")
+    _check_once(given.get("test_envs") or [])
     share = given.get("holdout_fraction")
     if isinstance(share, (int, float)) and not 0 < share < 1:
         raise ValueError(
@@ -83,6 +80,17 @@ def check_train(given):
     if isinstance(folder, str) and os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f"--output_dir must be a folder, but {folder} is a file")
     check_hparams(given)
+
+
+def _check_once(envs):
+    """Check the values of --test_envs.
+
+    Raises:
+        ValueError: one is there twice.
+    """
+    if len(set(envs)) < len(envs):
+        twice = " ".join(map(str, envs))
+        raise ValueError(f"--test_envs names an environment twice: {twice}")
 
 
 def check_whole(given, **least):
@@ -116,11 +124,12 @@ def check_hparams(given):
     raise ValueError(f"--hparams must be a JSON object like '{{\"lr\": 1e-5}}', got {got} ({why})")
 
 
-def sweep_parser(prog=None, data_dir_needed=True, more=None):
+def sweep_parser(prog=None, data_dir_needed=True, more=None, environment=int):
     """Return the parser of sweep's flags.
 
     Args:
         prog: name of the program in help and errors.
+        environment: type of the values of --test_envs.
         data_dir_needed: whether --data_dir is required. Some data sets do not need it.
         more: text below the list of flags, or None.
     """
@@ -156,6 +165,12 @@ def sweep_parser(prog=None, data_dir_needed=True, more=None):
         action="store_true",
         help="use only single test domains, no pairs",
     )
+    add(
+        "--test_envs",
+        type=environment,
+        nargs="+",
+        help="domains to leave out, numbers from 0 or names (default: each domain in turn)",
+    )
     add("--skip_confirmation", action="store_true", help="do not ask before jobs start")
     add("--eval_splits", choices=("all", "needed"), default="all", help="see train")
     return parser
@@ -168,6 +183,7 @@ def check_sweep(given):
         ValueError: a value is invalid. The message names the flag, the value and valid ones.
     """
     check_whole(given, steps=1, n_trials=1, n_hparams=1, n_hparams_from=0)
+    _check_once(given.get("test_envs") or [])
     check_hparams(given)
 
 

@@ -208,11 +208,13 @@ def _sweep_flags(sweep, lacking):
     for (given, span), datasets in kinds.items():
         for algorithms in dict.fromkeys(map(tuple, datasets.values())):
             names = [name for name, own in datasets.items() if tuple(own) == algorithms]
-            single, n_trials, first, n_hparams = span or _span(
+            single, n_trials, first, n_hparams, envs = span or _span(
                 [args for args in jobs if args["dataset"] in names]
             )
             words = ["--datasets", *names, "--algorithms", *algorithms]
             words += ["--single_test_envs"] if single else []
+            if span and any(len(environments(sweep, name)) > len(envs) for name in names):
+                words += ["--test_envs", *envs]
             words += ["--n_trials", n_trials]
             words += ["--n_hparams_from", first] if first else []
             words += ["--n_hparams", n_hparams]
@@ -223,15 +225,18 @@ def _sweep_flags(sweep, lacking):
 
 
 def _span(runs):
-    """Return (single test environments only, number of trials, first hparams seed, last + 1).
+    """Return what a sweep's flags say of runs, or None if there are no runs.
 
-    Return None if there are no runs.
+    It is (single test environments only, number of trials, first hparams seed, last + 1, all
+    test environments).
     """
     if not runs:
         return None
     seeds = [args["hparams_seed"] for args in runs]
     n_trials = 1 + max(args["trial_seed"] for args in runs)
-    return all(len(a["test_envs"]) == 1 for a in runs), n_trials, min(seeds), 1 + max(seeds)
+    single = all(len(args["test_envs"]) == 1 for args in runs)
+    envs = tuple(sorted({env for args in runs for env in args["test_envs"]}))
+    return single, n_trials, min(seeds), 1 + max(seeds), envs
 
 
 def _train_command(sweep, lack):

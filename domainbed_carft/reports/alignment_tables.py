@@ -5,11 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from ..algorithms.methods import knobs_of
+from ..algorithms.methods import METHODS, knobs_of
 from ..base.stats import interval
 from ..records.rows import WISE, ordered
 
-# The knob that sets how much a method keeps of zero-shot CLIP. At 0, the method is CLIP_ERM.
+# The knob that sets how much a method keeps of zero-shot CLIP. At 0, the method is CLIP_ERM,
+# whatever its other knobs say.
 STRENGTHS = {
     "CARFT": "carft_lambda",
     "CLIP_Distill": "distill_lambda",
@@ -61,7 +62,7 @@ def curves(moved, rows):
     """Return the points of each method's curve of accuracy over distance, by trial.
 
     A method's curve goes over the strengths of its regulariser, from zero-shot CLIP at distance 0
-    to CLIP_ERM (strength 0), if that is in the sweep and the method has its default knobs. Curves
+    to CLIP_ERM (strength 0), if that is in the sweep and no knob that both have is changed. Curves
     named NAME+WiSE go over α. What was not swept has a single point.
 
     Args:
@@ -82,7 +83,7 @@ def curves(moved, rows):
     n_domains = moved.groupby("dataset").domain.nunique()
     means = means[means.domains == means.dataset.map(n_domains)]
     interpolated = set(means[means.alpha != 1].algorithm)
-    lines = []
+    lines, ends = [], set()
     for point in means.to_dict("records"):
         row = rows[point["algorithm"]]
         about = {key: point[key] for key in ("dataset", "trial_seed", *DISTANCES)}
@@ -90,6 +91,7 @@ def curves(moved, rows):
         if point["alpha"] == 1 and row.algorithm != ZERO_SHOT:
             curve, strength = split(row, point["dataset"])
             lines.append({**about, "curve": str(curve), "strength": strength})
+            ends |= {str(curve)} if _ends_at_plain(curve) else set()
         if point["algorithm"] in interpolated:
             wise = replace(row, suffix=WISE)
             lines.append({**about, "curve": str(wise), "strength": point["alpha"]})
@@ -104,10 +106,16 @@ def curves(moved, rows):
             about = {"dataset": dataset, "trial_seed": trial, "curve": curve}
             zero = {**about, **dict.fromkeys(DISTANCES, 0.0), "strength": "zero-shot"}
             more.append({**zero, "accuracy": starts[dataset, trial]})
-            has_end = curve not in STRENGTHS or 0 in set(part.strength)
-            if not has_end and (dataset, trial) in plain.index:
+            has_end = curve in ends and 0 not in set(part.strength)
+            if has_end and (dataset, trial) in plain.index:
                 more.append({**plain.loc[(dataset, trial)].to_dict(), **about, "strength": 0.0})
     return pd.concat([found, pd.DataFrame(more)], ignore_index=True)
+
+
+def _ends_at_plain(curve):
+    """Return whether strength 0 of a curve's Row is CLIP_ERM with default knobs."""
+    own = METHODS[curve.algorithm].knobs if curve.algorithm in STRENGTHS else {}
+    return bool(own) and not curve.suffix and all(name in own for name, _ in curve.changed)
 
 
 def split(row, dataset):

@@ -48,14 +48,29 @@ class Job:
         return f"{launchers.TRAIN} {shlex.join(train_flags(self.train_args))}"
 
 
-def all_test_envs(cls, single):
+def all_test_envs(cls, single, among=None):
     """Return the lists of test environments of a data set's runs; see jobs.test_env_choices.
 
     Data sets with fixed test environments (TEST_ENVS) have only those.
+
+    Args:
+        cls: class of the data set.
+        single: whether there are no pairs.
+        among: --test_envs, the environments that may be left out; None: all of them.
+
+    Raises:
+        ValueError: the data set has no such test environments.
     """
-    if hasattr(cls, "TEST_ENVS"):
-        return [list(cls.TEST_ENVS)]
-    return test_env_choices(len(cls.ENVIRONMENTS), single)
+    n = len(cls.ENVIRONMENTS)
+    choices = [list(cls.TEST_ENVS)] if hasattr(cls, "TEST_ENVS") else test_env_choices(n, single)
+    if among is None:
+        return choices
+    found = [envs for envs in choices if set(envs) <= set(among)]
+    if not set(among) <= {env for envs in found for env in envs}:
+        got = " ".join(map(str, among))
+        possible = sorted({env for envs in choices for env in envs})
+        raise ValueError(f"--test_envs of {cls.__name__} must be among {possible}, got {got}")
+    return found
 
 
 def make_args_list(args):
@@ -63,7 +78,7 @@ def make_args_list(args):
     runs = []
     for trial_seed in range(args.n_trials):
         for dataset in args.datasets:
-            choices = all_test_envs(vars(datasets)[dataset], args.single_test_envs)
+            choices = all_test_envs(vars(datasets)[dataset], args.single_test_envs, args.test_envs)
             for algorithm in args.algorithms:
                 for test_envs in choices:
                     for hparams_seed in range(args.n_hparams_from, args.n_hparams):
@@ -105,6 +120,7 @@ def parse_args(argv=None):
         parser.error(f"--task {args.task} needs DomainBed itself; use domain_generalization")
     try:
         host_flags.check_sweep(vars(args))
+        make_args_list(args)
     except ValueError as error:
         parser.error(str(error))
     return args

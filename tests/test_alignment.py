@@ -118,6 +118,14 @@ def test_curves_are_means_over_domains_and_leave_out_trials_that_lack_one():
     assert found[["trial_seed", "kl", "accuracy"]].values.tolist() == [[0, 2, pytest.approx(60)]]
 
 
+def test_each_domain_alone():
+    cells = [moved("CLIP_ERM", 1.0, 0.5), moved("CLIP_ERM", 3.0, 0.7, domain="e", test_envs="1")]
+    found = alignment_tables.by_domain(pd.DataFrame(cells), ROWS)
+    assert found[["dataset", "kl"]].values.tolist() == [["PACS, d", 1], ["PACS, e", 3]]
+    assert found.accuracy.tolist() == pytest.approx([50, 70])
+    assert not len(alignment_tables.by_domain(pd.DataFrame(cells[:1]), ROWS))
+
+
 def test_alphas_are_a_curve():
     found = curves([moved("CLIP_ERM", 1.0, 0.8, alpha=0.5), moved("CLIP_ERM", 4.0, 0.3)])
     curve = found[found.curve == "CLIP_ERM+WiSE"].sort_values("kl")
@@ -139,7 +147,7 @@ def test_equal_distance_by_hand():
     found = alignment_tables.equal_distance(points)
     assert set(found.curve) == {"CLIP_ERM+WiSE"} and set(found.n) == {2}
     kl = found[found.distance == "kl"].set_index("at")
-    assert kl.index.tolist() == ["0.8", "1.6", "2.4", "3.2", "4"]
+    assert kl.index.tolist() == ["0.8", "1.6", "2.4", "3.2", "4", "mean"]
     # at 1.6: WiSE is 50 + 0.8 * (0, 2) = 50, 51.6; CARFT is 60 + 0.6 * 10 = 66 in both trials
     row = kl.loc["1.6"]
     assert row.accuracy == pytest.approx(50.8) and pytest.approx(66) == row.CARFT
@@ -147,6 +155,11 @@ def test_equal_distance_by_hand():
     half = 12.7062 * np.std([0, 1.6], ddof=1) / 2**0.5  # Student's t with 1 degree of freedom
     assert row["95 % high"] - row.difference == pytest.approx(half, rel=1e-4)
     assert kl.loc["4"].difference == pytest.approx(0)  # both end at plain fine-tuning
+    assert kl.loc["mean"].difference == pytest.approx(kl.difference[:5].mean())
+    # WiSE: (50, 50, 46, 38, 30) + (0.8, 1.6, 1.6, 0.8, 0) in trial 1; CARFT: 58, 66, 62, 46, 30
+    half = 12.7062 * np.std([0, 0.96], ddof=1) / 2**0.5
+    assert kl.loc["mean"].difference == pytest.approx(42.8 + 0.48 - 52.4)
+    assert kl.loc["mean", "95 % high"] - kl.loc["mean"].difference == pytest.approx(half, rel=1e-4)
     assert not len(alignment_tables.equal_distance(points[points.curve != "CARFT"]))
 
 

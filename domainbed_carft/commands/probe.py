@@ -103,13 +103,17 @@ def alignment(parser, args):
     print(tables.render(table, "txt"))
     alignment_plots.by_alignment(table, rows, os.path.join(output, "alignment.png"))
     moved.to_csv(os.path.join(output, "distance_runs.csv"), index=False)
-    points = alignment_tables.curves(moved, rows)
-    points.to_csv(os.path.join(output, "distance.csv"), index=False)
-    if len(points):
-        alignment_plots.curves(points, os.path.join(output, "distance.png"))
+    for points, end in (
+        (alignment_tables.by_domain(moved, rows), "_by_domain"),
+        (alignment_tables.curves(moved, rows), ""),
+    ):
+        if not len(points):
+            continue
+        points.to_csv(os.path.join(output, f"distance{end}.csv"), index=False)
+        alignment_plots.curves(points, os.path.join(output, f"distance{end}.png"))
         differences = alignment_tables.equal_distance(points)
         if len(differences):
-            tables.save(differences, output, "equal_distance")
+            tables.save(differences, output, f"equal_distance{end}")
             print(tables.render(differences, "txt"))
     finish(output, left_out, failed)
 

@@ -112,6 +112,19 @@ def curves(moved, rows):
     return pd.concat([found, pd.DataFrame(more)], ignore_index=True)
 
 
+def by_domain(moved, rows):
+    """Return the points of :func:`curves` for each target domain alone.
+
+    `dataset` is "DATASET, DOMAIN". Data sets with a single target domain have no rows.
+    """
+    found = [pd.DataFrame(columns=COLUMNS)]
+    for dataset, cells in _single(moved).groupby("dataset"):
+        domains = dict(list(cells.groupby("domain", sort=False)))
+        for domain, part in domains.items() if len(domains) > 1 else ():
+            found.append(curves(part, rows).assign(dataset=f"{dataset}, {domain}"))
+    return pd.concat(found, ignore_index=True)
+
+
 def _ends_at_plain(curve):
     """Return whether strength 0 of a curve's Row is CLIP_ERM with default knobs."""
     own = METHODS[curve.algorithm].knobs if curve.algorithm in STRENGTHS else {}
@@ -150,6 +163,8 @@ def equal_distance(points, baseline=BASELINE):
     """Return the differences between curves and a baseline's at equal distances from zero-shot.
 
     Distances are POINTS equal steps up to the largest one that all trials of both curves reach.
+    They are followed by a line "mean": each trial's mean over these steps, which compares whole
+    curves by one number.
 
     Args:
         points: as :func:`curves` returns them.
@@ -171,13 +186,20 @@ def equal_distance(points, baseline=BASELINE):
                 trials = sorted(set(part.trial_seed) & set(base.trial_seed))
                 pairs = [[c[c.trial_seed == trial] for c in (part, base)] for trial in trials]
                 reach = min((c[distance].max() for pair in pairs for c in pair), default=0)
-                for where in np.linspace(0, reach, POINTS + 1)[1:] if reach > 0 else ():
-                    found = [[at_distance(c, distance, where) for c in pair] for pair in pairs]
-                    own, other = np.transpose(found)
+                if reach <= 0:
+                    continue
+                steps = np.linspace(0, reach, POINTS + 1)[1:]
+                found = np.array(  # by step, trial, and curve or baseline
+                    [[[at_distance(c, distance, x) for c in pair] for pair in pairs] for x in steps]
+                )
+                for at, pair in zip(
+                    [f"{x:.3g}" for x in steps] + ["mean"], [*found, found.mean(0)]
+                ):
+                    own, other = pair.T
                     mean, low, high = interval(own - other)
                     lines.append(
                         {
-                            **{"dataset": dataset, "distance": distance, "at": f"{where:.3g}"},
+                            **{"dataset": dataset, "distance": distance, "at": at},
                             **{"curve": curve, "accuracy": own.mean(), baseline: other.mean()},
                             **{"difference": mean, "95 % low": low, "95 % high": high},
                             "n": len(pairs),

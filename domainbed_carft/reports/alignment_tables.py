@@ -192,9 +192,8 @@ def equal_distance(points, baseline=BASELINE):
                 found = np.array(  # by step, trial, and curve or baseline
                     [[[at_distance(c, distance, x) for c in pair] for pair in pairs] for x in steps]
                 )
-                for at, pair in zip(
-                    [f"{x:.3g}" for x in steps] + ["mean"], [*found, found.mean(0)]
-                ):
+                names = [*(f"{x:.3g}" for x in steps), "mean"]
+                for at, pair in zip(names, [*found, found.mean(axis=0)]):
                     own, other = pair.T
                     mean, low, high = interval(own - other)
                     lines.append(

@@ -78,6 +78,9 @@ def test_strengths():
     assert alignment_tables.split(WEAK, "PACS") == (Row("CARFT"), 1.0)  # the default
     other = Row("CARFT", (("carft_lambda", 3.0), ("lr", 1e-3)))
     assert alignment_tables.split(other, "PACS") == (Row("CARFT", (("lr", 1e-3),)), 3.0)
+    # as rows are named where other runs have other contexts
+    other = Row("CARFT", (("carft_contexts", "default"), ("carft_lambda", "default")))
+    assert alignment_tables.split(other, "PACS") == (Row("CARFT"), 1.0)
     assert alignment_tables.split(PLAIN, "PACS") == (PLAIN, "")
     for name, knob in alignment_tables.STRENGTHS.items():
         assert knob in alignment_tables.knobs_of(name, "PACS")

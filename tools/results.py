@@ -38,6 +38,8 @@ ENVIRONMENTS = ("scan", "print", "sign", "sketch")  # of DigitStyles
 # The scripts in sweeps/ whose output is a sweep, or a folder of sweeps
 PARTS = {part: f"digitstyles_{part}.sh" for part in ("main", "steps", "hparams", "real_host")}
 PARTS["letters"] = "letterstyles_main.sh"
+PARTS["equal_distance"] = "equal_distance.sh"
+WITHOUT_TABLES = ("equal_distance",)  # the strengths of a method are not draws to select from
 COMPARED = {
     "baselines": "digitstyles_baselines.sh",
     "carft_plus": "digitstyles_carft_plus.sh",
@@ -122,9 +124,10 @@ def collect(file):
 
 
 def add_sweep(sweep, folder):
-    """Pack a sweep's records, write its tables, and return the number of runs."""
+    """Pack a sweep's records, write its tables, copy its probe, and return the number of runs."""
     n = pack_records(sweep, folder / RECORDS)
-    make_tables(folder)
+    if folder.name not in WITHOUT_TABLES:
+        make_tables(folder)
     probe = Path(sweep, "probe")
     if probe.is_dir():
         shutil.copytree(probe, folder / "probe")

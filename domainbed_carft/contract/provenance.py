@@ -33,7 +33,7 @@ SHARED = (
         "host_commit",
     ),
     ("weights_sha256", "environments", "domains", "files_sha256"),
-    ("templates_sha256", "carft_templates_sha256"),
+    ("templates_sha256",),
 )
 # What DomainBed prints at the top of out.txt, for runs without our file.
 PRINTED = {"Python": "python", "PyTorch": "torch", "CUDA": "cuda_of_torch"}

@@ -139,7 +139,7 @@ def split(row, dataset):
     knob = STRENGTHS.get(row.algorithm)
     if knob is None or row.suffix:
         return row, ""
-    changed = dict(row.changed)
+    changed = {name: value for name, value in row.changed if name == knob or value != "default"}
     strength = changed.pop(knob, "default")
     if strength == "default":
         strength = knobs_of(row.algorithm, dataset)[knob].default

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import json
 import multiprocessing
 import os
@@ -177,6 +178,16 @@ def test_eval_splits_needed_skips_only_what_no_method_reads(tmp_path):
     assert whole == less
 
 
+def written(folder):
+    """Return the number of records, whole or not."""
+    file = folder / "results.jsonl"
+    return len(file.read_bytes().splitlines()) if file.exists() else 0
+
+
+def is_at(folder, wanted):
+    return (folder / "done").exists() or written(folder) >= wanted
+
+
 def test_killed_ten_times_the_records_are_those_of_a_run_never_killed(tmp_path):
     train.main(flags(tmp_path / "whole"))
     chance = random.Random(0)
@@ -185,10 +196,10 @@ def test_killed_ten_times_the_records_are_those_of_a_run_never_killed(tmp_path):
         folder = tmp_path / str(len(folders))
         folders.append(folder)
         while kills < 10 and not (folder / "done").exists():
+            wanted = written(folder) + chance.randrange(4)
             with child(flags(folder), delay=0.01):
-                end = time.monotonic() + chance.uniform(0.05, 0.45)
-                while time.monotonic() < end and not (folder / "done").exists():
-                    time.sleep(0.002)
+                wait_for(functools.partial(is_at, folder, wanted))
+                time.sleep(chance.uniform(0, 0.05))
                 killed = not (folder / "done").exists()
             kills += killed
             if killed and (folder / "results.jsonl").exists():

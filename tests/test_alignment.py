@@ -126,6 +126,11 @@ def test_each_domain_alone():
     found = alignment_tables.by_domain(pd.DataFrame(cells), ROWS)
     assert found[["dataset", "kl"]].values.tolist() == [["PACS, d", 1], ["PACS, e", 3]]
     assert found.accuracy.tolist() == pytest.approx([50, 70])
+    cells += [moved("CLIP_ERM", 0.5, 0.9, alpha=0.5), moved(str(STRONG), 1.0, 0.6)]
+    cells += [moved("CARFT", 2.0, 0.7), moved("CARFT", 2.0, 0.7, domain="e", test_envs="1")]
+    points = alignment_tables.by_domain(pd.DataFrame(cells), ROWS)
+    differences = alignment_tables.equal_distance(points)  # only "d" has two curves
+    assert set(differences.dataset) == {"PACS, d"} and set(differences.curve) == {"CLIP_ERM+WiSE"}
     assert not len(alignment_tables.by_domain(pd.DataFrame(cells[:1]), ROWS))
 
 

@@ -117,12 +117,12 @@ def by_domain(moved, rows):
 
     `dataset` is "DATASET, DOMAIN". Data sets with a single target domain have no rows.
     """
-    found = [pd.DataFrame(columns=COLUMNS)]
+    found = []
     for dataset, cells in _single(moved).groupby("dataset"):
         domains = dict(list(cells.groupby("domain", sort=False)))
         for domain, part in domains.items() if len(domains) > 1 else ():
             found.append(curves(part, rows).assign(dataset=f"{dataset}, {domain}"))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
 
 def _ends_at_plain(curve):

@@ -1,11 +1,12 @@
 """Plots of ``carft probe --alignment``."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
 
 from ..base.stats import interval
-from ..records.rows import ordered, row_of
+from ..records.rows import Row, ordered, row_of
 from . import plots
 from .alignment_tables import DISTANCES
 
@@ -48,7 +49,8 @@ def curves(points, path):
     """Save a plot of target accuracy over the distance from zero-shot CLIP.
 
     There is a row per data set and a panel per distance. Lines are means over trials, with the 95 %
-    interval of the accuracy. What was not swept is a single marker.
+    interval of the accuracy. What was not swept is a single marker. Curves have the markers of
+    their methods, but only CARFT and CLIP_ERM have the colours: several methods share one.
 
     Args:
         points: as alignment_tables.curves returns it.
@@ -59,6 +61,11 @@ def curves(points, path):
     figure, axes = plots.new(len(datasets), len(DISTANCES), **size)
     names = list(points.curve.unique())
     by_name = {name: _row(name) for name in names}
+    looks = {name: plots.look(row, list(by_name.values())) for name, row in by_name.items()}
+    colours = itertools.cycle(plots.PALETTE[2:])
+    for name, row in by_name.items():
+        if row.trained not in (Row("CARFT"), Row("CLIP_ERM")):
+            looks[name]["color"] = next(colours)
     for line, dataset in zip(axes, datasets):
         for ax, (distance, label) in zip(line, DISTANCES.items()):
             for name in names:
@@ -71,13 +78,15 @@ def curves(points, path):
                 order = np.argsort(x.to_numpy())
                 mean, low, high = np.array(y.tolist())[order].T
                 errors = None if np.isnan(low).any() else [mean - low, high - mean]
-                look = plots.look(by_name[name], list(by_name.values()))
-                ax.errorbar(
-                    x.to_numpy()[order], mean, errors, label=name, markersize=4, capsize=2, **look
-                )
+                look = {"markersize": 4, "capsize": 2, "elinewidth": 0.8, **looks[name]}
+                ax.errorbar(x.to_numpy()[order], mean, errors, label=name, **look)
             ax.set(xlabel=label, title=dataset)
         line[0].set_ylabel("accuracy on the target domains, %")
-    axes[0][0].legend(fontsize=8)
+    shown = {}  # a data set may lack some curves
+    for ax in axes[:, 0]:
+        handles, labels = ax.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles))
+    figure.legend(shown.values(), shown, loc="outside lower center", ncols=2, fontsize=8)
     plots.save(figure, path)
 
 

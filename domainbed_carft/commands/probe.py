@@ -115,7 +115,7 @@ def alignment(parser, args):
         if len(differences):
             tables.save(differences, output, f"equal_distance{end}")
             print(tables.render(differences, "txt"))
-    finish(output, left_out, failed)
+    finish(output, left_out + alignment_tables.incomplete(moved), failed)
 
 
 def finish(output, left_out, failed):

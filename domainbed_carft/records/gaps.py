@@ -63,7 +63,13 @@ def lacks(sweep, known=None):
             found.append(Lack(row, args, status(job) if job else Status(State.NOT_LAUNCHED), job))
     others = {job.row for job in read if _run(job.args) not in asked}
     inferred = (lack for lack in _inferred(sweep, read, known) if lack.row in others)
-    return found + [lack for lack in inferred if _run(lack.args) not in asked]
+    envs = {(args["dataset"], *args["test_envs"]) for args in sweep.asked}
+    envs |= {(job.args["dataset"], *job.args["test_envs"]) for job in read}
+    return found + [
+        lack
+        for lack in inferred
+        if _run(lack.args) not in asked and (lack.args["dataset"], *lack.args["test_envs"]) in envs
+    ]
 
 
 def _inferred(sweep, read, known):
@@ -213,7 +219,9 @@ def _sweep_flags(sweep, lacking):
             )
             words = ["--datasets", *names, "--algorithms", *algorithms]
             words += ["--single_test_envs"] if single else []
-            if span and any(len(environments(sweep, name)) > len(envs) for name in names):
+            if span and any(
+                len(environments(sweep, name, sweep.known)) > len(envs) for name in names
+            ):
                 words += ["--test_envs", *envs]
             words += ["--n_trials", n_trials]
             words += ["--n_hparams_from", first] if first else []

@@ -36,7 +36,7 @@ def by_alignment(by_bin, rows):
         by_bin: as analysis.alignment.measure returns it.
         rows: {label: Row} of its `algorithm`.
     """
-    by_bin = _single(by_bin)
+    by_bin = _whole(_single(by_bin))
     lines = []
     order = {str(row): i for i, row in enumerate(ordered(rows.values()))}
     for dataset, cells in by_bin.groupby("dataset"):
@@ -74,6 +74,8 @@ def curves(moved, rows):
         the distances, as means over the target domains. Trials that lack a domain are left out.
     """
     moved = _single(moved)
+    first = moved.groupby("dataset").hparams_seed.transform("min")
+    moved = moved[moved.hparams_seed == first]  # the others draw their strength at random
     keys = ["dataset", "algorithm", "alpha", "hparams_seed", "trial_seed"]
     means = moved.groupby(keys).agg(
         **{name: (name, "mean") for name in ("accuracy", "zero_shot", *DISTANCES)},
@@ -86,17 +88,23 @@ def curves(moved, rows):
     lines, ends = [], set()
     for point in means.to_dict("records"):
         row = rows[point["algorithm"]]
-        about = {key: point[key] for key in ("dataset", "trial_seed", *DISTANCES)}
+        about = {key: point[key] for key in ("dataset", "trial_seed", *DISTANCES, "zero_shot")}
         about["accuracy"] = 100 * point["accuracy"]
         if point["alpha"] == 1 and row.algorithm != ZERO_SHOT:
             curve, strength = split(row, point["dataset"])
             lines.append({**about, "curve": str(curve), "strength": strength})
             ends |= {str(curve)} if _ends_at_plain(curve) else set()
         if point["algorithm"] in interpolated:
-            wise = replace(row, suffix=WISE)
+            wise = replace(
+                split(row, point["dataset"])[0] if row.algorithm not in STRENGTHS else row,
+                suffix=WISE,
+            )
             lines.append({**about, "curve": str(wise), "strength": point["alpha"]})
-    found = pd.DataFrame(lines, columns=COLUMNS)
-    starts = 100 * means.groupby(["dataset", "trial_seed"]).zero_shot.mean()
+    found = pd.DataFrame(lines, columns=(*COLUMNS, "zero_shot"))
+    setting = ["dataset", "curve", "strength", "trial_seed"]  # a default may also be given
+    found = found.groupby(setting, sort=False, as_index=False).mean()
+    starts = 100 * found.groupby(["dataset", "curve", "trial_seed"]).zero_shot.mean()
+    found = found.drop(columns="zero_shot")
     plain = found[found.curve == PLAIN].set_index(["dataset", "trial_seed"])
     more = []
     for (dataset, curve), part in found.groupby(["dataset", "curve"]):
@@ -105,7 +113,7 @@ def curves(moved, rows):
         for trial in sorted(set(part.trial_seed)):
             about = {"dataset": dataset, "trial_seed": trial, "curve": curve}
             zero = {**about, **dict.fromkeys(DISTANCES, 0.0), "strength": "zero-shot"}
-            more.append({**zero, "accuracy": starts[dataset, trial]})
+            more.append({**zero, "accuracy": starts[dataset, curve, trial]})
             has_end = curve in ends and 0 not in set(part.strength)
             if has_end and (dataset, trial) in plain.index:
                 more.append({**plain.loc[(dataset, trial)].to_dict(), **about, "strength": 0.0})
@@ -137,9 +145,9 @@ def split(row, dataset):
     A strength that runs do not set is the method's default.
     """
     knob = STRENGTHS.get(row.algorithm)
-    if knob is None or row.suffix:
-        return row, ""
     changed = {name: value for name, value in row.changed if name == knob or value != "default"}
+    if knob is None or row.suffix:
+        return replace(row, changed=tuple(changed.items())), ""
     strength = changed.pop(knob, "default")
     if strength == "default":
         strength = knobs_of(row.algorithm, dataset)[knob].default
@@ -183,7 +191,7 @@ def equal_distance(points, baseline=BASELINE):
         for distance in DISTANCES if baseline in swept else ():
             for curve in others:
                 part = cells[cells.curve == curve]
-                trials = sorted(set(part.trial_seed) & set(base.trial_seed))
+                trials = sorted(_complete(part) & _complete(base))
                 pairs = [[c[c.trial_seed == trial] for c in (part, base)] for trial in trials]
                 reach = min((c[distance].max() for pair in pairs for c in pair), default=0)
                 if reach <= 0:
@@ -207,10 +215,43 @@ def equal_distance(points, baseline=BASELINE):
     return pd.DataFrame(lines)
 
 
+def _complete(curve):
+    """Return the trials that have all strengths of a curve."""
+    n = curve.groupby("trial_seed").strength.nunique()
+    return set(n.index[n == curve.strength.nunique()])
+
+
+def incomplete(moved):
+    """Return a sentence for each setting that has trials without all target domains.
+
+    Args:
+        moved: as for :func:`curves`, which leaves such trials out.
+    """
+    moved, sentences = _single(moved), []
+    lacking = moved.drop(_whole(moved).index)
+    for (dataset, algorithm, alpha), part in lacking.groupby(["dataset", "algorithm", "alpha"]):
+        if alpha != 1:
+            continue
+        trials = ", ".join(map(str, sorted(set(part.trial_seed))))
+        domains = set(moved[moved.dataset == dataset].domain) - set(part.domain)
+        lacks = f" (no {', '.join(sorted(domains))})" if domains else ""
+        sentences.append(
+            f"Left out, for lack of test domains: {algorithm} on {dataset}, trial {trials}{lacks}"
+        )
+    return sentences
+
+
 def _single(frame):
     """Return the rows of runs with one test domain, or all rows if there are none."""
-    single = frame[~frame.test_envs.str.contains(" ")]
-    return single if len(single) else frame
+    single = ~frame.test_envs.str.contains(" ")
+    return frame[single | ~single.groupby(frame.dataset).transform("any")]
+
+
+def _whole(frame):
+    """Return the rows of trials that have all target domains of their data set."""
+    trial = ["dataset", "algorithm", "alpha", "hparams_seed", "trial_seed"]
+    n = frame.groupby(trial).domain.transform("nunique")
+    return frame[n == frame.groupby("dataset").domain.transform("nunique")]
 
 
 def _named(values):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import types
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from domainbed.scripts import train
+from synthetic_sweep import make_sweep
 
-from domainbed_carft.analysis import prober
+from domainbed_carft.analysis import contexts, prober
 from domainbed_carft.commands import probe
+from domainbed_carft.register import known_datasets
 
 
 def test_group_weights_by_hand():
@@ -201,6 +204,50 @@ def change_hparams(file, more):
     for line in lines:
         line["args"]["hparams"] = json.dumps({**json.loads(line["args"]["hparams"]), **more})
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_run_whose_last_model_is_broken_has_no_cells(pacs, tmp_path):
+    """Its earlier step is not its result."""
+    for i in (0, 1):
+        shutil.copytree(pacs / f"CARFT-{i}", tmp_path / str(i))
+    (tmp_path / "1" / "model.pkl").unlink(missing_ok=True)
+    last = tmp_path / "1" / "model_step2.pkl"
+    saved = torch.load(last)
+    for value in saved["model_dict"].values():
+        if value.is_floating_point():
+            value.fill_(float("nan"))
+    torch.save(saved, last)
+    with pytest.raises(SystemExit, match="cannot be opened:\n.*not finite"):
+        probe.main(["--input_dir", str(tmp_path)])
+    for name in ("recognition", "kl"):
+        assert set(pd.read_csv(tmp_path / "probe" / f"{name}.csv").trial_seed) == {0}
+
+
+def test_a_link_to_a_run_is_no_run(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    for _, folder in made:
+        (folder / "model.pkl").touch()
+    (tmp_path / "zz").symlink_to(made[0][1])
+    found = contexts.find(str(tmp_path))
+    kept, left_out = contexts.judged(str(tmp_path), found, known_datasets())
+    assert [str(row) for row, _ in kept] == ["CARFT"] * 4
+    assert len(left_out) == 1 and "zz: a link to another run" in left_out[0]
+
+
+@pytest.mark.parametrize("knob, other", [("clip_images", "scaled"), ("clip_exif", True)])
+def test_zero_shot_features_are_of_the_run_s_own_pixels(knob, other):
+    measured = prober.Prober("cpu")
+    measured.labelled = lambda model, env, keys, desc: (torch.tensor([env]), torch.zeros(1))
+    knobs = {
+        **{"clip_backbone": "RN50", "clip_input_norm": "auto", "clip_activation": "auto"},
+        **{"clip_precision": "auto", "clip_input": "imagenet", "clip_transform": "host"},
+        **{"clip_images": "exact", "clip_exif": False},
+    }
+    for value, hparams in ((1.0, knobs), (2.0, {**knobs, knob: other})):
+        run = types.SimpleNamespace(
+            hparams=hparams, args={"dataset": "PACS"}, dataset=[[value]], zero_shot=None
+        )
+        assert measured.zero_shot_labelled(run, 0)[0].tolist() == [[value]]
 
 
 def test_zero_shot_clip_alone_has_tables_and_no_plots(pacs, tmp_path):

@@ -1,6 +1,7 @@
 """soundness.py: thirty spoilt sweeps; what is wrong is named, what is sound is tabulated right."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -80,6 +81,22 @@ def test_runs_of_other_hparams_are_rows_of_their_own(tmp_path):
     assert names == {"CARFT [carft_lambda=0.5]", "CARFT [carft_lambda=2]"}
     (problem,) = sweep.problems
     assert not problem.left_out and "rows of their own" in str(problem)
+
+
+@pytest.mark.parametrize("change, sound", [(0.0, 1), (0.01, 0)])
+def test_a_run_with_less_splits_is_the_same_run_if_the_others_are_equal(change, sound, tmp_path):
+    """--eval_splits needed leaves out the training environments' `in` splits."""
+    args, folder = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)[0]
+    shutil.copytree(folder, tmp_path / "again")
+    file, lines = tmp_path / "again" / "results.jsonl", []
+    for record in map(json.loads, (folder / "results.jsonl").read_text().splitlines()):
+        record["args"]["eval_splits"] = "needed"
+        lines.append({k: v for k, v in record.items() if k[4:] != "_in_acc" or k[:4] == "env0"})
+    lines[-1]["env0_in_acc"] += change
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    jobs = soundness.read(tmp_path, KNOWN).sound
+    assert args["test_envs"] == [0]
+    assert len([job for job in jobs if job.args["test_envs"] == [0]]) == sound
 
 
 def test_without_done_a_run_counts_if_it_reached_the_last_step(tmp_path):

@@ -39,12 +39,16 @@ def measure(found, data_dir=None):
         for given, files in found:
             with opening.attempt():
                 run, row = opening.open(given, next(iter(files.values())))
+                own_cells, own_moved = [], []
                 for step, path in files.items():
                     run.use(path)
                     more_cells, more_moved = prober.model(run, step, str(row))
-                    cells += more_cells
-                    moved += more_moved
+                    own_cells += more_cells
+                    own_moved += more_moved
                     bar.update()
+                # only now: of a run with a broken model, an earlier step would count as its last
+                cells += own_cells
+                moved += own_moved
                 if run.algorithm.trains:
                     args = run.args
                     shared = (args["dataset"], args["trial_seed"], args["hparams_seed"])
@@ -140,10 +144,12 @@ def judged(input_dir, found, known):
     kept, left_out = [], []
     for folder, files in found:
         job = jobs.get(folder)
-        if job and job.unsound:
+        if job is None:
+            left_out.append(f"{folder}: a link to another run, or no files of a run but models")
+        elif job.unsound:
             left_out.append(f"{folder}: {job.unsound}")
         else:
-            kept.append((job and job.row, files))
+            kept.append((job.row, files))
     if not kept:
         raise ValueError("\n".join(["None of the runs counts:", *left_out]))
     return kept, left_out

@@ -97,7 +97,8 @@ class Prober:
 
     def zero_shot_labelled(self, run, i):
         """Return (f_0(x) (N, D), labels (N,)) of environment i, computed once per sweep."""
-        knobs = [run.hparams[f"clip_{knob}"] for knob in ("precision", "input", "transform")]
+        names = ("precision", "input", "transform", "images", "exif")
+        knobs = [run.hparams[f"clip_{name}"] for name in names]
         key = (*backbone_names.of_knobs(run.hparams), *knobs, run.args["dataset"], i)
         if key not in self.before:
             every = range(len(run.dataset[i]))

@@ -161,8 +161,7 @@ def _check_twins(sweep):
     for jobs in cells.values():
         if len(jobs) == 1:
             continue
-        numbers = [[(r["step"], accuracies_of(r)) for r in job.records] for job in jobs]
-        same = all(other == numbers[0] for other in numbers[1:])
+        same = _are_equal([job.records for job in jobs])
         seeds = sorted({str(job.args.get("seed")) for job in jobs})
         why = f" (--seed {', '.join(seeds)}; use --trial_seed for trials)" if seeds[1:] else ""
         for job in jobs[1:] if same else jobs:
@@ -171,6 +170,22 @@ def _check_twins(sweep):
                 ": counted once" if same else f" with different results{why}: none of them counts"
             )
             sweep.problems.append(Problem(job.folder, job.unsound))
+
+
+def _are_equal(runs):
+    """Tell if runs have the same steps and, at each, equal accuracies of the splits that all have.
+
+    Runs with --eval_splits needed lack the others.
+    """
+    steps = [[record["step"] for record in records] for records in runs]
+    if any(other != steps[0] for other in steps[1:]):
+        return False
+    for together in zip(*runs):
+        found = [accuracies_of(record) for record in together]
+        shared = set.intersection(*map(set, found))
+        if any(one[name] != found[0][name] for one in found[1:] for name in shared):
+            return False
+    return True
 
 
 def _name_unknown_datasets(sweep, known):

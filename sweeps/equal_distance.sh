@@ -3,9 +3,9 @@
 #           domains? CARFT, CLIP_Distill, CLIP_LipsumFT, CLIP_L2SP and WiSE-FT, each over its strength,
 #           and CARFT with contexts that mean nothing.
 # Cost:     17 settings x 3 test domains x TRIALS (5) = 255 runs of 101 steps on LetterStyles, 60 s each
-#           on one core, two at a time: 2.2 hours on 2 cores. The probe evaluates test domains 390
-#           times (each run, and 9 more α for each of the 15 runs of CLIP_ERM), one at a time: 10
-#           minutes.
+#           on one core, two at a time: 2.3 hours on 2 cores with other load. The probe evaluates test
+#           domains 390 times (each run, and 9 more α for each of the 15 runs of CLIP_ERM), one at a
+#           time: 10 to 15 minutes.
 # Disk:     255 models of 7 MB.
 # Output:   OUTPUT (default: sweep_equal_distance): records, and in probe/: distance.png and .csv (the
 #           curves), equal_distance.* (differences from CARFT at equal distance, with intervals),

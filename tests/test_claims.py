@@ -295,6 +295,66 @@ def test_letters():
     assert "last* ({} %, `CLIP_ERM` {}, `CARFT` {})".format(*validation) in FINDINGS
 
 
+def test_equal_distance():
+    folder = results.newest("equal_distance") / "equal_distance" / "probe"
+    whole, single = (
+        pd.read_csv(folder / f"equal_distance{end}.csv").query("distance == 'kl' and at == 'mean'")
+        for end in ("", "_by_domain")
+    )
+    assert set(whole.n) == set(single.n) == {5} and len(whole) == 6
+    widths = [stats.interval(range(5), level) for level in (1 - 0.05 / 6, 0.95)]
+    wider = (widths[0][2] - 2) / (widths[1][2] - 2)  # as t(4) at both levels
+    shown = re.findall(r"^\| (`C[^|]+) \| (\S+ \[.+?\]) \| (.+) \|$", FINDINGS_LINES, re.M)
+    assert len(shown) == 6
+    ahead = []
+    for label, mean, by_style in shown:
+        name = re.match("`(.+?)`", label)[1]
+        for kind, file in {"random texts": "random_texts", "shuffled": "random_words"}.items():
+            name += f" [carft_contexts=sweeps/contexts/{file}.txt]" if kind in label else ""
+        row = whole[whole.curve == name].iloc[0]
+        half = wider * (row["95 % high"] - row.difference)
+        ahead += [name] if row.difference - half > 0 else []
+        low, high = row.difference - half, row.difference + half
+        assert mean == f"{row.difference:+.1f} [{low:+.1f}, {high:+.1f}]"
+        assert row["95 % high"] > 0  # "CARFT is not ahead of any"
+        rows = single[single.curve == name].set_index("dataset")
+        texts = [
+            "{:+.1f} [{:+.1f}, {:+.1f}]".format(
+                *rows.loc[f"LetterStyles, {style}", ["difference", "95 % low", "95 % high"]]
+            )
+            for style in ("sign", "stitch", "beads")
+        ]
+        assert by_style == " | ".join(texts)
+        for style in ("sign", "beads"):
+            found = rows.loc[f"LetterStyles, {style}"]
+            assert found["95 % low"] < 0 < found["95 % high"]
+    assert ahead == ["CLIP_L2SP"]
+    on_stitch = single[single.dataset == "LetterStyles, stitch"]
+    above = on_stitch[on_stitch["95 % low"] > 0].difference
+    assert len(above) == 5
+    assert f"{above.min():.1f} to {above.max():.1f} points above it" in FINDINGS
+    points = pd.read_csv(folder / "distance.csv")
+    means = points.assign(strength=points.strength.map(str)).groupby(["curve", "strength"])
+    means = means[["accuracy", "kl"]].mean()
+    carft, wise = means.loc["CARFT"], means.loc["CLIP_ERM+WiSE"].accuracy
+    strong = [carft.accuracy[s] for s in ("1.0", "10.0", "100.0")]
+    zero, plain, best = wise["zero-shot"], wise["1.0"], wise["0.6"]
+    assert f"zero-shot CLIP ({zero:.1f} %) and plain fine-tuning ({plain:.1f}):" in FINDINGS
+    assert (
+        "has {:.1f} % with λ = 1, {:.1f} with 10 and {:.1f} with 100.".format(*strong) in FINDINGS
+    )
+    assert f"({best:.1f} with α = 0.6)" in FINDINGS and best == means.accuracy.max()
+    kls = [carft.kl["10.0"]]
+    for file in ("random_words", "random_texts"):
+        kls.append(means.loc[f"CARFT [carft_contexts=sweeps/contexts/{file}.txt]"].kl["10.0"])
+    said = "is {:.2f} nats with contexts, {:.2f} with shuffled words, and {:.2f} with random texts"
+    assert said.format(*kls) in FINDINGS
+    choosing = text_of("docs/choosing.md")
+    assert f"10 is best: {strong[1]:.1f} % instead of {strong[0]:.1f} (n = 5" in choosing
+    told = f"α = 0.6 has {best:.1f} %, zero-shot CLIP {zero:.1f} and `CLIP_ERM` {plain:.1f} on"
+    assert told in choosing
+
+
 def test_what_users_should_set(methods):
     """docs/choosing.md."""
     said = text_of("docs/choosing.md")

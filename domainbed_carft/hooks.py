@@ -57,9 +57,20 @@ def write(owner, name, value):
     """Set an attribute of one of the host's modules or classes, in a way that can be undone."""
     if name in vars(owner):
         _undo.append(functools.partial(setattr, owner, name, vars(owner)[name]))
+    elif name == "__new__":
+        _undo.append(functools.partial(setattr, owner, name, _plain_new))
     else:
         _undo.append(functools.partial(delattr, owner, name))
     setattr(owner, name, value)
+
+
+def _plain_new(cls, *args, **kwargs):
+    """Take the place of a ``__new__`` that a class did not have.
+
+    After setting and deleting ``__new__``, CPython's object.__new__ refuses the arguments of
+    ``__init__`` for that class.
+    """
+    return object.__new__(cls)
 
 
 def arguments_of(function, args, kwargs):

@@ -155,6 +155,21 @@ def test_an_average_of_the_last_weights_only_predicts_as_they_do(make):
     assert torch.equal(plain.eval().predict(x), other.eval().predict(x))
 
 
+@pytest.mark.parametrize("shown", [False, True])
+def test_loaded_weights_take_the_place_of_the_average(make, shown):
+    algorithm = make("CLIP_ERM", clip_average="ema", clip_ema_decay=0.5)
+    start = copy.deepcopy(algorithm.state_dict())
+    train(algorithm, 2)
+    algorithm.train(not shown)
+    algorithm.load_state_dict(start)
+    algorithm.eval()
+    assert all(torch.equal(w, start[name]) for name, w in algorithm.state_dict().items())
+    algorithm.update(batches(3))  # the new average begins at them
+    raw = copy.deepcopy(dict(algorithm.named_parameters()))
+    for name, average in algorithm.eval().named_parameters():
+        torch.testing.assert_close(average.detach(), start[name].lerp(raw[name], 0.5))
+
+
 def test_an_update_right_after_eval_trains_the_raw_weights(make):
     a, b = (make("CLIP_ERM", clip_average="beta", clip_steps=4) for _ in range(2))
     train(a, 2), train(b, 2)

@@ -263,6 +263,16 @@ def test_cast_is_a_copy_with_the_gradient_of_one():
     torch.testing.assert_close(b.grad, torch.full((2, 2), fused.QUICK), rtol=BF16, atol=0)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_frozen_blocks_store_nothing_for_a_backward_pass(make, precision):
+    algorithm = make("CLIP_ERM", clip_precision=precision, clip_train="last_k", clip_last_k=1)
+    seen = []
+    for block in algorithm.encoder.visual.transformer.resblocks:
+        block.register_forward_hook(lambda module, _, output: seen.append(output.requires_grad))
+    algorithm.update(batches(0))
+    assert seen == [False, True]
+
+
 def test_gradients_can_be_differentiated():
     x = torch.randn(4, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
     assert torch.autograd.gradcheck(fused.quick_gelu, x)

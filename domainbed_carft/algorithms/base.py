@@ -296,3 +296,5 @@ def _mark_loaded(module, _):
     module.can_predict = True
     if module.lora is not None:
         module.lora.restart()
+    if module.average is not None:
+        module.average.restart()

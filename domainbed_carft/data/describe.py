@@ -75,7 +75,8 @@ def noting_new(original=None):
         if hparams is not None and knobs.are_ours(hparams):
             trainer.check_own()  # DomainBed builds loaders before the algorithm
         if hparams is not None:
-            _note(dataset, hparams, given.get("test_envs") or [])
+            envs = given.get("test_envs")
+            _note(dataset, hparams, [] if envs is None else envs)
         workers = environment.n_workers()
         if workers is not None:
             dataset.N_WORKERS = workers

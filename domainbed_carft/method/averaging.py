@@ -120,6 +120,10 @@ class Average:
                 p.data, self.hidden[i] = self.hidden[i], p.data
             self.shown = wanted
 
+    def restart(self):
+        """Begin anew at the parameters' values at the next step, as after they were replaced."""
+        self.shown, self.hidden = False, None
+
     def state_dict(self):
         """Return what a resumed run needs to go on with the same numbers."""
         trained = [p.detach() for p in self.parameters]

@@ -94,7 +94,11 @@ class Cast(torch.autograd.Function):
     def forward(ctx, dtype, places, *tensors):
         ctx.places, ctx.types = places, [x.dtype for x in tensors]
         ctx.set_materialize_grads(False)
-        return tuple(_scaled(_cast(tensors, [dtype] * len(tensors)), places))
+        found = tuple(_scaled(_cast(tensors, [dtype] * len(tensors)), places))
+        # else one trained tensor makes all outputs require gradients, those of frozen ones, too
+        frozen = [x for x, wanted in zip(found, ctx.needs_input_grad[2:]) if not wanted]
+        ctx.mark_non_differentiable(*frozen)
+        return found
 
     @staticmethod
     def backward(ctx, *gradients):

@@ -40,6 +40,8 @@ def labels_of(dataset):
         return [int(label) for label in dataset.tensors[-1]]
     if hasattr(dataset, "targets"):  # torchvision's data sets
         return [int(label) for label in dataset.targets]
+    if hasattr(dataset, "labels"):  # ours in memory
+        return [int(label) for label in dataset.labels]
     return [int(dataset[i][1]) for i in range(len(dataset))]
 
 

@@ -23,7 +23,7 @@ OUTPUT=${1:-sweep_equal_distance}
 TRIALS=${TRIALS:-5}
 DATASET=${DATASET:-LetterStyles}
 DATA=${DATA:-none}
-TEST_ENVS=${TEST_ENVS:-sign stitch beads}
+TEST_ENVS=${TEST_ENVS:-1 3 4} # sign, stitch, beads
 PYTHON=${PYTHON:-python}
 CONTEXTS=$(dirname "$0")/contexts
 export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}

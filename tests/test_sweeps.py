@@ -149,14 +149,19 @@ def test_the_sweep_at_equal_distance(tmp_path, monkeypatch):
     *launches, (last, _) = found
     assert {module for module, _ in launches} == {"sweep"} and last == "probe"
     swept = {name: [] for name in STRENGTHS}
+    contexts = []
     for _, args in launches:
         (algorithm,) = args.algorithms
-        hparams = json.loads(args.hparams)
-        if algorithm == "CLIP_ERM":
-            assert hparams == {}
-        else:
-            swept[algorithm].append(hparams.pop(STRENGTHS[algorithm]))
-            assert not hparams and args.n_trials == 5 and args.single_test_envs
-    assert all(len(set(values)) == 6 for values in swept.values())
-    assert "25 settings x 4 test domains x 5 trials = 500 runs" in text and len(launches) == 25
-    assert "680 times" in text  # 500 + 9 α x 4 x 5
+        assert args.n_trials == 5 and args.single_test_envs and args.test_envs == [1, 3, 4]
+        hparams = json.loads(args.hparams or "{}")
+        if "carft_contexts" in hparams:
+            assert Path(hparams["carft_contexts"]).is_file()
+            contexts.append((Path(hparams["carft_contexts"]).name, hparams["carft_lambda"]))
+        elif algorithm != "CLIP_ERM":
+            swept[algorithm].append(hparams.pop(STRENGTHS[algorithm], "default"))
+            assert not hparams
+    assert all(len(set(values)) == 3 for values in swept.values())
+    names = ("random_texts.txt", "random_words.txt")
+    assert sorted(contexts) == [(name, value) for name in names for value in (10, 100)]
+    assert "17 settings x 3 test domains x TRIALS (5) = 255 runs" in text and len(launches) == 17
+    assert "domains 390 times" in text  # 255 + 9 α x 3 x 5

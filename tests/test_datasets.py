@@ -4,11 +4,13 @@ import json
 import re
 import weakref
 
+import numpy as np
 import pytest
 import torch
 from conftest import CLASSES, DOMAINS, make_image_folder
 from domainbed import algorithms, hparams_registry
 from domainbed import datasets as host_datasets
+from domainbed.lib import misc
 from domainbed.lib.fast_data_loader import InfiniteDataLoader
 from torchvision.transforms import v2
 
@@ -306,3 +308,16 @@ def test_damaged_pictures_are_told(tmp_path, monkeypatch):
         (tmp_path / "digitstyles.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match="digitstyles.npz is damaged .* install"):
             host_datasets.DigitStyles("", [0], {"data_augmentation": False})
+
+
+def test_test_envs_may_be_an_array():
+    dataset = host_datasets.Debug28(None, np.array([0, 1]), {})
+    assert len(dataset) == len(host_datasets.Debug28.ENVIRONMENTS)
+
+
+def test_labels_of_shipped_data_are_read_without_augmentation():
+    dataset = host_datasets.DigitStyles(None, [0], {"data_augmentation": True})
+    before = torch.get_rng_state()
+    labels = misc.labels_of(dataset[1])
+    assert torch.equal(torch.get_rng_state(), before)  # reading images would draw from it
+    assert labels == [dataset[1][i][1] for i in range(len(labels))]

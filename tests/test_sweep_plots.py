@@ -96,6 +96,18 @@ def test_lambdas(tmp_path):
     assert sweep_plots.lambdas(sweep, "Other") is None
 
 
+def test_lambdas_compare_the_same_test_domains_and_no_other_knobs(tmp_path):
+    settings = [(0, 0, 0.4, {}), (0, 1, 0.8, {}), (1.0, 0, 0.5, {}), (1.0, 0, 0.9, {"lr": 1e-3})]
+    for i, (value, env, target, more) in enumerate(settings):
+        knobs = {"carft_lambda": value, **more}
+        made = run(0, target, 0, "CARFT", hparams=json.dumps(knobs))
+        made["args"]["test_envs"] = [env]
+        made |= {f"env{env}_in_acc": target, "hparams": {"lr": 5e-6, **knobs}}
+        write(tmp_path, str(i), [made])
+    (axes,) = sweep_plots.lambdas(soundness.read(tmp_path, KNOWN), "Debug28").axes
+    assert axes.lines[0].get_ydata() == pytest.approx([40, 50])
+
+
 def alphas(path, **changes):
     frame = pd.DataFrame(
         {

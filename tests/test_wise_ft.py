@@ -272,3 +272,11 @@ def test_environments_are_scored_within_their_label_sets(sweep, monkeypatch):
         if f"{name}_acc" in row:
             share = sum(label == 0 for _, label in part) / len(part)
             assert row[f"{name}_acc"] == pytest.approx(share)
+
+
+def test_the_summary_compares_the_same_test_environments():
+    columns = ["dataset", "algorithm", "test_env", "trial_seed", "alpha", "target_accuracy"]
+    runs = [("CLIP_ERM", 0, 0.9), ("CLIP_ERM", 1, 0.5), ("CARFT", 1, 0.5)]
+    rows = [["PACS", name, env, 0, 1.0, accuracy] for name, env, accuracy in runs]
+    frame = pd.DataFrame(rows, columns=columns).assign(chosen=1)
+    assert interpolation.summary(frame)["target, α = 1"].tolist() == [50, 50]

@@ -220,7 +220,12 @@ def table(records):
 
 
 def summary(frame):
-    """Return mean accuracies over test environments, trials and hparams seeds, in per cent."""
+    """Return mean accuracies over test environments, trials and hparams seeds, in per cent.
+
+    Only the test environments that all algorithms of a data set have count.
+    """
+    had = frame.groupby(["dataset", "test_env"]).algorithm.transform("nunique")
+    frame = frame[had == frame.groupby("dataset").algorithm.transform("nunique")]
     rows = []
     for (dataset, algorithm), cells in frame.groupby(["dataset", "algorithm"]):
         chosen = cells[cells["chosen"] == 1]

@@ -95,10 +95,7 @@ def curves(moved, rows):
             lines.append({**about, "curve": str(curve), "strength": strength})
             ends |= {str(curve)} if _ends_at_plain(curve) else set()
         if point["algorithm"] in interpolated:
-            wise = replace(
-                split(row, point["dataset"])[0] if row.algorithm not in STRENGTHS else row,
-                suffix=WISE,
-            )
+            wise = replace(_given(row), suffix=WISE)
             lines.append({**about, "curve": str(wise), "strength": point["alpha"]})
     found = pd.DataFrame(lines, columns=(*COLUMNS, "zero_shot"))
     setting = ["dataset", "curve", "strength", "trial_seed"]  # a default may also be given
@@ -144,14 +141,17 @@ def split(row, dataset):
 
     A strength that runs do not set is the method's default.
     """
-    knob = STRENGTHS.get(row.algorithm)
-    changed = {name: value for name, value in row.changed if name == knob or value != "default"}
+    row, knob = _given(row), STRENGTHS.get(row.algorithm)
     if knob is None or row.suffix:
-        return replace(row, changed=tuple(changed.items())), ""
-    strength = changed.pop(knob, "default")
-    if strength == "default":
-        strength = knobs_of(row.algorithm, dataset)[knob].default
+        return row, ""
+    changed = dict(row.changed)
+    strength = changed.pop(knob, knobs_of(row.algorithm, dataset)[knob].default)
     return replace(row, changed=tuple(changed.items())), float(strength)
+
+
+def _given(row):
+    """Return a Row without the knobs that only other rows set."""
+    return replace(row, changed=tuple(item for item in row.changed if item[1] != "default"))
 
 
 def at_distance(points, distance, where):

@@ -65,6 +65,8 @@ def missing_table(lacking, datasets):
     rows = []
     for (dataset, algorithm, reason), found in groups.items():
         names = datasets[dataset]
+        gone = {i: f"env{i}" for a, _ in found for i in a["test_envs"]}  # since the launch
+        names = {**gone, **dict(enumerate(names))}
         envs = dict.fromkeys(" + ".join(names[i] for i in a["test_envs"]) for a, _ in found)
         seeds = [sorted({a[k] for a, _ in found}) for k in ("trial_seed", "hparams_seed")]
         where = found[0][1] if len(found) == 1 else ""

@@ -188,11 +188,13 @@ def context_kl(summary, dataset, runs):
 def lambdas(sweep, dataset):
     """Return a figure of CARFT's accuracy against carft_lambda, or None if it does not vary.
 
-    Rows of WiSE-FT and of other algorithms may record the knob as well. They are ignored.
+    Rows of WiSE-FT and of other algorithms may record the knob as well. They are ignored. So are
+    rows that also set other knobs, and test domains that not every λ has.
     """
     found = {}
     for job in sweep.sound:
-        if job.row.in_records != "CARFT":
+        others = {k: v for k, v in job.row.changed if k != "carft_lambda" and v != "default"}
+        if job.row.in_records != "CARFT" or others:
             continue
         value = (job.records[0].get("hparams") or {}).get("carft_lambda")
         envs = job.args["test_envs"]
@@ -202,9 +204,12 @@ def lambdas(sweep, dataset):
                 outs = [v for k, v in record.items() if k.endswith("_out_acc")]
                 validation = (sum(outs) - record[f"env{envs[0]}_out_acc"]) / (len(outs) - 1)
                 points.append((validation, record[f"env{envs[0]}_in_acc"]))
-            found.setdefault(float(value), []).append(max(points, key=lambda point: point[0]))
-    if len(found) < 2:
+            by_env = found.setdefault(float(value), {})
+            by_env.setdefault(envs[0], []).append(max(points, key=lambda point: point[0]))
+    shared = set.intersection(*map(set, found.values())) if found else ()
+    if len(found) < 2 or not shared:
         return None
+    found = {value: [p for env in shared for p in runs[env]] for value, runs in found.items()}
     figure, axes = plots.new()
     values = sorted(found)
     for i, label, style in ((1, "test domain", "o-"), (0, "source validation", "s--")):

@@ -15,7 +15,7 @@ from domainbed import datasets as host_datasets
 from domainbed import hparams_registry
 from domainbed.lib import misc
 
-from domainbed_carft.algorithms import car_ft, methods, settings
+from domainbed_carft.algorithms import car_ft, host_calls, methods, settings
 from domainbed_carft.method.schedule import lr_factor
 from domainbed_carft.models import backbones
 
@@ -53,6 +53,17 @@ def test_predictions_at_step_0_are_zero_shot_clip_s(make, tiny_clip, name):
     with torch.no_grad():
         got = make(name).eval().predict(x)
     assert torch.allclose(got, zero_shot_logits(tiny_clip, x), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", methods.METHODS)
+def test_a_fork_s_further_arguments_are_left_alone(make, name, monkeypatch, capsys):
+    monkeypatch.setattr(host_calls, "_said", set())
+    algorithm = make(name)
+    again = type(algorithm)((3, 224, 224), len(CLASSES), 3, algorithm.hparams, "more", step=1)
+    assert torch.equal(again.head.weight, algorithm.head.weight)
+    assert f"{name} ignores these arguments of the trainer: argument 5, step" in (
+        capsys.readouterr().err
+    )
 
 
 def test_zero_shot_clip_trains_nothing(make):

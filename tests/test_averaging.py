@@ -56,9 +56,16 @@ def test_beta_weights_are_the_distribution_s_densities():
         assert found == pytest.approx((density / density.sum()).tolist(), rel=1e-12)
 
 
+def test_beta_weights_of_a_long_run_with_a_large_beta():
+    """The densities at both ends are below 1e-380, which is 0 as a float."""
+    density = scipy.stats.beta(100, 100).pdf((np.arange(5002) + 0.5) / 5002)
+    found = weights_of(shares("beta", 5001, beta=100))
+    assert found == pytest.approx((density / density.sum()).tolist(), rel=1e-9, abs=1e-12)
+
+
 def test_beta_a_half_by_hand():
     # T = 1: x = ¼ and ¾, densities alike: the mean of the two
-    assert shares("beta", 1, beta=0.5) == [0.5]
+    assert shares("beta", 1, beta=0.5) == pytest.approx([0.5], rel=1e-15)
     # T = 2: x = 1/6, 1/2, 5/6, densities as 1/√(5/36), 1/√(9/36): 6/√5, 2, 6/√5
     a = 6 / 5**0.5
     assert shares("beta", 2, beta=0.5) == pytest.approx([2 / (a + 2), a / (2 * a + 2)])

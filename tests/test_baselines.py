@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import CLASSES, batches, train
-from domainbed import algorithms, hparams_registry
+from domainbed import algorithms, datasets, hparams_registry
 from domainbed.lib import snapshot
 from sklearn.linear_model import LogisticRegression
 
@@ -290,11 +290,19 @@ def test_flyp_s_first_loss_is_open_clip_s_on_the_prompts_of_the_labels(make, tin
     assert first["loss"] == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_flyp_wants_two_pairs_to_contrast(make):
+def test_too_long_random_texts_are_refused_before_training(make):
+    with pytest.raises(ValueError, match="^lipsum_length must be 1 to 75 for .*, got 76$"):
+        make("CLIP_LipsumFT", lipsum_length=76)
+
+
+@pytest.mark.parametrize("name", ["CLIP_FLYP", "CLIP_CaRot"])
+def test_contrastive_methods_want_two_pairs_to_contrast(make, data_dir, tiny_clip, name):
     """With one, the contrastive loss is 0 whatever the weights are."""
-    hparams = hparams_registry.default_hparams("CLIP_FLYP", "PACS") | {"batch_size": 1}
-    with pytest.raises(ValueError, match="training domains must be at least 2, got 1") as raised:
-        algorithms.CLIP_FLYP((3, 32, 32), 3, 1, hparams)
+    hparams = hparams_registry.default_hparams(name, "PACS")
+    hparams.update(batch_size=1, clip_backbone=tiny_clip)
+    data = datasets.PACS(data_dir, [0, 1, 2], hparams)
+    with pytest.raises(ValueError, match=f"{name} .*domains must be at least 2, got 1") as raised:
+        vars(algorithms)[name]((3, 32, 32), len(CLASSES), len(data) - 3, hparams)
     assert "\n" not in str(raised.value)
     algorithm = make("CLIP_FLYP", batch_size=1)  # of three domains: three pairs
     assert algorithm.update(batches(0, n=1, domains=3))["loss"] > 0
@@ -306,7 +314,7 @@ def test_flyp_trains_both_towers_and_evaluates_with_prompts_encoded_anew(make):
     start = logits(algorithm)
     train(algorithm)
     moved = {k for k, v in before.items() if not torch.equal(v, algorithm.state_dict()[k])}
-    assert moved == set(before) - {"head.weight"}
+    assert moved == set(before)  # the head follows the text encoder
     assert not torch.equal(logits(algorithm), start)
     model = algorithm.text.model
     with torch.no_grad():

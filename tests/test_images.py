@@ -217,6 +217,14 @@ def test_a_wrong_clip_transform_is_told_before_any_image(kind, data_dir):
         host_datasets.PACS(data_dir, [0], {**KNOBS, "clip_transform": kind})
 
 
+@pytest.mark.parametrize(
+    "knob, value", [("clip_cache", True), ("clip_crop", "0.9"), ("clip_flip", 1), ("clip_exif", "")]
+)
+def test_a_wrong_type_is_told_before_any_image(knob, value, data_dir):
+    with pytest.raises(ValueError, match=f"^{knob} must be .*, got {value!r}$"):
+        host_datasets.PACS(data_dir, [0], {**KNOBS, "clip_transform": "clip", knob: value})
+
+
 def pacs(root, cache_folder, kind="host", augment=False):
     knobs = {**KNOBS, "data_augmentation": augment, "clip_transform": kind}
     return host_datasets.PACS(str(root), [0], {**knobs, "clip_cache": str(cache_folder or "")})

@@ -25,7 +25,7 @@ def test_random_texts_are_of_known_words_only():
     used = draw(200, 8, torch.Generator().manual_seed(0))[:, 1:9].unique()
     known = backbone.text.token_embedding.weight[used].abs().sum(1)
     assert (known > 0).all() and 20 < len(used) < 1000
-    with pytest.raises(ValueError, match="1 to 75 tokens, got 76"):
+    with pytest.raises(ValueError, match="lipsum_length must be 1 to 75 for .*, got 76"):
         draw(1, 76, None)
 
 

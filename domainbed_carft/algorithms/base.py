@@ -155,13 +155,17 @@ class CLIPAlgorithm(Algorithm):
 
     def state_dict(self, *args, **kwargs):
         """Return the weights used for prediction: the averaged ones, if weights are averaged."""
-        shown = self.average is None or self.average.shown
-        if shown:
-            return super().state_dict(*args, **kwargs)
-        self.average.show(True)
+        hidden = self.average is not None and not self.average.shown
+        if hidden:
+            self.average.show(True)
+        self._refresh_head()
         state = super().state_dict(*args, **kwargs)
-        self.average.show(False)
+        if hidden:
+            self.average.show(False)
         return state
+
+    def _refresh_head(self):
+        """Compute the head of methods that do not train it. Called before it is used."""
 
     def classify(self, features: torch.Tensor) -> torch.Tensor:
         """Return logits (B, K) of features f(x) (B, D), which need not be normalised."""
@@ -183,6 +187,7 @@ class CLIPAlgorithm(Algorithm):
                 f"This {type(self).__name__} was {self._built} and has no classifier: "
                 "call load_state_dict first, or set the knob clip_class_names."
             )
+        self._refresh_head()
         return self.classify(self.encoder(self.input(x)))
 
     def loss(

@@ -79,6 +79,7 @@ class CLIP_LipsumFT(Guided):
     def _prepare(self, backbone, templates, class_names):
         super()._prepare(backbone, templates, class_names)
         self.draw = random_tokens(backbone)
+        self.draw(1, self.hparams["lipsum_length"], torch.Generator())  # an error comes early
         self.text = FrozenText(backbone, self.hparams["clip_precision"])
         self.seed = torch.initial_seed()  # set by the trainer, so different in each run
 
@@ -112,7 +113,7 @@ class CLIP_MIRO(Guided):
             self.frozen.copy.visual(torch.zeros(1, 3, backbone.resolution, backbone.resolution))
         raw = math.log(math.expm1(MIRO_VARIANCE - MIRO_EPSILON))  # softplus's inverse
         self.variances = nn.ParameterList(
-            nn.Parameter(torch.full(h0.shape[-1:], raw)) for h0 in self.taps[1].outputs
+            nn.Parameter(torch.full(h0.shape[-1:], raw)) for h0 in self.taps[1].take()
         )
 
     def _parameter_groups(self):
@@ -127,7 +128,7 @@ class CLIP_MIRO(Guided):
         self.frozen(images)
         bounds = [
             information_bound(h, h0, F.softplus(raw) + MIRO_EPSILON)
-            for h, h0, raw in zip(*(tap.outputs for tap in self.taps), self.variances)
+            for h, h0, raw in zip(*(tap.take() for tap in self.taps), self.variances)
         ]
         bound = torch.stack(bounds).sum()
         lam = self.hparams["miro_lambda"]

@@ -2,42 +2,38 @@
 
 import torch
 
+from ..data import describe
 from ..method import carot
 from ..method.objectives import contrastive
 from ..method.prompts import build_prompts, prompt_weights
 from ..models import recompute
 from ..models.encoders import Moving, TextEncoder, text_length
 from ..models.layers import projections
-from .base import CLIPAlgorithm
+from .text_heads import TextHead
 
 
-class CLIP_FLYP(CLIPAlgorithm):
+class CLIP_FLYP(TextHead):
     """Fine-tune like you pre-train (Goyal et al., CVPR 2023): CLIP's contrastive loss.
 
     Each image is paired with a prompt of its class in a random context. The text encoder and τ are
-    trained, too, and are part of the saved model. The head is not trained. It is recomputed from
-    all prompts before the host evaluates new weights.
+    trained, too, and are part of the saved model. The head is that of all prompts.
     """
 
     is_mean = False  # each pair is contrasted with all others of the batch
 
-    def __init__(self, input_shape, num_classes, num_domains, hparams):
-        pairs = num_domains * hparams.get("batch_size", 2)
-        if pairs < 2:
-            raise ValueError(
-                "CLIP_FLYP contrasts the pairs of a batch: batch_size times the number of training "
-                f"domains must be at least 2, got {pairs}"
-            )
-        super().__init__(input_shape, num_classes, num_domains, hparams)
-
     def _prepare(self, backbone, templates, class_names):
+        data = describe.describe(self.hparams)
+        if data and len(data.train_domains) * self.hparams.get("batch_size", 2) < 2:
+            raise ValueError(
+                f"{type(self).__name__} contrasts the pairs of a batch: batch_size times the number "
+                "of training domains must be at least 2, got 1"
+            )
         self.text = TextEncoder(
             backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]
         )
         self.text.requires_grad_(True)
         if self.hparams["clip_checkpoint"]:
             recompute.recompute_blocks(self.text.model, self.hparams["clip_dropout"])
-        self.made_of = None  # identifies the weights that the head was computed from
         self.seed = torch.initial_seed()
         if templates is not None:
             rows = [backbone.tokenize(row) for row in build_prompts(templates, class_names)]
@@ -47,10 +43,6 @@ class CLIP_FLYP(CLIPAlgorithm):
 
     def _towers(self):
         return [*super()._towers(), self.text.model]
-
-    def _parameter_groups(self):
-        self.head.requires_grad_(False)
-        return super()._parameter_groups()
 
     def prompts(self, labels):
         """Return prompts of the labels' classes in random contexts, for the text encoder.
@@ -70,20 +62,12 @@ class CLIP_FLYP(CLIPAlgorithm):
         loss = contrastive(self.encoder(images), texts, scale)
         return loss, {"logit_scale": scale}
 
-    @torch.no_grad()
-    def _make_head(self):
-        weights = self.scheduler.last_epoch, self.average is not None and self.average.shown
-        if self.scheduler.last_epoch and weights != self.made_of:
-            flat = self.tokens.flatten(0, 1)
-            T = torch.cat([self.text(part) for part in flat.split(256)])
-            _, W_cls = prompt_weights(T.unflatten(0, self.tokens.shape[:2]))
-            self.head.weight.copy_(self.text.model.logit_scale.exp() * W_cls)
-            self.made_of = weights
-
-    def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of images, with a head computed from the current text encoder."""
-        self._make_head()
-        return super().predict(x, *args, **kwargs)
+    def head_weights(self):
+        """Return τ·W_cls (K, D) of all prompts with the current text encoder and τ."""
+        flat = self.tokens.flatten(0, 1)
+        T = torch.cat([self.text(part) for part in flat.split(256)])
+        _, W_cls = prompt_weights(T.unflatten(0, self.tokens.shape[:2]))
+        return self.text.model.logit_scale.exp() * W_cls
 
 
 class CLIP_CaRot(CLIP_FLYP):

@@ -27,7 +27,7 @@ class _Probing(CLIPAlgorithm):
         self.encoder.train(was_training)
         return {"probe_images": float(len(self.seen))}
 
-    def _fit(self):
+    def _refresh_head(self):
         """Fit the head, unless there are no new images since the last fit."""
         if self.seen.fitted == len(self.seen):
             return
@@ -41,11 +41,6 @@ class _Probing(CLIPAlgorithm):
         with torch.no_grad():
             weight.copy_(self.logit_scale * V)
         self.seen.fitted = len(self.seen)
-
-    def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of images, with the head fitted to all images seen so far."""
-        self._fit()
-        return super().predict(x, *args, **kwargs)
 
 
 class CLIP_LP(_Probing):
@@ -79,6 +74,6 @@ class CLIP_LPFT(_Probing):
         if self.seen.steps < self.probe_steps:
             return self._look(minibatches)
         if len(self.seen):
-            self._fit()
+            self._refresh_head()
             self.seen.clear()
         return super().step(minibatches)

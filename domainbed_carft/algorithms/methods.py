@@ -12,7 +12,7 @@ from typing import Any
 
 from ..base.messages import unknown
 from ..method import recipes
-from ..method.knobs import HOST_RULES, Knob, log_uniform, number, one_of, shared, text
+from ..method.knobs import HOST_RULES, Knob, check_values, log_uniform, number, one_of, shared, text
 
 OF_USERS = "user_"  # prefix of knobs that only a user's own code reads
 
@@ -209,10 +209,7 @@ def check(name, hparams, host_knobs=None, typed=None):
                 f"{unknown(f'knob of {name}', knob, known, [*known, *known_rules])}. "
                 f"A knob that only your own code reads must start with {OF_USERS}"
             )
-    for knob, value in hparams.items():
-        rule = known_rules[knob](value) if knob in known_rules else None
-        if rule:
-            raise ValueError(f"{knob} must be {rule}, got {value!r}")
+    check_values(known_rules, hparams)
     for knob in needed:
         if knob not in hparams:
             raise ValueError(

@@ -9,10 +9,10 @@ from ..method.prompts import class_prompt_names
 from ..models import recompute
 from ..models.encoders import text_length
 from ..models.prompted import PromptedText
-from .base import CLIPAlgorithm
+from .text_heads import TextHead
 
 
-class CLIP_CoOp(CLIPAlgorithm):
+class CLIP_CoOp(TextHead):
     """CoOp (Zhou et al., IJCV 2022, arXiv 2109.01134): learned vectors before the class name.
 
     The prompts are "[V]_1 … [V]_n CLASS.", with vectors that all classes share, and
@@ -30,7 +30,6 @@ class CLIP_CoOp(CLIPAlgorithm):
         generator = torch.Generator().manual_seed(torch.initial_seed() % 2**63)
         start = 0.02 * torch.randn(n, self.text.width, generator=generator)
         self.context = nn.Parameter(start)
-        self.made_of = None  # identifies the vectors that the head was computed from
         if class_names is not None:
             tokens = self.text.prompts(class_prompt_names(class_names))
             self.register_buffer("tokens", tokens, persistent=False)
@@ -55,14 +54,6 @@ class CLIP_CoOp(CLIPAlgorithm):
         loss = F.cross_entropy(self.logit_scale * z @ self.class_weights().T, labels)
         return loss, {"ce": loss}
 
-    @torch.no_grad()
-    def _make_head(self):
-        weights = self.scheduler.last_epoch, self.average is not None and self.average.shown
-        if self.scheduler.last_epoch and weights != self.made_of:
-            self.head.weight.copy_(self.logit_scale * self.class_weights())
-            self.made_of = weights
-
-    def predict(self, x, *args, **kwargs):
-        """Return logits (B, K) of images, with a head computed from the current vectors."""
-        self._make_head()
-        return super().predict(x, *args, **kwargs)
+    def head_weights(self):
+        """Return τ·W(V) (K, D) of the current vectors."""
+        return self.logit_scale * self.class_weights()

@@ -73,7 +73,9 @@ def noting_new(original=None):
         if given.get("root", "") is None and below_root and is_ours(cls, hparams):
             raise ValueError(f"{cls.__name__} needs --data_dir, which contains its folder")
         if hparams is not None and knobs.are_ours(hparams):
-            trainer.check_own()  # DomainBed builds loaders before the algorithm
+            # data sets read images, and DomainBed builds loaders, before the algorithm's own checks
+            knobs.check_values({k: knob.rule for k, knob in knobs.shared("").items()}, hparams)
+            trainer.check_own()
         if hparams is not None:
             envs = given.get("test_envs")
             _note(dataset, hparams, [] if envs is None else envs)

@@ -73,8 +73,9 @@ def shares(kind, steps, ema_decay=0.99, beta=0.5, swad_start=0.5):
         return [1.0 - ema_decay] * steps
     if kind == "beta":
         x = (np.arange(steps + 1) + 0.5) / (steps + 1)
-        density = (x * (1 - x)) ** (beta - 1)  # up to a factor, which the quotient loses
-        return (density / density.cumsum())[1:].tolist()
+        # up to a factor, which the quotient loses; as logarithms, since a large β underflows
+        density = (beta - 1) * np.log(x * (1 - x))
+        return np.exp(density - np.logaddexp.accumulate(density))[1:].tolist()
     if kind == "swad":
         first = int(swad_start * steps)
         return np.where(t < first, 1.0, 1.0 / np.maximum(t - first + 1, 1)).tolist()

@@ -120,6 +120,22 @@ def input_norm(value):
 HOST_RULES = {"batch_size": number(1, whole=True)}
 
 
+def check_values(rules, hparams):
+    """Check the values of those knobs that have a rule.
+
+    Args:
+        rules: {name: rule}.
+        hparams: {name: value}; names without a rule are passed over.
+
+    Raises:
+        ValueError: names the knob, and what it must be.
+    """
+    for name, value in hparams.items():
+        rule = rules[name](value) if name in rules else None
+        if rule:
+            raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
 def check_types(typed, defaults):
     """Refuse knobs of the host that were typed with another type than their default's.
 

@@ -1,5 +1,7 @@
 """Random texts and intermediate features, for some baselines."""
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -34,7 +36,7 @@ def random_tokens(backbone):
 
     def draw(n, length, generator):
         if not 0 < length <= most:
-            raise ValueError(f"Random texts must have 1 to {most} tokens, got {length}")
+            raise ValueError(f"lipsum_length must be 1 to {most} for this tokenizer, got {length}")
         tokens = empty.repeat(n, 1)
         picks = torch.randint(len(known), (n, length), generator=generator)
         tokens[:, start : start + length] = known[picks]
@@ -149,6 +151,8 @@ def _matrix(end):
 class Tap:
     """Stores the outputs of modules in their last forward pass, with channels last, (..., C).
 
+    A deep copy of the modules and their Tap stores the copies' outputs.
+
     Args:
         layers: [(module, channel axis)], as :func:`stages` returns them.
     """
@@ -156,11 +160,13 @@ class Tap:
     def __init__(self, layers):
         self.outputs = [None] * len(layers)
         for i, (module, axis) in enumerate(layers):
-            module.register_forward_hook(self._keep(i, axis))
+            module.register_forward_hook(partial(self._keep, i, axis))  # copied, unlike a closure
 
-    def _keep(self, i, axis):
-        def hook(module, inputs, output):
-            # tokens already have channels last
-            self.outputs[i] = output.movedim(axis, -1) if output.dim() == 4 else output
+    def _keep(self, i, axis, module, inputs, output):
+        # tokens already have channels last
+        self.outputs[i] = output.movedim(axis, -1) if output.dim() == 4 else output
 
-        return hook
+    def take(self):
+        """Return the outputs, and forget them, since they hold the graph of the pass."""
+        outputs, self.outputs = self.outputs, [None] * len(self.outputs)
+        return outputs

@@ -169,8 +169,16 @@ class Lora(nn.Module):
             self.register_parameter(f"B{i}", nn.Parameter(torch.zeros(rows, rank)))
             self.register_buffer(f"start{i}", W.detach().clone())
             W.requires_grad_(True)
-            W.register_post_accumulate_grad_hook(self._project(i))
         self.progress = _Progress(self)
+        self._watch()
+
+    def __setstate__(self, state):
+        super().__setstate__(state)
+        self._watch()  # copies of tensors have no hooks
+
+    def _watch(self):
+        for i, W in enumerate(self._weights):
+            W.register_post_accumulate_grad_hook(self._project(i))
 
     def _project(self, i):
         def hook(W):

@@ -74,13 +74,15 @@ def training_batches(start, n_steps, args, hparams, dataset, splits):
     The knob `class_balanced` balances the classes in minibatches. Like DomainBed's, accuracies are
     not balanced.
     """
-    balance = misc.make_weights_for_balanced_classes
-    n_images = (n_steps - start) * hparams["batch_size"]
+    balance, size = misc.make_weights_for_balanced_classes, hparams["batch_size"]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise ValueError(f"batch_size must be a whole number >= 1, got {size!r}")
+    n_images = (n_steps - start) * size
     loaders = [
         fast_data_loader.InfiniteDataLoader(
             dataset=split,
             weights=balance(split) if hparams["class_balanced"] else None,
-            batch_size=hparams["batch_size"],
+            batch_size=size,
             num_workers=workers_for(dataset, n_images, at_once=len(splits.train)),
             seed=misc.seed_hash(args.seed, "train", i),
             start=start,

@@ -25,8 +25,8 @@ class CLIP_FLYP(TextHead):
         data = describe.describe(self.hparams)
         if data and len(data.train_domains) * self.hparams.get("batch_size", 2) < 2:
             raise ValueError(
-                f"{type(self).__name__} contrasts the pairs of a batch: batch_size times the number "
-                "of training domains must be at least 2, got 1"
+                f"{type(self).__name__} contrasts the pairs of a batch: batch_size times the "
+                "number of training domains must be at least 2, got 1"
             )
         self.text = TextEncoder(
             backbone, self.hparams["clip_precision"], self.hparams["clip_dropout"]

@@ -213,10 +213,12 @@ def hook_datasets(module):
         raise SystemExit(f"domainbed_carft: {error}") from None
     for cls in [*ours, *declared.values()]:
         name = cls.__name__
-        if name in vars(module):
+        if vars(module).get(name, cls) is not cls:
             say_once(f"this DomainBed has its own data set {name}, so ours is not registered")
             continue
         write(module, name, cls)
+        if name in module.DATASETS:
+            continue
         module.DATASETS.append(NotInDefaultSweeps(name))
         _undo.append(functools.partial(module.DATASETS.remove, name))
 

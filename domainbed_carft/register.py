@@ -62,6 +62,7 @@ class PostImportHooks:
         run = spec.loader.exec_module
 
         def exec_module(module):
+            vars(module).pop(MARK, None)  # importlib.reload keeps it, and drops what we added
             run(module)
             hook(module)
 

@@ -133,6 +133,28 @@ def test_other_algorithms_keep_their_hparams_and_ours_get_theirs(fake):
     ], run.stderr
 
 
+def test_a_module_that_is_loaded_again_has_ours_again_once(fake):
+    run = python(
+        """
+        from importlib import reload
+        from domainbed import algorithms, command_launchers, datasets, hparams_registry
+        for module in (datasets, hparams_registry, algorithms, command_launchers):
+            reload(module)
+        print(hparams_registry.default_hparams("CARFT", "PACS")["carft_lambda"])
+        print(hparams_registry.default_hparams("ERM", "PACS"))
+        print(datasets.DATASETS, algorithms.get_algorithm_class("CARFT").__name__)
+        print("carft_local" in command_launchers.REGISTRY)
+        """,
+        fake,
+    )
+    assert (run.stderr, run.stdout.splitlines()[:2]) == (
+        "",
+        ["1.0", "{'lr': 5e-05, 'batch_size': 32, 'vit_dropout': 0.0}"],
+    )
+    assert run.stdout.splitlines()[2].count("'DigitStyles'") == 1
+    assert run.stdout.splitlines()[2].endswith("CARFT") and run.stdout.splitlines()[3] == "True"
+
+
 def test_switched_off(fake):
     run = python(
         "import domainbed.algorithms as a; print(hasattr(a, 'CARFT'))",

@@ -38,6 +38,7 @@ ENVIRONMENTS = ("scan", "print", "sign", "sketch")  # of DigitStyles
 # The scripts in sweeps/ whose output is a sweep, or a folder of sweeps
 PARTS = {part: f"digitstyles_{part}.sh" for part in ("main", "steps", "hparams", "real_host")}
 PARTS["letters"] = "letterstyles_main.sh"
+PARTS["letters_hparams"] = "letterstyles_hparams.sh"
 PARTS["equal_distance"] = "equal_distance.sh"
 WITHOUT_TABLES = ("equal_distance",)  # the strengths of a method are not draws to select from
 COMPARED = {

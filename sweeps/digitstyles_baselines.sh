@@ -6,12 +6,15 @@
 #           6.4 hours. WiSE-FT takes 7 to 20 s per run, one at a time.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
 #           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
-# DATASET chooses another data set that is shipped (letterstyles_baselines.sh).
+# DATASET chooses another data set that is shipped, KINDS the averages, and WISE= skips WiSE-FT
+# (letterstyles_baselines.sh).
 # Repeat the command to resume. Running with SINGLE=1 and then without it repeats no run.
 set -eu
 OUTPUT=${1:-sweep_digitstyles_baselines}
 TRIALS=${TRIALS:-5}
 DATASET=${DATASET:-DigitStyles}
+KINDS=${KINDS-ema beta swad}
+WISE=${WISE-1}
 PYTHON=${PYTHON:-python}
 HERE=$(cd "$(dirname "$0")" && pwd)
 export DOMAINBED_CARFT_HOST=embedded
@@ -26,13 +29,17 @@ sweep() { # folder, hparams, algorithms
 
 sweep main '{}' "CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill CLIP_FLYP \
     CLIP_MIRO CLIP_LipsumFT CLIP_CLIPood CLIP_CaRot CLIP_CoOp CARFT"
-for KIND in ema beta swad; do
+for KIND in $KINDS; do
     sweep "average_$KIND" "{\"clip_average\": \"$KIND\"}" "CLIP_ERM CARFT"
 done
-# uses all cores, since no other job is running
-OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft --input_dir "$OUTPUT/main"
-for FOLDER in main average_ema average_beta average_swad; do
-    "$PYTHON" -m domainbed_carft.collect_results --input_dir "$OUTPUT/$FOLDER" > /dev/null
+if [ "$WISE" ]; then # uses all cores, since no other job is running
+    OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft \
+        --input_dir "$OUTPUT/main"
+fi
+FOLDERS=("$OUTPUT/main")
+for KIND in $KINDS; do FOLDERS+=("$OUTPUT/average_$KIND"); done
+for FOLDER in "${FOLDERS[@]}"; do
+    "$PYTHON" -m domainbed_carft.collect_results --input_dir "$FOLDER" > /dev/null
 done
 cat "$OUTPUT/main/results.txt"
-"$PYTHON" "$HERE/compare.py" "$OUTPUT"/main "$OUTPUT"/average_{ema,beta,swad} --output_dir "$OUTPUT"
+"$PYTHON" "$HERE/compare.py" "${FOLDERS[@]}" --output_dir "$OUTPUT"

@@ -53,6 +53,19 @@ def test_each_form_in_the_docs_has_its_test():
 # OpenAI's format, by a path
 
 
+def test_no_random_initial_values_are_drawn_where_weights_follow():
+    before = torch.get_rng_state()
+    with weights.WithoutInit():
+        layers = [torch.nn.Linear(4, 3), torch.nn.Conv2d(3, 4, 2), torch.nn.Embedding(5, 4)]
+        layers.append(torch.nn.MultiheadAttention(4, 2))
+        torch.nn.init.normal_(layers[0].weight, std=0.1)
+        torch.nn.init.xavier_uniform_(tensor=layers[0].weight)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert (layers[3].in_proj_bias == 0).all()  # constants are filled in
+    torch.nn.Linear(4, 3)
+    assert not torch.equal(torch.get_rng_state(), before)
+
+
 def test_an_archive_of_openai(tmp_path, tiny_clip):
     model, _ = clip.load(tiny_clip, device="cpu")
     save_archive(model, tmp_path / "a.pt")

@@ -169,9 +169,10 @@ def make_comparisons(folder):
 
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
         found = [r for job in read(main).sound if job.row.wise for r in job.records]
-        curves = interpolation.table(found)
-        Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
-        alpha_plots.plot(curves, folder / "wise_ft.png")
+        if found:
+            curves = interpolation.table(found)
+            Path(folder, "wise_ft.csv").write_text(curves.to_csv(index=False))
+            alpha_plots.plot(curves, folder / "wise_ft.png")
         return
     trials = {sweep: {r["args"]["trial_seed"] for r in load(sweep)} for sweep in sweeps}
     searched = compare.collect(sweeps, range(CONFIRMATION[0]))

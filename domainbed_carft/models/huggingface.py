@@ -65,7 +65,7 @@ def load_folder(folder, name, given):
     tokenize = _tokenizer(kind, folder, name, text)
     tensors = hf_names.renamed(_tensors(folder), siglip=kind == "siglip")
     build = _siglip if kind == "siglip" else _clip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), weights.WithoutInit():
         model = build(vision, text, config)
     for tower, part in ((model.visual, vision), (model, text)):
         own = _activation(folder, part["hidden_act"])

@@ -158,7 +158,8 @@ def _check_layout(tensors, path):
 def _build(clip, tensors, path):
     """Return clip's model with these weights in fp32. (clip's builder would round them to fp16.)"""
     try:
-        with torch.random.fork_rng(devices=[]):  # random initial weights are overwritten
+        # the few random values that are drawn must not change the draws of a run
+        with torch.random.fork_rng(devices=[]), weights.WithoutInit():
             model = clip.model.build_model(dict(tensors)).float()
     except (KeyError, RuntimeError, IndexError, TypeError) as e:
         reason = str(e).splitlines()[0] if str(e) else "unknown reason"
@@ -220,8 +221,17 @@ def _alike(tensors):
     """Return open_clip's architectures in OpenAI's layout with the shape of these weights."""
     import open_clip
 
+    shape = _shape(tensors)
+    return [name for name, found in _shapes(tuple(open_clip.list_models())) if found == shape]
+
+
+@functools.lru_cache
+def _shapes(names):
+    """Return [(name, shape)] of open_clip's architectures in OpenAI's layout, as :func:`_shape`."""
+    import open_clip
+
     found = []
-    for name in open_clip.list_models():
+    for name in names:
         config = open_clip.get_model_config(name)
         image, text = config["vision_cfg"], config["text_cfg"]
         others = ("timm_model_name", "hf_model_name", "hf_tokenizer_name")
@@ -231,8 +241,7 @@ def _alike(tensors):
         layers = tuple(layers) if isinstance(layers, list) else layers
         patch = None if isinstance(layers, tuple) else image.get("patch_size", 16)
         shape = (layers, image.get("width", 768 if patch else 64), patch)
-        if (shape, (text.get("layers", 12), text.get("width", 512))) == _shape(tensors):
-            found.append(name)
+        found.append((name, (shape, (text.get("layers", 12), text.get("width", 512)))))
     return found
 
 

@@ -7,6 +7,7 @@ import warnings
 import zipfile
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from ..base import files
 from ..base.messages import install, reason
@@ -129,6 +130,22 @@ def within(tensors, anchor, path):
         )
     start = prefixes[0]
     return {k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)}
+
+
+class WithoutInit(TorchFunctionMode):
+    """A context in which modules are built without random initial values, to be filled later.
+
+    For ViT-B/16, drawing them takes longer than reading the file.
+    """
+
+    DRAWS = frozenset(
+        ("normal_", "uniform_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_")
+    )
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if getattr(func, "__name__", "") in self.DRAWS:
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 @torch.no_grad()

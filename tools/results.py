@@ -138,7 +138,12 @@ def add_sweep(sweep, folder):
 def make_tables(folder):
     """Write tables.txt (the output of collect_results) and versus_RULE.* of rules with results."""
     Path(folder, "tables.txt").write_text(collect(Path(folder, RECORDS)), encoding="utf-8")
-    sweep = read(Path(folder, RECORDS))
+    make_versus(Path(folder, RECORDS), folder)
+
+
+def make_versus(records, folder):
+    """Write versus_RULE.* of rules with results."""
+    sweep = read(records)
     for rule in accuracies.RULES:
         if len(accuracies.accuracies(sweep.records, rule)):
             tables.save(versus(sweep, rule), folder, f"versus_{rule}")
@@ -168,6 +173,7 @@ def make_comparisons(folder):
         from domainbed_carft.analysis import interpolation
 
         compare.save(compare.collect(sweeps, None), "CLIP_ERM", folder, "compare")
+        make_versus(main, folder)
         found = [r for job in read(main).sound if job.row.wise for r in job.records]
         if found:
             curves = interpolation.table(found)

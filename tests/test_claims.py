@@ -355,6 +355,72 @@ def test_equal_distance():
     assert told in choosing
 
 
+def test_letters_methods():
+    """All methods on LetterStyles: the table by styles seen and unseen, and what is said of it."""
+    folder = results.newest("letters_baselines") / "letters_baselines"
+    found = cells(folder / "records" / "main.jsonl")
+    assert set(found.groupby(["algorithm", "test_env"]).trial_seed.nunique()) == {3}
+    styles = shipped.LetterStyles.ENVIRONMENTS
+    unknown = [styles.index(style) for style in ("stitch", "beads")]
+    groups = {"seen": sorted({*range(5)} - {*unknown}), "unseen": unknown, "all": list(range(5))}
+    means = {
+        name: {group: accuracies.by_trial(part, envs) for group, envs in groups.items()}
+        for name, part in found.groupby("algorithm")
+    }
+    level = 1 - 0.05 / (len(means) - 1)
+    shown = re.findall(
+        r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| (.*) \|$", FINDINGS_LINES, re.M
+    )
+    assert {row[0] for row in shown} == set(means) and len(shown) == len(means) == 13
+    order = [float(row[3]) for row in shown]
+    assert order == sorted(order, reverse=True)
+    clear = {}
+    for name, *numbers, change in shown:
+        assert numbers == [f"{means[name][group].mean():.1f}" for group in groups]
+        difference = means[name]["all"] - means["CLIP_ERM"]["all"]
+        assert change == ("" if name == "CLIP_ERM" else interval_text(difference))
+        low, high = stats.interval(difference, level)[1:]
+        clear[name] = low > 0 or high < 0
+    gains = [name for name, found in clear.items() if found and means[name]["all"].mean() > 50]
+    assert f"of all twelve together: {' and '.join(f'`{n}`' for n in sorted(gains))}" in FINDINGS
+    zero = means["CLIP_ZeroShot"]
+    ahead = [name for name, *_ in shown[:6]]
+    assert shown[6][0] == "CLIP_ZeroShot"  # "six methods are above both"
+    texts = [f"`{name}` {interval_text(means[name]['all'] - zero['all'])}" for name in ahead[:4]]
+    assert "CLIP `CLIP_Distill` gains {}, {}, {}, {}.".format(texts[0][15:], *texts[1:]) in FINDINGS
+    level_with = interval_text(means["CARFT"]["all"] - zero["all"])
+    assert f"level with zero-shot CLIP, {level_with}." in FINDINGS
+    encoders = [name for name in means if name not in ("CLIP_ZeroShot", "CLIP_CoOp")]
+    least = sorted(encoders, key=lambda name: -means[name]["seen"].mean())[:3]
+    assert set(least) == {"CLIP_Distill", "CLIP_LipsumFT", "CLIP_MIRO"}
+    plain = means["CLIP_ERM"]["unseen"].mean()
+    assert all(zero["unseen"].mean() < means[name]["unseen"].mean() < plain for name in least)
+    best = max(means, key=lambda name: means[name]["unseen"].mean())
+    assert (
+        f"`{best}` is first on the unseen ones ({means[best]['unseen'].mean():.1f} %)" in FINDINGS
+    )
+    validation = pd.read_csv(folder / "compare.csv", index_col=0).validation.str.split().str[0]
+    names = ("CLIP_ERM", "CLIP_ZeroShot", "CLIP_CoOp")
+    assert [validation.index[0], *validation.index[-2:]] == list(names)
+    said = "accuracy ({} %), and zero-shot CLIP ({}) and `CLIP_CoOp` ({}), which"
+    assert said.format(*validation[list(names)]) in FINDINGS
+
+
+def test_letters_runs_repeat():
+    """Runs of two sweeps, trained at two commits, have the same accuracies and losses."""
+    found = []
+    for part, file in (("letters", results.RECORDS), ("letters_baselines", "records/main.jsonl")):
+        runs = {}
+        for record in results.load(results.newest(part) / part / file):
+            args = record["args"]
+            run = args["algorithm"], *args["test_envs"], args["trial_seed"], record["step"]
+            runs[run] = {k: v for k, v in record.items() if k.endswith("_acc") or k == "loss"}
+        found.append(runs)
+    common = found[0].keys() & found[1].keys()
+    assert len({run[:3] for run in common}) == 45
+    assert all(found[0][run] == found[1][run] for run in common)
+
+
 def test_what_users_should_set(methods):
     """docs/choosing.md."""
     said = text_of("docs/choosing.md")

@@ -4,7 +4,7 @@
 #           core, two at a time: 70 minutes on 2 cores. Each average in KINDS (ema, beta) adds 30
 #           runs, 12 minutes.
 # Output:   OUTPUT (default: sweep_letterstyles_baselines), as digitstyles_baselines.sh has it.
-#           WiSE-FT, which takes 40 s a run here, is left out: equal_distance.sh has it. WISE=1 adds it.
+#           WiSE-FT is left out, since equal_distance.sh has it. WISE=1 adds it.
 # Repeat the command to resume.
 set -eu
 HERE=$(cd "$(dirname "$0")" && pwd)

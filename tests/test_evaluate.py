@@ -220,11 +220,36 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
 def test_a_baseline_as_lines(tmp_path):
     file = tmp_path / "lines.json"
     file.write_text('{"V2": [1.1, -0.4]}')
-    assert evaluation.read_baseline(str(file), "ImageNet") == ({"V2": (1.1, -0.4)}, None)
+    assert evaluation.read_baseline(str(file), "ImageNet", ["V2"]) == ({"V2": (1.1, -0.4)}, None)
     for text in ("[1]", '{"V2": 3}', "{"):
         file.write_text(text)
         with pytest.raises(ValueError, match=r'must be JSON {"ENVIRONMENT": \[slope, intercept'):
-            evaluation.read_baseline(str(file), "ImageNet")
+            evaluation.read_baseline(str(file), "ImageNet", ["V2"])
+
+
+def test_a_baseline_s_other_columns_are_ignored(tmp_path):
+    file = tmp_path / "points.csv"
+    file.write_text("model,R,S,params,note\nm,0.2,0.3,86,\nn,0.6,0.5,300,x\n")
+    lines, points = evaluation.read_baseline(str(file), "R", ["R", "S", "T"])
+    assert set(lines) == {"S"} and list(points) == ["R", "S"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("R,S\n0.2,0.3\n0.6,\n", r"column S, model 2: .* in \(0, 1\), got an empty cell"),
+        ("R,S\n0.2,0.3\n0.6,about 0.5\n", "column S, model 2: .* got 'about 0.5'"),
+        ("R,S\n20,0.3\n60,0.5\n", "column R, model 1: .* got '20'"),
+        ("R,S\n0.2,0.3\n", "columns R and S: "),
+        ("R,params\n0.2,0.3\n", "needs a column for an evaluated .* Its columns: R, params"),
+        ("Q,S\n0.2,0.3\n", "Unknown reference .* 'R'"),
+    ],
+)
+def test_a_wrong_column_of_a_baseline_is_named(text, message, tmp_path):
+    file = tmp_path / "points.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        evaluation.read_baseline(str(file), "R", ["R", "S"])
 
 
 def write_record(

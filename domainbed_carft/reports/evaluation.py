@@ -22,13 +22,15 @@ def label(row):
     return row["environment"] + ("" if row["split"] == "all" else f" {row['split']}")
 
 
-def read_baseline(path, reference):
+def read_baseline(path, reference, environments):
     """Read the accuracies of baseline models, for effective robustness.
 
     Args:
-        path: a CSV file with one row per model and one column of accuracies in [0, 1] per
-            environment, or a JSON file {environment: [slope, intercept]} with fitted lines.
+        path: a CSV file with one row per model and one column of accuracies in (0, 1) per
+            environment, or a JSON file {environment: [slope, intercept]} with fitted lines. Other
+            columns of the CSV file are ignored.
         reference: name of the reference environment.
+        environments: names of the evaluated environments.
 
     Returns:
         ({environment: (slope, intercept)} on logit axes, DataFrame of the CSV's points or None).
@@ -47,17 +49,42 @@ def read_baseline(path, reference):
                 f'{path} must be JSON {{"ENVIRONMENT": [slope, intercept]}}: {error}'
             ) from error
     try:
-        points = pd.read_csv(path)
+        table = pd.read_csv(path)
     except ValueError as error:  # pandas' parser errors are subclasses
         raise ValueError(f"{path} is not a CSV file with a header: {error}") from error
-    points = points.select_dtypes("number")
-    if reference not in points:
-        raise ValueError(unknown(f"reference (no such column in {path})", reference, points))
-    return {
-        name: metrics.fit_baseline(points[reference], points[name])
-        for name in points
-        if name != reference
-    }, points
+    if reference not in table:
+        raise ValueError(unknown(f"reference (no such column in {path})", reference, table))
+    others = [name for name in dict.fromkeys(environments) if name in table and name != reference]
+    if not others:
+        raise ValueError(
+            f"{path} needs a column for an evaluated environment besides the reference "
+            f"{reference}. Its columns: {', '.join(table)}. Evaluated: {', '.join(environments)}"
+        )
+    points = pd.DataFrame({name: _accuracies(path, table[name]) for name in (reference, *others)})
+    lines = {}
+    for name in others:
+        try:
+            lines[name] = metrics.fit_baseline(points[reference], points[name])
+        except ValueError as error:
+            raise ValueError(f"{path}, columns {reference} and {name}: {error}") from error
+    return lines, points
+
+
+def _accuracies(path, column):
+    """Return a column of a CSV file as numbers in (0, 1).
+
+    Raises:
+        ValueError: a cell is empty or anything else.
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = column[~numbers.between(0, 1, inclusive="neither")]
+    if len(wrong):
+        what = "an empty cell" if pd.isna(wrong.iloc[0]) else repr(str(wrong.iloc[0]))
+        raise ValueError(
+            f"{path}, column {column.name}, model {wrong.index[0] + 1}: must be an accuracy in "
+            f"(0, 1), got {what}. Complete it, or leave out the model or the column"
+        )
+    return numbers
 
 
 def add_robustness(rows, lines, reference):
@@ -203,7 +230,7 @@ def _varied(records):
     homes, given, is_away = {}, {}, {}
     for record in records:
         kind, data = _kind(record), record["data"]
-        home = record["args"]["dataset"] if record["args"] else data
+        home = (record["args"] or {}).get("dataset", data)
         is_own = data == home or (data.startswith("imagenet") and home.startswith("ImageNet"))
         is_away[kind] = is_away.get(kind, False) or not is_own
         homes.setdefault(kind, {}).setdefault(home, []).append(_settings(record))

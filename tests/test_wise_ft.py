@@ -304,3 +304,4 @@ def test_the_summary_and_curves_compare_the_same_test_environments(monkeypatch):
     parts = [("CARFT", 1, 1, 0.4), ("CARFT", 1, 0, 0.6), ("CARFT", 0, 2, 0.3)]
     assert means(*parts[:2], *erm) == [50, 50]
     assert means(*parts, *erm) == []
+    assert means() == [] and means(erm[0], ("CARFT", 1, 0, 0.5)) == []

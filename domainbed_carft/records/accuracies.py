@@ -39,6 +39,8 @@ def comparable(frame):
     """
     had = frame.groupby(["dataset", "test_env"]).algorithm.transform("nunique")
     frame = frame[had == frame.groupby("dataset").algorithm.transform("nunique")]
+    if not len(frame):
+        return frame
     names = ("dataset", "algorithm", "trial_seed", "hparams_seed")
     trial = frame[[name for name in names if name in frame]].apply(tuple, axis=1)
     n = frame.groupby(trial).test_env.transform("nunique")

@@ -83,7 +83,7 @@ def draw(sweep, summary, alphas, folder):
                 alpha_curve(alphas[alphas.dataset == dataset], summary.rows),
                 f"{dataset}: WiSE-FT, from zero-shot (α = 0) to fine-tuned (α = 1) weights",
                 "Accuracy on the test domain against validation accuracy on the training domains, "
-                "as α goes from 0 to 1. Means over trials and the domains that all algorithms have.",
+                "as α goes from 0 to 1. Means over trials and the domains that all methods have.",
             )
     return found
 

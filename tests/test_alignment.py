@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 import torch
 from domainbed.scripts import train
 
-from domainbed_carft.analysis import alignment
+from domainbed_carft.analysis import alignment, contexts
 from domainbed_carft.base.label_sets import Rule
 from domainbed_carft.commands import probe
 from domainbed_carft.records.rows import Row
@@ -255,3 +256,34 @@ def test_wrong_input(words, message, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         probe.main(["--input_dir", str(tmp_path), *words])
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_a_wrong_name_of_alpha_of_is_refused_before_models_are_opened(probed, tmp_path, capsys):
+    """These models cannot be opened: nobody waits for the measuring, to be told of a slip."""
+    for name in ("1", "2"):
+        shutil.copytree(probed.parent / name, tmp_path / name)
+        (tmp_path / name / "model.pkl").write_text("none")
+    for folder, known in ((tmp_path, "CARFT, CLIP_ERM"), (tmp_path / "1", "CLIP_ERM")):
+        words = ["--input_dir", str(folder), "--alignment", "--alpha", "0.5", "--alpha_of"]
+        with pytest.raises(SystemExit, match="2"):
+            probe.main([*words, "CLIP_EMR"])
+        error = capsys.readouterr().err
+        assert "Unknown algorithm (--alpha_of) 'CLIP_EMR': did you mean CLIP_ERM" in error
+        assert error.endswith(f"? Known: {known}\n")
+
+
+def test_without_a_whole_trial_the_domains_alone_are_left(tmp_path, monkeypatch):
+    """Trial 0 has the test domain d, and trial 1 the test domain e."""
+    domains = (0, "d", "0"), (1, "e", "1")
+    cells = [
+        moved("CLIP_ERM", 1.0, 0.5, trial, domain, test_envs=env) for trial, domain, env in domains
+    ]
+    bins = [{**cell, "low": 0.0, "right": 5} for cell in cells]
+    measured = pd.DataFrame(bins), pd.DataFrame(cells), [], {"CLIP_ERM": PLAIN}
+    monkeypatch.setattr(alignment, "measure", lambda *given: measured)
+    monkeypatch.setattr(contexts, "find", lambda folder: [])
+    monkeypatch.setattr(contexts, "judged", lambda *given: ([], []))
+    with pytest.raises(SystemExit, match="CLIP_ERM on PACS, trial 0, 1"):
+        probe.main(["--input_dir", str(tmp_path), "--alignment"])
+    names = {path.name for path in (tmp_path / "probe").iterdir()}
+    assert "alignment.csv" not in names and "distance_by_domain.csv" in names

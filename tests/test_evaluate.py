@@ -220,16 +220,46 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
 def test_a_baseline_as_lines(tmp_path):
     file = tmp_path / "lines.json"
     file.write_text('{"V2": [1.1, -0.4]}')
-    assert evaluation.read_baseline(str(file), "ImageNet") == ({"V2": (1.1, -0.4)}, None)
+    assert evaluation.read_baseline(str(file), "ImageNet", ["V2"]) == ({"V2": (1.1, -0.4)}, None)
     for text in ("[1]", '{"V2": 3}', "{"):
         file.write_text(text)
         with pytest.raises(ValueError, match=r'must be JSON {"ENVIRONMENT": \[slope, intercept'):
-            evaluation.read_baseline(str(file), "ImageNet")
+            evaluation.read_baseline(str(file), "ImageNet", ["V2"])
 
 
-def write_record(path, name, alpha, top1, trial=0, data="imagenet", test_envs=(1,), **hparams):
+def test_a_baseline_s_other_columns_are_ignored(tmp_path):
+    file = tmp_path / "points.csv"
+    file.write_text("model,R,S,params,note\nm,0.2,0.3,86,\nn,0.6,0.5,300,x\n")
+    lines, points = evaluation.read_baseline(str(file), "R", ["R", "S", "T"])
+    assert set(lines) == {"S"} and list(points) == ["R", "S"]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("R,S\n0.2,0.3\n0.6,\n", r"column S, model 2: .* in \(0, 1\), got an empty cell"),
+        ("R,S\n0.2,0.3\n0.6,about 0.5\n", "column S, model 2: .* got 'about 0.5'"),
+        ("R,S\n20,0.3\n60,0.5\n", "column R, model 1: .* got '20'"),
+        ("R,S\n0.2,0.3\n", "columns R and S: "),
+        ("R,params\n0.2,0.3\n", "needs a column for an evaluated .* Its columns: R, params"),
+        ("Q,S\n0.2,0.3\n", "Unknown reference .* 'R'"),
+    ],
+)
+def test_a_wrong_column_of_a_baseline_is_named(text, message, tmp_path):
+    file = tmp_path / "points.csv"
+    file.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        evaluation.read_baseline(str(file), "R", ["R", "S"])
+
+
+def write_record(
+    path, name, alpha, top1, trial=0, data="imagenet", test_envs=(1,), of="ImageNet", **hparams
+):
     row = {"environment": "V2", "split": "all", "alpha": alpha, "top1": top1, "per_class": 0.0}
-    args = {"trial_seed": trial, "seed": trial, "test_envs": list(test_envs), "dataset": "ImageNet"}
+    args = {"trial_seed": trial, "seed": trial, "test_envs": list(test_envs), "dataset": of}
+    given = {k: v for k, v in hparams.items() if k != "lr"}
+    args["hparams"] = json.dumps(given)
+    args = args if of else None
     content = {"rows": [row], "metric": "top1", "algorithm": name, "data": data, "args": args}
     path.write_text(json.dumps({**content, "hparams": hparams}))
     return str(path)
@@ -241,7 +271,9 @@ def test_runs_with_other_knobs_are_no_trials_of_each_other(tmp_path):
         write_record(tmp_path / "a", "CARFT", 1.0, 0.5, 0, **weak),
         write_record(tmp_path / "b", "CARFT", 1.0, 0.75, 0, **strong),
         # another data set's learning rate makes no row of its own
-        write_record(tmp_path / "c", "CARFT", 1.0, 0.25, 0, "DTD", **{**weak, "lr": 0.25}),
+        write_record(
+            tmp_path / "c", "CARFT", 1.0, 0.25, 0, "DTD", of="DTD", **{**weak, "lr": 0.25}
+        ),
         write_record(tmp_path / "d", "CLIP_ERM", 1.0, 0.5, 0, lr=0.5),
         write_record(tmp_path / "e", "CLIP_ERM", 1.0, 0.5, 1, test_envs=[2], lr=0.5),
     ]
@@ -252,6 +284,55 @@ def test_runs_with_other_knobs_are_no_trials_of_each_other(tmp_path):
         ["CLIP_ERM [test_envs=[1]]", "1", 1, "50.0", ""],
         ["CLIP_ERM [test_envs=[2]]", "1", 1, "50.0", ""],
     ]
+
+
+def rows_of_records(folder, *records):
+    files = [write_record(folder / str(i), *one[:-1], **one[-1]) for i, one in enumerate(records)]
+    return evaluation.compare(files).fillna("").values.tolist()
+
+
+def test_a_model_is_one_row_whatever_it_is_evaluated_on(tmp_path):
+    """Runs of other knobs, trained on one data set, are other models, also on other data."""
+    weak = ("CARFT", 1.0, 0.5, 0, "imagenet", {"carft_lambda": 1.0})
+    strong = ("CARFT", 1.0, 0.25, 0, "DTD", {"carft_lambda": 9.0})
+    assert rows_of_records(tmp_path, weak, strong) == [
+        ["CARFT [carft_lambda=1.0]", "1", 1, "50.0", ""],
+        ["CARFT [carft_lambda=9.0]", "1", 1, "", "25.0"],
+    ]
+
+
+def test_runs_trained_on_two_data_sets_share_a_row_only_on_their_own(tmp_path):
+    pacs, vlcs = (("CARFT", 1.0, 0.5, 0, name, {"of": name}) for name in ("PACS", "VLCS"))
+    assert rows_of_records(tmp_path, pacs, vlcs) == [["CARFT", "1", 1, "50.0", "50.0"]]
+    strong = (*vlcs[:-1], {"of": "VLCS", "carft_lambda": 9.0})
+    assert rows_of_records(tmp_path, pacs, strong) == [
+        ["CARFT [carft_lambda=None]", "1", 1, "50.0", ""],
+        ["CARFT [carft_lambda=9.0]", "1", 1, "", "50.0"],
+    ]
+    away = ("CARFT", 1.0, 0.75, 0, "imagenet", {"of": "VLCS"})
+    assert rows_of_records(tmp_path, pacs, away) == [
+        ["CARFT [dataset=PACS]", "1", 1, "50.0", ""],
+        ["CARFT [dataset=VLCS]", "1", 1, "", "75.0"],
+    ]
+
+
+def test_zero_shot_clip_of_two_backbones_is_two_rows(tmp_path):
+    """Its other knobs depend on the data set, and change nothing."""
+    records = [
+        ("CLIP_ZeroShot", None, 0.5, 0, data, {"of": None, "lr": lr, "clip_backbone": backbone})
+        for data, lr, backbone in (("PACS", 1, "RN50"), ("DTD", 2, "RN50"), ("VLCS", 1, "ViT"))
+    ]
+    assert rows_of_records(tmp_path, *records) == [
+        ["CLIP_ZeroShot [clip_backbone=RN50]", "", 1, "50.0", "50.0", ""],
+        ["CLIP_ZeroShot [clip_backbone=ViT]", "", 1, "", "", "50.0"],
+    ]
+
+
+def test_a_cell_of_fewer_trials_says_so(tmp_path):
+    """50 and 70 on one data set, 30 on the other."""
+    records = [("CARFT", 1.0, 0.5, 0, "imagenet", {}), ("CARFT", 1.0, 0.7, 1, "imagenet", {})]
+    records += [("CARFT", 1.0, 0.3, 0, "DTD", {})]
+    assert rows_of_records(tmp_path, *records) == [["CARFT", "1", 2, "60.0 ± 7.1", "30.0 (n = 1)"]]
 
 
 def test_a_trial_counts_once(tmp_path):

@@ -315,3 +315,47 @@ def test_a_data_set_that_has_no_record_yet_is_missing_in_the_report(tmp_path):
     report.main(["--input_dir", str(tmp_path / "sweep"), "--output_dir", str(tmp_path / "out")])
     rows = (tmp_path / "out" / "tables" / "missing.csv").read_text().splitlines()
     assert rows[1:] == ['Own,CARFT,4,"env0, env1, env2, env3",0,0,not launched']
+
+
+def two_spans(folder, algorithms=("CLIP_ERM", "CARFT")):
+    """Launch two trials of the first on environments 0 and 1, and one of the second on all."""
+    made = make_sweep(folder, algorithms=tuple(dict.fromkeys(algorithms)), trials=2)
+    few = [(a, f) for a, f in made if a["algorithm"] == algorithms[0] and a["test_envs"][0] < 2]
+    one = [(a, f) for a, f in made if a["algorithm"] == algorithms[1] and a["trial_seed"] == 0]
+    ask(folder, few)
+    ask(folder, one)
+    wanted = [folder for _, folder in few + one]
+    for _, other in made:
+        if other not in wanted:
+            shutil.rmtree(other)
+    return few, one
+
+
+def test_launches_of_other_spans_lack_only_what_was_asked(tmp_path):
+    _, carft = two_spans(tmp_path)
+    assert read(tmp_path)[1] == []
+    retagged(carft[:3], "CARFT+WiSE")  # which has one trial, although CLIP_ERM has two
+    (lack,) = read(tmp_path)[1]
+    assert (lack.row.suffix, lack.args["test_envs"], lack.args["trial_seed"]) == (WISE, [3], 0)
+
+
+def test_two_launches_of_one_algorithm_get_commands_of_what_is_missing_alone(tmp_path):
+    """No grid: two trials on two environments, and one on all four."""
+    few, _ = two_spans(tmp_path, ("CARFT", "CARFT"))
+    gone = next((args, f) for args, f in few if args["trial_seed"] == 1)
+    shutil.rmtree(gone[1])
+    (line,) = gaps.commands(*read(tmp_path))
+    words = shlex.split(line)
+    assert words[:3] == ["python", "-m", "domainbed_carft.train"]
+    args = host_train.parse_args(words[3:])
+    assert (args.trial_seed, args.test_envs) == (1, gone[0]["test_envs"])
+    assert args.output_dir == str(gone[1])
+
+
+def test_a_run_beside_those_asked_asks_for_no_others(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=2)
+    ask(tmp_path, [(a, f) for a, f in made if a["trial_seed"] == 0])
+    for args, folder in made:
+        if args["trial_seed"] == 1 and args["test_envs"] != [0]:
+            shutil.rmtree(folder)
+    assert read(tmp_path)[1] == []

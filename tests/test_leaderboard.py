@@ -262,10 +262,12 @@ def test_own_records_of_imagenet(tmp_path, capsys):
         (["--table", "{tmp}/x"], "--table needs --benchmark imagenet"),
         (["--benchmark", "imagenet", "--table", "{tmp}/x"], "not a record of evaluate"),
         (["--benchmark", "imagenet", "--table", "{tmp}/p"], "is on PACS, but the leaderboard"),
+        (["--benchmark", "imagenet", "--table", "{tmp}/i", "{tmp}/p"], "is on PACS, but the lead"),
     ],
 )
 def test_wrong_input_of_imagenet(words, message, tmp_path, capsys):
     record(tmp_path / "p", "CARFT", data="PACS", **{"A": 0.5})
+    record(tmp_path / "i", "CARFT", **FIVE)
     with pytest.raises(SystemExit) as stop:
         main([word.format(tmp=tmp_path) for word in words])
     assert stop.value.code == 2 and message in capsys.readouterr().err

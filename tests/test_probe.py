@@ -234,6 +234,17 @@ def test_a_link_to_a_run_is_no_run(tmp_path):
     assert len(left_out) == 1 and "zz: a link to another run" in left_out[0]
 
 
+def test_an_earlier_model_than_the_last_is_no_result(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    for i, (_, folder) in enumerate(made):
+        steps = [0] if i == 0 else [0, 200]
+        for step in steps:
+            (folder / f"model_step{step}.pkl").touch()
+    found = contexts.find(str(tmp_path))
+    kept, left_out = contexts.judged(str(tmp_path), found, known_datasets())
+    assert len(kept) == 3 and left_out == [f"{made[0][1]}: its last model is of step 0, not 200"]
+
+
 @pytest.mark.parametrize("knob, other", [("clip_images", "scaled"), ("clip_exif", True)])
 def test_zero_shot_features_are_of_the_run_s_own_pixels(knob, other):
     measured = prober.Prober("cpu")

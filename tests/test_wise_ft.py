@@ -16,6 +16,7 @@ from domainbed_carft.analysis import interpolation
 from domainbed_carft.commands import wise_ft
 from domainbed_carft.contract import record_line
 from domainbed_carft.method.ensembles import dynamic_probabilities
+from domainbed_carft.reports import alpha_plots, plots
 
 ALPHAS = [0.0, 0.5, 1.0]
 
@@ -274,9 +275,33 @@ def test_environments_are_scored_within_their_label_sets(sweep, monkeypatch):
             assert row[f"{name}_acc"] == pytest.approx(share)
 
 
-def test_the_summary_compares_the_same_test_environments():
+def made(*runs):
+    """Return a table of runs (algorithm, test_env, trial, target accuracy) at α = 1."""
     columns = ["dataset", "algorithm", "test_env", "trial_seed", "alpha", "target_accuracy"]
-    runs = [("CLIP_ERM", 0, 0.9), ("CLIP_ERM", 1, 0.5), ("CARFT", 1, 0.5)]
-    rows = [["PACS", name, env, 0, 1.0, accuracy] for name, env, accuracy in runs]
-    frame = pd.DataFrame(rows, columns=columns).assign(chosen=1)
-    assert interpolation.summary(frame)["target, α = 1"].tolist() == [50, 50]
+    rows = [["PACS", name, env, trial, 1.0, value] for name, env, trial, value in runs]
+    return pd.DataFrame(rows, columns=columns).assign(chosen=1, source_validation=0.5)
+
+
+def test_the_summary_and_curves_compare_the_same_test_environments(monkeypatch):
+    found = []
+    monkeypatch.setattr(plots, "save", lambda figure, path: found.append(figure))
+
+    def means(*runs):
+        found.clear()
+        alpha_plots.plot(made(*runs), None)
+        lines = [line for figure in found for line in figure.axes[0].lines[:-1:2]]
+        table = interpolation.summary(made(*runs))
+        numbers = [] if not len(table) else table["target, α = 1"].tolist()
+        assert [line.get_ydata()[0] for line in lines] == pytest.approx(numbers)
+        return numbers
+
+    erm = [("CLIP_ERM", 0, 0, 0.9), ("CLIP_ERM", 1, 0, 0.5)]
+    assert means(*erm, ("CARFT", 1, 0, 0.5)) == [50, 50]
+    carft = [("CARFT", 0, 0, 0.8), ("CARFT", 1, 0, 0.6)]
+    short = ("CARFT", 0, 1, 0.1)  # a trial that lacks an environment
+    assert means(*carft, *erm, short) == pytest.approx([70, 70])
+    # without a whole trial of CARFT: what all have is environment 1
+    parts = [("CARFT", 1, 1, 0.4), ("CARFT", 1, 0, 0.6), ("CARFT", 0, 2, 0.3)]
+    assert means(*parts[:2], *erm) == [50, 50]
+    assert means(*parts, *erm) == []
+    assert means() == [] and means(erm[0], ("CARFT", 1, 0, 0.5)) == []

@@ -1,6 +1,8 @@
 """Target accuracy by alignment with zero-shot CLIP, and the distance of models from it."""
 
+import contextlib
 import itertools
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -8,10 +10,14 @@ from tqdm import tqdm
 
 from ..base.label_sets import rule_of
 from ..base.messages import unknown
+from ..contract import record_line
+from ..contract.run_files import RECORDS
 from ..method.averaging import interpolate
 from ..method.losses import context_kl
+from ..records.rows import row_of
 from .opening import Opening
 from .prober import Prober
+from .saved_run import OtherAlgorithm, check_algorithm
 
 # Bins of the margin, [low, high); 0 is an edge: zero-shot CLIP is wrong below, and right above it.
 EDGES = tuple(i / 5 for i in range(-5, 6))
@@ -79,8 +85,12 @@ def measure(found, data_dir=None, alphas=(1.0,), alpha_of=None):
     Raises:
         FileNotFoundError: no model can be opened; see saved_run.load.
         ValueError: no model can be opened (see saved_run.load), or `alpha_of` has a name that none
-            of the models has.
+            of the models has, in which case none is opened.
     """
+    names = _algorithms(found) if alpha_of else ()
+    for name in alpha_of or ():
+        if name not in names:
+            raise ValueError(unknown("algorithm (--alpha_of)", name, sorted(names)))
     prober, opening, by_bin, moved = Prober(), Opening(data_dir), [], []
     for given, files in tqdm(found, desc="runs", unit="run"):
         run = None
@@ -92,12 +102,22 @@ def measure(found, data_dir=None, alphas=(1.0,), alpha_of=None):
         of_it = of_run(prober, run, str(row), alphas if with_alphas else (1.0,))
         by_bin += of_it[0]
         moved += of_it[1]
-    names = {row.algorithm for row in opening.rows.values()}
-    for name in alpha_of or ():
-        if moved and name not in names:
-            raise ValueError(unknown("algorithm (--alpha_of)", name, sorted(names)))
     opening.finish(moved)
     return pd.DataFrame(by_bin), pd.DataFrame(moved), opening.failed, opening.rows
+
+
+def _algorithms(found):
+    """Return the names of the algorithms whose models can be measured, without opening one."""
+    names = set()
+    for row, files in found:
+        path = next(iter(files.values()))
+        if row is None:  # a run alone
+            record = record_line.last(Path(path).parent / RECORDS)
+            row = row_of(record["args"] if record else {"algorithm": ""})
+        with contextlib.suppress(OtherAlgorithm):
+            check_algorithm(path, row.in_records)
+            names.add(row.algorithm)
+    return names
 
 
 @torch.no_grad()

@@ -148,6 +148,8 @@ def judged(input_dir, found, known):
             left_out.append(f"{folder}: a link to another run, or no files of a run but models")
         elif job.unsound:
             left_out.append(f"{folder}: {job.unsound}")
+        elif max(files) < (last := job.records[-1]["step"]):
+            left_out.append(f"{folder}: its last model is of step {max(files)}, not {last}")
         else:
             kept.append((job.row, files))
     if not kept:

@@ -14,6 +14,7 @@ from ..contract import provenance, record_line
 from ..contract.run_files import DONE, RECORDS
 from ..method.averaging import interpolate
 from ..method.ensembles import dynamic_probabilities
+from ..records.accuracies import comparable
 from ..records.rows import DYNAMIC, WISE, row_of, rows_of
 from ..register import find_host
 from . import saved_run
@@ -222,11 +223,9 @@ def table(records):
 def summary(frame):
     """Return mean accuracies over test environments, trials and hparams seeds, in per cent.
 
-    Only the test environments that all algorithms of a data set have count.
+    Only the rows that are :func:`~.records.accuracies.comparable` count.
     """
-    had = frame.groupby(["dataset", "test_env"]).algorithm.transform("nunique")
-    frame = frame[had == frame.groupby("dataset").algorithm.transform("nunique")]
-    rows = []
+    frame, rows = comparable(frame), []
     for (dataset, algorithm), cells in frame.groupby(["dataset", "algorithm"]):
         chosen = cells[cells["chosen"] == 1]
         mean = 100 * cells.groupby("alpha")["target_accuracy"].mean()

@@ -210,8 +210,10 @@ def evaluate(args, data, path):
     subject = subjects.open_run(args) if args.run else subjects.open_zero_shot(args)
     reference = args.reference or subject.parts[0].environment
     given = args.robustness_baseline
-    lines, points = evaluation.read_baseline(given, reference) if given else ({}, None)
     environments = [part.environment for part in subject.parts]
+    lines, points = (
+        evaluation.read_baseline(given, reference, environments) if given else ({}, None)
+    )
     if given and not set(lines) & set(environments):
         name = next(iter(lines), "")
         raise ValueError(unknown("environment in --robustness_baseline", name, environments))

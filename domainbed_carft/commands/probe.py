@@ -61,7 +61,8 @@ def main(argv=None):
         return alignment(parser, args)
     from ..analysis.contexts import find, judged, measure
     from ..reports import context_plots, tables
-    from ..reports.context_tables import summary
+    from ..reports.context_tables import counted, summary
+    from ..reports.whole_trials import several
 
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     try:
@@ -80,7 +81,7 @@ def main(argv=None):
         context_plots.kl_over_steps(moved, rows, os.path.join(output, "context_kl.png"))
     if pictured:
         context_plots.distributions(pictured, os.path.join(output, "context_distribution.png"))
-    finish(output, left_out, failed)
+    finish(output, several(moved), left_out + counted(moved)[1], failed)
 
 
 def alignment(parser, args):
@@ -88,6 +89,7 @@ def alignment(parser, args):
     from ..analysis.alignment import measure
     from ..analysis.contexts import find, judged
     from ..reports import alignment_plots, alignment_tables, tables
+    from ..reports.whole_trials import several
 
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     alphas = sorted({1.0, *(args.alpha or ())})
@@ -99,9 +101,10 @@ def alignment(parser, args):
         parser.error(str(error))
     by_bin.to_csv(os.path.join(output, "alignment_bins.csv"), index=False)
     table = alignment_tables.by_alignment(by_bin, rows)
-    tables.save(table, output, "alignment")
-    print(tables.render(table, "txt"))
-    alignment_plots.by_alignment(table, rows, os.path.join(output, "alignment.png"))
+    if len(table):  # some trial has all test domains
+        tables.save(table, output, "alignment")
+        print(tables.render(table, "txt"))
+        alignment_plots.by_alignment(table, rows, os.path.join(output, "alignment.png"))
     moved.to_csv(os.path.join(output, "distance_runs.csv"), index=False)
     for points, end in (
         (alignment_tables.by_domain(moved, rows), "_by_domain"),
@@ -115,11 +118,13 @@ def alignment(parser, args):
         if len(differences):
             tables.save(differences, output, f"equal_distance{end}")
             print(tables.render(differences, "txt"))
-    finish(output, left_out + alignment_tables.incomplete(moved), failed)
+    finish(output, several(moved), left_out + alignment_tables.incomplete(moved), failed)
 
 
-def finish(output, left_out, failed):
-    """Say where the output is, and exit with 1 if something was left out."""
+def finish(output, notes, left_out, failed):
+    """Print notes and where the output is, and exit with 1 if something was left out."""
+    for note in notes:
+        print(note, file=sys.stderr)
     print(f"Tables and plots are in {output}", file=sys.stderr)
     if failed:
         left_out += ["Left out, since they cannot be opened:", *failed]

@@ -22,10 +22,12 @@ JOB+Dynamic/         with --dynamic: the same for an ensemble of the outputs of 
 wise_ft.csv          one row for each run with one test environment and each α: dataset,
                      algorithm, test_env, trial_seed, alpha, source_validation,
                      target_accuracy, hparams_seed, chosen (1 for the selected α)
-wise_ft.png          target accuracy against source validation, as α varies
+wise_ft.png          target accuracy against source validation, as α varies: means over the test
+                     environments that all algorithms and trials have
 ==================== ========================================================================
 """
 
+import sys
 from pathlib import Path
 
 from ..base import files
@@ -65,6 +67,7 @@ def main(argv=None):
     from tqdm import tqdm
 
     from ..analysis.interpolation import dynamic, find_runs, summary, table, work_on
+    from ..records.accuracies import comparable
     from ..records.rows import DYNAMIC, WISE
     from ..reports import tables
     from ..reports.alpha_plots import plot
@@ -89,7 +92,15 @@ def main(argv=None):
         output = Path(args.output_dir or args.input_dir)
         files.write(output / "wise_ft.csv", frame.to_csv(index=False))
         plot(frame, output / "wise_ft.png")
-        print(tables.render(summary(frame), "txt"))
+        same = comparable(frame)
+        if len(same):
+            print(tables.render(summary(frame), "txt"))
+        if len(same) < len(frame):
+            print(
+                "Left out of the table and plot, but in wise_ft.csv: runs on test environments "
+                "that not all algorithms or trials have.",
+                file=sys.stderr,
+            )
         kinds = f"*{WISE}" + f" and *{DYNAMIC}" * args.dynamic
         print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders {kinds}")
     end(failed, f"{len(failed)} of {len(folders)} runs could not be interpolated.")

@@ -27,6 +27,34 @@ def by_trial(cells, environments, column="accuracy"):
     return pivot.reindex(columns=list(environments)).dropna().mean(axis=1)
 
 
+def comparable(frame):
+    """Return the rows of a table of WiSE-FT whose means are over the same test environments.
+
+    Of each data set, these are the test environments that all algorithms have, and the trials that
+    have all of them. If an algorithm has no such trial, they are the test environments that all
+    trials have, which may be none.
+
+    Args:
+        frame: as analysis.interpolation.table returns it.
+    """
+    had = frame.groupby(["dataset", "test_env"]).algorithm.transform("nunique")
+    frame = frame[had == frame.groupby("dataset").algorithm.transform("nunique")]
+    if not len(frame):
+        return frame
+    names = ("dataset", "algorithm", "trial_seed", "hparams_seed")
+    trial = frame[[name for name in names if name in frame]].apply(tuple, axis=1)
+    n = frame.groupby(trial).test_env.transform("nunique")
+    whole = frame[n == frame.groupby("dataset").test_env.transform("nunique")]
+    kept = [whole.iloc[:0]]
+    for dataset, part in frame.groupby("dataset"):
+        own = whole[whole.dataset == dataset]
+        if own.algorithm.nunique() < part.algorithm.nunique():
+            trials = trial[part.index].groupby(part.test_env).transform("nunique")
+            own = part[trials == trial[part.index].nunique()]
+        kept.append(own)
+    return pd.concat(kept)
+
+
 def accuracies(records, rule="training"):
     """Return the accuracy that a selection rule gives each cell.
 

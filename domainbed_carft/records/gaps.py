@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import math
 import os
 import shlex
 from dataclasses import dataclass
@@ -36,8 +37,9 @@ class Lack:
 def lacks(sweep, known=None):
     """Return a Lack for each run of the full grid that is missing or does not count.
 
-    The grid is the list of runs that were requested (sweep.asked). Where that list is missing, or
-    a row has runs that are not in it (those of WiSE-FT, for example), the grid is inferred:
+    The grid is the list of runs that were requested (sweep.asked). Rows of WiSE-FT and of soups are
+    missing where the runs that they are made of should be. Where the list is missing, or has no run
+    of a row, the grid is inferred:
 
     * all algorithms on all data sets that have records. If a sweep has rows for different
       arguments, each data set keeps its own rows.
@@ -61,15 +63,29 @@ def lacks(sweep, known=None):
         if job is None or job.unsound:
             row = by_kind.get(_kind(args), row)
             found.append(Lack(row, args, status(job) if job else Status(State.NOT_LAUNCHED), job))
-    others = {job.row for job in read if _run(job.args) not in asked}
-    inferred = (lack for lack in _inferred(sweep, read, known) if lack.row in others)
-    envs = {(args["dataset"], *args["test_envs"]) for args in sweep.asked}
-    envs |= {(job.args["dataset"], *job.args["test_envs"]) for job in read}
+    more = [job for job in read if _run(job.args) not in asked]
+    others = {job.row for job in more} - {job.row for job in read if _run(job.args) in asked}
+    runs = asked | {_run(job.args) for job in more if not job.row.suffix}
+    spans = {_span_of(args) for args in sweep.asked} | {_span_of(job.args) for job in more}
     return found + [
         lack
-        for lack in inferred
-        if _run(lack.args) not in asked and (lack.args["dataset"], *lack.args["test_envs"]) in envs
+        for lack in _inferred(sweep, read, known)
+        if lack.row in others
+        and _run(lack.args) not in asked
+        # what is made of runs is missing only for runs that there should be
+        and (_is_made_of(lack, runs) if lack.row.suffix else _span_of(lack.args) in spans)
     ]
+
+
+def _span_of(args):
+    """Return what runs of other algorithms must share with a run, for it to be expected."""
+    return args["dataset"], tuple(args["test_envs"])
+
+
+def _is_made_of(lack, runs):
+    """Return whether the run that a row of WiSE-FT or of a soup is made of is among `runs`."""
+    args = {**lack.args, "algorithm": lack.row.algorithm}
+    return _run(args) in runs
 
 
 def _inferred(sweep, read, known):
@@ -197,14 +213,33 @@ def commands(sweep, lacking):
         lines.append("# DomainBed skips runs that have a folder: delete these to restart them")
         lines.append(shlex.join(["rm", "-r", *sorted(stuck)]))
     launch = "python -m domainbed_carft.sweep launch"
-    return lines + [f"{launch} {flags}" for flags in _sweep_flags(sweep, idle)]
+    asked = _by_kind(sweep)
+    apart = [lack for lack in idle if not _is_grid(asked.get(_kind(lack.args), ()))]
+    idle = [lack for lack in idle if lack not in apart]
+    lines += [f"{launch} {flags}" for flags in _sweep_flags(sweep, idle)]
+    return lines + [_train_command(sweep, lack) for lack in apart]
+
+
+def _by_kind(sweep):
+    """Return {_kind: arguments of its runs that were launched}."""
+    asked = {}
+    for args in sweep.asked or ():
+        asked.setdefault(_kind(args), []).append(args)
+    return asked
+
+
+def _is_grid(runs):
+    """Return whether runs are all combinations of their seeds and test environments.
+
+    Otherwise, as after two launches of other spans, one sweep command would run more.
+    """
+    found = {(tuple(a["test_envs"]), a["trial_seed"], a["hparams_seed"]) for a in runs}
+    return math.prod(len(set(values)) for values in zip(*found)) == len(found) or not found
 
 
 def _sweep_flags(sweep, lacking):
     """Yield the flags of one sweep command for each group of missing runs with equal settings."""
-    kinds, asked = {}, {}
-    for args in sweep.asked or ():
-        asked.setdefault(_kind(args), []).append(args)
+    kinds, asked = {}, _by_kind(sweep)
     for lack in lacking:
         given = {k: v for k, v in lack.args.items() if k in FLAGS and v not in (None, FLAGS[k])}
         kind = tuple(given.items()), _span(asked.get(_kind(lack.args)))

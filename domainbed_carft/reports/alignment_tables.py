@@ -8,6 +8,7 @@ import pandas as pd
 from ..algorithms.methods import METHODS, knobs_of
 from ..base.stats import interval
 from ..records.rows import WISE, ordered
+from .whole_trials import left_out, single, whole
 
 # The knob that sets how much a method keeps of zero-shot CLIP. At 0, the method is CLIP_ERM,
 # whatever its other knobs say.
@@ -36,7 +37,7 @@ def by_alignment(by_bin, rows):
         by_bin: as analysis.alignment.measure returns it.
         rows: {label: Row} of its `algorithm`.
     """
-    by_bin = _whole(_single(by_bin))
+    by_bin = whole(single(by_bin))
     lines = []
     order = {str(row): i for i, row in enumerate(ordered(rows.values()))}
     for dataset, cells in by_bin.groupby("dataset"):
@@ -73,17 +74,11 @@ def curves(moved, rows):
         A DataFrame with a row per data set, curve, strength and trial: `accuracy` in per cent, and
         the distances, as means over the target domains. Trials that lack a domain are left out.
     """
-    moved = _single(moved)
+    moved = single(moved)
     first = moved.groupby("dataset").hparams_seed.transform("min")
-    moved = moved[moved.hparams_seed == first]  # the others draw their strength at random
+    moved = whole(moved[moved.hparams_seed == first])  # the others draw their strength at random
     keys = ["dataset", "algorithm", "alpha", "hparams_seed", "trial_seed"]
-    means = moved.groupby(keys).agg(
-        **{name: (name, "mean") for name in ("accuracy", "zero_shot", *DISTANCES)},
-        domains=("domain", "nunique"),
-    )
-    means = means.reset_index()
-    n_domains = moved.groupby("dataset").domain.nunique()
-    means = means[means.domains == means.dataset.map(n_domains)]
+    means = moved.groupby(keys)[["accuracy", "zero_shot", *DISTANCES]].mean().reset_index()
     interpolated = set(means[means.alpha != 1].algorithm)
     lines, ends = [], set()
     for point in means.to_dict("records"):
@@ -123,7 +118,7 @@ def by_domain(moved, rows):
     `dataset` is "DATASET, DOMAIN". Data sets with a single target domain have no rows.
     """
     found = []
-    for dataset, cells in _single(moved).groupby("dataset"):
+    for dataset, cells in single(moved).groupby("dataset"):
         domains = dict(list(cells.groupby("domain", sort=False)))
         for domain, part in domains.items() if len(domains) > 1 else ():
             found.append(curves(part, rows).assign(dataset=f"{dataset}, {domain}"))
@@ -222,36 +217,12 @@ def _complete(curve):
 
 
 def incomplete(moved):
-    """Return a sentence for each setting that has trials without all target domains.
+    """Return a sentence for each algorithm that has trials without all target domains.
 
     Args:
         moved: as for :func:`curves`, which leaves such trials out.
     """
-    moved, sentences = _single(moved), []
-    lacking = moved.drop(_whole(moved).index)
-    for (dataset, algorithm, alpha), part in lacking.groupby(["dataset", "algorithm", "alpha"]):
-        if alpha != 1:
-            continue
-        trials = ", ".join(map(str, sorted(set(part.trial_seed))))
-        domains = set(moved[moved.dataset == dataset].domain) - set(part.domain)
-        lacks = f" (no {', '.join(sorted(domains))})" if domains else ""
-        sentences.append(
-            f"Left out, for lack of test domains: {algorithm} on {dataset}, trial {trials}{lacks}"
-        )
-    return sentences
-
-
-def _single(frame):
-    """Return the rows of runs with one test domain, or all rows if there are none."""
-    single = ~frame.test_envs.str.contains(" ")
-    return frame[single | ~single.groupby(frame.dataset).transform("any")]
-
-
-def _whole(frame):
-    """Return the rows of trials that have all target domains of their data set."""
-    trial = ["dataset", "algorithm", "alpha", "hparams_seed", "trial_seed"]
-    n = frame.groupby(trial).domain.transform("nunique")
-    return frame[n == frame.groupby("dataset").domain.transform("nunique")]
+    return left_out(single(moved[moved.alpha == 1]))
 
 
 def _named(values):

@@ -1,5 +1,6 @@
 """Plots of WiSE-FT: accuracy as α goes from zero-shot to fine-tuned weights."""
 
+from ..records.accuracies import comparable
 from ..records.rows import Row
 from . import plots
 
@@ -7,10 +8,15 @@ from . import plots
 def plot(frame, path):
     """Save a plot with one panel per data set and one curve over α per algorithm.
 
+    Curves are means over the same test environments. Nothing is drawn if there are none.
+
     Args:
         frame: as analysis.interpolation.table returns it.
         path: of the PNG file.
     """
+    frame = comparable(frame)
+    if not len(frame):
+        return
     datasets = sorted(frame["dataset"].unique())
     figure, axes = plots.new(columns=len(datasets), width=1.4 + 5 * len(datasets), squeeze=False)
     rows = list(map(Row, sorted(frame["algorithm"].unique())))

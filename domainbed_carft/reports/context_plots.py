@@ -5,6 +5,8 @@ import numpy as np
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from ..records.rows import Row, ordered
 from . import plots
+from .context_tables import counted
+from .whole_trials import RUN
 
 ZERO_SHOT = Row("CLIP_ZeroShot")
 ROLES = {"source": "source domains (held-out images)", "target": "target domain"}
@@ -43,22 +45,29 @@ def recognition(table, rows, path):
                 ecolor="gray",
                 capsize=2,
             )
-        before = part.drop_duplicates("context").set_index("context")["zero-shot %"]
-        ticks = [f"{group}\n({before.get(group, np.nan):.1f} %)" for group in groups]
+        before = dict(list(part.groupby("context")["zero-shot %"]))
+        ticks = [f"{group}\n({_span(before.get(group, [np.nan]))} %)" for group in groups]
         ax.set_xticks(range(len(groups)), ticks, fontsize=8)
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set_title(title)
     axes[0].set_ylabel("context recognition, fine-tuned − zero-shot, points")
     axes[0].legend(loc="lower left")
-    trials = table.trials.max()
-    note = f"; lines: 95 % interval over {trials} trials" if trials > 1 else ""
+    has_lines = table["95 % low"].notna().any()
+    note = f"; lines: 95 % interval over {_span(table.trials)} trials" if has_lines else ""
     figure.suptitle(f"{name}; below each group: zero-shot recognition{note}", fontsize=10)
     plots.save(figure, path)
+
+
+def _span(values):
+    """Return the numbers from the lowest to the highest, as they are shown."""
+    low, high = (f"{x:.1f}" if isinstance(x, float) else f"{x}" for x in (min(values), max(values)))
+    return low if low == high else f"{low} to {high}"
 
 
 def kl_over_steps(moved, rows, path):
     """Save a plot of the mean context KL against the step, with panels for source and target.
 
+    Runs count as in context_tables.summary. A curve has the steps that all runs of its row have.
     Nothing is drawn if there is only CLIP_ZeroShot, whose KL is 0.
 
     Args:
@@ -66,6 +75,7 @@ def kl_over_steps(moved, rows, path):
         rows: {label: Row} of their `algorithm`.
         path: of the PNG file.
     """
+    moved, _ = counted(moved)
     moved = moved[(moved.dataset == moved.dataset.iloc[0]) & (moved.algorithm != str(ZERO_SHOT))]
     shown = ordered(rows[text] for text in moved.algorithm.unique())
     if not shown:
@@ -74,7 +84,9 @@ def kl_over_steps(moved, rows, path):
     for ax, (role, title) in zip(axes, ROLES.items()):
         for row in shown:
             part = moved[(moved.role == role) & (moved.algorithm == str(row))]
-            by_step = part.groupby("step").kl.mean()
+            n = part.step.map(part.drop_duplicates([*RUN, "step"]).step.value_counts())
+            part = part[n == len(part.drop_duplicates(RUN))]
+            by_step = part.groupby(["step", "trial_seed"]).kl.mean().groupby("step").mean()
             ax.plot(by_step.index, by_step, label=str(row), **plots.look(row, shown))
         ax.set_title(title)
         ax.set_xlabel("training step")

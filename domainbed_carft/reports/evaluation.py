@@ -13,19 +13,24 @@ from ..base.stats import mean_text
 from ..records.rows import differing
 from . import corruptions
 
+# Arguments of a run that change its model or its splits, beside its seeds and knobs.
+ARGS = ("dataset", "test_envs", "steps", "holdout_fraction", "uda_holdout_fraction", "task")
+
 
 def label(row):
     """Return the name of a row: its environment, and the split unless it is "all"."""
     return row["environment"] + ("" if row["split"] == "all" else f" {row['split']}")
 
 
-def read_baseline(path, reference):
+def read_baseline(path, reference, environments):
     """Read the accuracies of baseline models, for effective robustness.
 
     Args:
-        path: a CSV file with one row per model and one column of accuracies in [0, 1] per
-            environment, or a JSON file {environment: [slope, intercept]} with fitted lines.
+        path: a CSV file with one row per model and one column of accuracies in (0, 1) per
+            environment, or a JSON file {environment: [slope, intercept]} with fitted lines. Other
+            columns of the CSV file are ignored.
         reference: name of the reference environment.
+        environments: names of the evaluated environments.
 
     Returns:
         ({environment: (slope, intercept)} on logit axes, DataFrame of the CSV's points or None).
@@ -44,17 +49,42 @@ def read_baseline(path, reference):
                 f'{path} must be JSON {{"ENVIRONMENT": [slope, intercept]}}: {error}'
             ) from error
     try:
-        points = pd.read_csv(path)
+        table = pd.read_csv(path)
     except ValueError as error:  # pandas' parser errors are subclasses
         raise ValueError(f"{path} is not a CSV file with a header: {error}") from error
-    points = points.select_dtypes("number")
-    if reference not in points:
-        raise ValueError(unknown(f"reference (no such column in {path})", reference, points))
-    return {
-        name: metrics.fit_baseline(points[reference], points[name])
-        for name in points
-        if name != reference
-    }, points
+    if reference not in table:
+        raise ValueError(unknown(f"reference (no such column in {path})", reference, table))
+    others = [name for name in dict.fromkeys(environments) if name in table and name != reference]
+    if not others:
+        raise ValueError(
+            f"{path} needs a column for an evaluated environment besides the reference "
+            f"{reference}. Its columns: {', '.join(table)}. Evaluated: {', '.join(environments)}"
+        )
+    points = pd.DataFrame({name: _accuracies(path, table[name]) for name in (reference, *others)})
+    lines = {}
+    for name in others:
+        try:
+            lines[name] = metrics.fit_baseline(points[reference], points[name])
+        except ValueError as error:
+            raise ValueError(f"{path}, columns {reference} and {name}: {error}") from error
+    return lines, points
+
+
+def _accuracies(path, column):
+    """Return a column of a CSV file as numbers in (0, 1).
+
+    Raises:
+        ValueError: a cell is empty or anything else.
+    """
+    numbers = pd.to_numeric(column, errors="coerce")
+    wrong = column[~numbers.between(0, 1, inclusive="neither")]
+    if len(wrong):
+        what = "an empty cell" if pd.isna(wrong.iloc[0]) else repr(str(wrong.iloc[0]))
+        raise ValueError(
+            f"{path}, column {column.name}, model {wrong.index[0] + 1}: must be an accuracy in "
+            f"(0, 1), got {what}. Complete it, or leave out the model or the column"
+        )
+    return numbers
 
 
 def add_robustness(rows, lines, reference):
@@ -95,9 +125,11 @@ def compare(paths):
     """Return a table of several records, with a row per algorithm and α.
 
     There is a column per environment. Cells are mean ± standard error over the trials of a row, in
-    per cent; with one trial, the mean alone. Records of one algorithm that differ in hparams, test
-    environments, steps or training data are not trials of each other. They get rows of their own,
-    for example "CARFT [carft_lambda=3.0]".
+    per cent; with one trial, the mean alone. `n` is the number of trials; cells with fewer say so.
+    Records of one algorithm that differ in hparams, test environments, steps or training data are
+    not trials of each other. They get rows of their own, for example "CARFT [carft_lambda=3.0]".
+    Only runs of equal given knobs that were each evaluated on the data set that they were trained
+    on share a row over several data sets, whose columns name them.
 
     Args:
         paths: JSON files written by ``carft evaluate``.
@@ -107,21 +139,24 @@ def compare(paths):
     """
     found = gathered(paths)
     columns = list(dict.fromkeys(name for *_, cells in found for name in cells))
-    return pd.DataFrame(
-        [
-            {"algorithm": algorithm, "alpha": alpha, "n": max(map(len, cells.values()))}
-            | {name: mean_text(values) for name, values in cells.items()}
-            for algorithm, alpha, _, cells in found
-        ],
-        columns=["algorithm", "alpha", "n", *columns],
-    )
+    rows = []
+    for algorithm, alpha, _, cells in found:
+        n = max(map(len, cells.values()))
+        texts = {name: _cell(values, n) for name, values in cells.items()}
+        rows.append({"algorithm": algorithm, "alpha": alpha, "n": n, **texts})
+    return pd.DataFrame(rows, columns=["algorithm", "alpha", "n", *columns])
+
+
+def _cell(values, n):
+    """Return the text of a cell in a row of n trials."""
+    return mean_text(values) + (f" (n = {len(values)})" if len(values) < n else "")
 
 
 def gathered(paths):
     """Return the accuracies of several records, trials of one algorithm and α together.
 
     Returns:
-        A list of (label of the algorithm, α as text or "" for zero-shot CLIP, its first record,
+        A list of (label of the algorithm, α as text or "" for zero-shot CLIP, its records,
         {environment: accuracies in per cent, one per trial}).
 
     Raises:
@@ -129,9 +164,9 @@ def gathered(paths):
     """
     records = [_read_record(path) for path in paths]
     varied = _varied(records)
-    cells, sources, firsts = {}, {}, {}
+    cells, sources, together = {}, {}, {}
     for path, record in zip(paths, records):
-        settings, shown = _settings(record), varied.get(record["algorithm"])
+        settings, shown = {**_given(record), **_settings(record)}, varied[_kind(record)]
         algorithm = record["algorithm"] + (
             f" [{', '.join(f'{k}={settings.get(k)}' for k in shown)}]" if shown else ""
         )
@@ -146,9 +181,9 @@ def gathered(paths):
                 raise ValueError(
                     f"{first} and {path} are of the same trial: leave one of them out (--table)"
                 )
-            firsts.setdefault(key, record)
+            together.setdefault(key, {})[path] = record
             cells.setdefault(key, {}).setdefault(name, []).append(100 * row[record["metric"]])
-    return [(*key, firsts[key], found) for key, found in cells.items()]
+    return [(*key, list(together[key].values()), found) for key, found in cells.items()]
 
 
 def _read_record(path):
@@ -165,18 +200,47 @@ def _read_record(path):
 def _settings(record):
     """Return the settings that must be equal in all trials of a row."""
     args = record["args"] or {}
-    return {**record["hparams"], **{k: args.get(k) for k in ("dataset", "test_envs", "steps")}}
+    return {**record["hparams"], **{name: args.get(name) for name in ARGS}}
+
+
+def _given(record):
+    """Return the settings that must be equal in a row on different data sets, too.
+
+    They are the knobs that were given for a run, since defaults depend on the data set, and those
+    of the model for zero-shot CLIP. Names of classes and contexts belong to a data set.
+    """
+    if record["args"] is None:
+        found = {k: v for k, v in record["hparams"].items() if k.startswith("clip_")}
+    else:
+        found = json.loads(record["args"].get("hparams") or "{}")
+    return {k: v for k, v in found.items() if k not in ("clip_class_names", "clip_contexts")}
+
+
+def _kind(record):
+    """Return a key of the records that may share a row: zero-shot CLIP and runs never do."""
+    return record["algorithm"], record["args"] is None
 
 
 def _varied(records):
-    """Return {algorithm: names of the settings that differ between its records on equal data}."""
-    groups = {}
+    """Return {_kind: names of the settings that differ between records, as :func:`compare` says}.
+
+    Runs trained on one data set are compared whatever they were evaluated on, since they are other
+    models.
+    """
+    homes, given, is_away = {}, {}, {}
     for record in records:
-        groups.setdefault((record["algorithm"], record["data"]), []).append(_settings(record))
+        kind, data = _kind(record), record["data"]
+        home = (record["args"] or {}).get("dataset", data)
+        is_own = data == home or (data.startswith("imagenet") and home.startswith("ImageNet"))
+        is_away[kind] = is_away.get(kind, False) or not is_own
+        homes.setdefault(kind, {}).setdefault(home, []).append(_settings(record))
+        given.setdefault(kind, []).append(_given(record))
     varied = {}
-    for (algorithm, _), settings in groups.items():
-        keys = {key for other in settings for key in differing(settings[0], other)}
-        varied[algorithm] = sorted({*varied.get(algorithm, ()), *keys})
+    for kind, by_home in homes.items():
+        keys = {"dataset"} if is_away[kind] and len(by_home) > 1 else set()
+        for first, *others in (*by_home.values(), given[kind]):
+            keys |= {key for other in others for key in differing(first, other)}
+        varied[kind] = sorted(keys)
     return varied
 
 

@@ -65,12 +65,13 @@ def of_evaluations(paths):
         ValueError: a file is not such a record, or two are of the same trial.
     """
     rows = []
-    for label, alpha, record, cells in evaluation.gathered(paths):
-        if record["data"] != "imagenet":
-            raise ValueError(
-                f"A record of {record['algorithm']} is on {record['data']}, but the leaderboard of "
-                "ImageNet needs records of carft evaluate --suite imagenet"
-            )
+    for label, alpha, (record, *others), cells in evaluation.gathered(paths):
+        for one in (record, *others):
+            if one["data"] != "imagenet":
+                raise ValueError(
+                    f"A record of {one['algorithm']} is on {one['data']}, but the leaderboard of "
+                    "ImageNet needs records of carft evaluate --suite imagenet"
+                )
         hparams, args = record["hparams"], record["args"]
         method = label if alpha in ("", "1") else f"{label}, α = {alpha}"
         row = _row(method, encoder(hparams), "your records of carft evaluate")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ..base.stats import interval
+from ..records.accuracies import comparable
 from ..records.sweep import Problem
 from . import plots
 from .alpha_plots import draw_alphas
@@ -82,7 +83,7 @@ def draw(sweep, summary, alphas, folder):
                 alpha_curve(alphas[alphas.dataset == dataset], summary.rows),
                 f"{dataset}: WiSE-FT, from zero-shot (α = 0) to fine-tuned (α = 1) weights",
                 "Accuracy on the test domain against validation accuracy on the training domains, "
-                "as α goes from 0 to 1. Means over domains and trials.",
+                "as α goes from 0 to 1. Means over trials and the domains that all methods have.",
             )
     return found
 
@@ -247,12 +248,13 @@ def read_alphas(input_dir):
 
 
 def alpha_curve(frame, rows):
-    """Return a figure of WiSE-FT's curves over α, or None if the table is empty.
+    """Return a figure of WiSE-FT's curves over α, or None if no test environments are the same.
 
     Args:
         frame: table of :func:`read_alphas`.
         rows: all rows of the sweep.
     """
+    frame = comparable(frame)
     if not len(frame):
         return None
     figure, axes = plots.new(height=4.8)

@@ -408,6 +408,24 @@ def test_letters_methods():
     assert said.format(*validation[list(names)]) in FINDINGS
 
 
+def test_the_methods_that_lead_on_both_benchmarks():
+    """docs/choosing.md."""
+    leaders = {"CLIP_LipsumFT", "CLIP_Distill", "CLIP_MIRO"}
+    gains, carft = [], []
+    for part in ("baselines", "letters_baselines"):
+        found = pd.read_csv(results.newest(part) / part / "versus_training.csv", index_col=0)
+        found = found[~found.index.str.endswith(WISE)].drop("CLIP_ZeroShot")
+        average = found.average.str.split().str[0].astype(float)
+        assert set(average.nlargest(3).index) == leaders
+        gain = found.iloc[:, -1].str.split().str[0]
+        gains += [float(gain[name]) for name in leaders]
+        carft.append(float(gain.CARFT))
+    said = text_of("docs/choosing.md")
+    assert f"{min(gains):.1f} to {max(gains):.1f} points above `CLIP_ERM`" in said
+    assert f"gains {carft[0]:.1f} on DigitStyles (n = 5" in said
+    assert f"and {carft[1]:.1f} on LetterStyles (n = 3" in said
+
+
 def test_letters_runs_repeat():
     """Runs of two sweeps, trained at two commits, have the same accuracies and losses."""
     found = []

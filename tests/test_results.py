@@ -34,10 +34,18 @@ def test_tables_are_those_of_the_records(part, tmp_path):
         made.mkdir()
         (made / "records").symlink_to(part / "records")
         results.make_comparisons(made)
-        names = {path.name for path in part.iterdir()}
+        names = {path.name for path in part.iterdir()} - {"probe"}
         assert {path.name for path in made.iterdir()} == names
         for name in (name for name in names - {"records"} if not name.endswith(".png")):
             assert (made / name).read_text() == (part / name).read_text()
+        if (part / "probe").exists():
+            by_bin = pd.read_csv(part / "probe" / "alignment_bins.csv", dtype={"test_envs": str})
+            table = alignment_tables.by_alignment(
+                by_bin, results.read(part / "records/main.jsonl").rows
+            )
+            tables.save(table, tmp_path, "alignment")
+            for file in tmp_path.glob("alignment.*"):
+                assert file.read_text() == (part / "probe" / file.name).read_text()
         return
     if part.name in results.WITHOUT_TABLES:
         runs = pd.read_csv(part / "probe" / "distance_runs.csv", dtype={"test_envs": str})

@@ -304,6 +304,9 @@ def make_part(part, sweep, folder):
     if part in COMPARED:
         runs, script = add_settings(sweep, folder), COMPARED[part]
         make_comparisons(folder)
+        for file in sorted(Path(sweep, "main", "probe").glob("alignment*")):  # one strength each
+            (folder / "probe").mkdir(exist_ok=True)
+            shutil.copy(file, folder / "probe")
     else:
         runs, script = add_ablation(sweep, folder), f"{part}.sh"
     return runs, script, [record for file in records_of(folder) for record in load(file)]

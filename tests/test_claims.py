@@ -426,6 +426,41 @@ def test_the_methods_that_lead_on_both_benchmarks():
     assert f"and {carft[1]:.1f} on LetterStyles (n = 3" in said
 
 
+def test_letters_random_search():
+    """DomainBed's search on LetterStyles."""
+    folder = results.newest("letters_hparams") / "letters_hparams"
+    for rule, n in {"training": 3, "oracle": 3, "leave-one-out": 1}.items():
+        found = pd.read_csv(folder / f"versus_{rule}.csv", index_col=0)
+        erm, carft = found.loc["CLIP_ERM"], found.loc["CARFT"]
+        assert erm.n == carft.n == n
+        texts = [str(row.average).split()[0] for row in (erm, carft)]
+        change = f"{float(carft.iloc[-1]):+.1f}" if n == 1 else carft.iloc[-1]
+        said = "`CLIP_ERM` {}, `CARFT` {}, difference {}".format(*texts, change)
+        assert said in FINDINGS
+        if rule == "oracle":
+            best = erm.sign.split()[0]
+        elif rule == "training":
+            chosen = erm.sign.split()[0]
+    found = results.load(folder / results.RECORDS)
+    runs = {(r["args"]["algorithm"], str(r["args"]["test_envs"]), r["args"]["seed"]) for r in found}
+    assert len(runs) == 150
+    rates = {
+        (r["args"]["trial_seed"], r["args"]["hparams_seed"]): r["hparams"]["lr"] for r in found
+    }
+    cells = {rule: accuracies.accuracies(found, rule) for rule in accuracies.RULES}
+    default = cells["training"][cells["training"].hparams_seed == 0].algorithm.value_counts()
+    said = "knobs in {CLIP_ERM} of 15 cells for `CLIP_ERM` and in {CARFT} for `CARFT`."
+    assert said.format(**default) in FINDINGS
+    others = cells["oracle"][cells["oracle"].hparams_seed > 0].algorithm.value_counts()
+    assert "selects others in {CLIP_ERM} and {CARFT}.".format(**others) in FINDINGS
+    assert f"plain fine-tuning from {chosen} to {best} % by a lower" in FINDINGS
+    sign = cells["oracle"].query("algorithm == 'CLIP_ERM' and test_env == 1")
+    lower = [rates[row.trial_seed, row.hparams_seed] < 3e-4 for row in sign.itertuples()]
+    assert sum(lower) == 3  # "in all three trials"
+    first = cells["leave-one-out"].query("step == 0")
+    assert sorted(first.test_env) == [3, 3, 4, 4]  # stitch and beads, both methods
+
+
 def test_letters_runs_repeat():
     """Runs of two sweeps, trained at two commits, have the same accuracies and losses."""
     found = []

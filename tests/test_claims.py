@@ -454,6 +454,7 @@ def test_letters_random_search():
     others = cells["oracle"][cells["oracle"].hparams_seed > 0].algorithm.value_counts()
     assert "selects others in {CLIP_ERM} and {CARFT}.".format(**others) in FINDINGS
     assert f"plain fine-tuning from {chosen} to {best} % by a lower" in FINDINGS
+    assert f"on sign from {chosen} to {best} %, if the test" in text_of("docs/choosing.md")
     sign = cells["oracle"].query("algorithm == 'CLIP_ERM' and test_env == 1")
     lower = [rates[row.trial_seed, row.hparams_seed] < 3e-4 for row in sign.itertuples()]
     assert sum(lower) == 3  # "in all three trials"

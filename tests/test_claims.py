@@ -401,6 +401,12 @@ def test_letters_methods():
     assert (
         f"`{best}` is first on the unseen ones ({means[best]['unseen'].mean():.1f} %)" in FINDINGS
     )
+    by_margin = pd.read_csv(folder / "probe" / "alignment.csv").set_index("algorithm")
+    for column, verb in (("-0.2 to +0.0", "get"), ("+0.0 to +0.2", "keep")):
+        shares = by_margin[column]
+        low, high = (f(shares[n] for n in encoders if n != "CLIP_LP") for f in (min, max))
+        assert f"{verb} {low:.1f} to {high:.1f} %" in FINDINGS
+        assert f"probe {shares.CLIP_LP:.1f}." in FINDINGS
     validation = pd.read_csv(folder / "compare.csv", index_col=0).validation.str.split().str[0]
     names = ("CLIP_ERM", "CLIP_ZeroShot", "CLIP_CoOp")
     assert [validation.index[0], *validation.index[-2:]] == list(names)

@@ -75,7 +75,7 @@ def test_random_texts_have_the_frame_of_another_tokenizer(reduced):
     # no start; seven ids of words (2 and more), the end, padding
     assert (tokens[:, :7] > 1).all() and (tokens[:, 7] == 1).all() and not tokens[:, 8:].any()
     assert draw(1, 63, None).shape == (1, 64)
-    with pytest.raises(ValueError, match="1 to 63 tokens, got 64"):
+    with pytest.raises(ValueError, match="lipsum_length must be 1 to 63 for .*, got 64"):
         draw(1, 64, None)
 
 

@@ -469,6 +469,32 @@ def test_letters_random_search():
     assert sorted(first.test_env) == [3, 3, 4, 4]  # stitch and beads, both methods
 
 
+def test_letters_average():
+    """Averages of weights on LetterStyles."""
+    folder = results.newest("letters_baselines") / "letters_baselines" / "records"
+    groups = {"all": range(5), "seen": range(3), "unseen": (3, 4)}
+    means = {}
+    for sweep in ("main", "average_ema"):
+        for name, part in cells(folder / f"{sweep}.jsonl").groupby("algorithm"):
+            found = {group: accuracies.by_trial(part, envs) for group, envs in groups.items()}
+            means[sweep, name] = found
+    adds = {
+        group: [
+            interval_text(means["average_ema", name][group] - means["main", name][group])
+            for name in ("CLIP_ERM", "CARFT")
+        ]
+        for group in groups
+    }
+    assert "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`".format(*adds["all"]) in FINDINGS
+    assert "`ema` adds {} and {} (n = 3".format(*adds["all"]) in text_of("docs/choosing.md")
+    assert "on the seen styles, {} and {}, and".format(*adds["seen"]) in FINDINGS
+    assert "on the unseen ones, {} and {}.".format(*adds["unseen"]) in FINDINGS
+    erm, carft = (means["average_ema", name]["all"] for name in ("CLIP_ERM", "CARFT"))
+    assert f"which then have {erm.mean():.1f} and {carft.mean():.1f} %" in FINDINGS
+    assert f"is not ahead of `CLIP_ERM`, {interval_text(carft - erm)}." in FINDINGS
+    assert f"After 101 steps {100 * 0.99**101:.0f} % of `ema`" in FINDINGS
+
+
 def test_letters_runs_repeat():
     """Runs of two sweeps, trained at two commits, have the same accuracies and losses."""
     found = []

@@ -2,8 +2,8 @@
 # Question: DomainBed's way on LetterStyles: the same random draws of the knobs for both methods, all
 #           three rules of selection. What does CAR-FT add then?
 # Cost:     270 runs (DRAWS=3, TRIALS=3) of 101 steps: 2 algorithms x (5 domains and 10 pairs) x 9;
-#           about 2 hours on 2 cores, no GPU. With SINGLE=1 90 runs, 45 minutes; with TRIALS=1 90
-#           runs.
+#           about 85 minutes on 2 cores with other load, no GPU (60 runs of single domains took 17
+#           minutes, 60 of pairs 19). With SINGLE=1 90 runs, and with TRIALS=1 90 runs.
 # Output:   OUTPUT (default: sweep_letterstyles_hparams), as digitstyles_hparams.sh has it.
 # Repeat the command to resume. A smaller version, whose records are in results/: SINGLE=1, and then
 # TRIALS=1 without it, which adds the pairs of trial 0.

@@ -164,7 +164,7 @@ def batches(seed=0, n=6, domains=2, size=32):
 
 
 def logits(algorithm):
-    """Return the logits of nine random images."""
+    """Return the logits of six random images."""
     with torch.no_grad():
         found = algorithm.eval().predict(batches(9)[0][0])
     algorithm.train()

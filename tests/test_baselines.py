@@ -7,7 +7,7 @@ import clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import CLASSES, batches, train
+from conftest import CLASSES, batches, logits, train
 from domainbed import algorithms, datasets, hparams_registry
 from domainbed.lib import snapshot
 from sklearn.linear_model import LogisticRegression
@@ -30,13 +30,6 @@ def same(a, b, but=()):
     names = [name for name in a if not name.startswith(tuple(but))]
     assert set(names) == {name for name in b if not name.startswith(tuple(but))}
     return all(torch.equal(a[name], b[name]) for name in names)
-
-
-def logits(algorithm, seed=9):
-    with torch.no_grad():
-        found = algorithm.eval().predict(batches(seed)[0][0])
-    algorithm.train()
-    return found
 
 
 def test_every_name_has_its_class():

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from conftest import batches, train
+from conftest import batches, logits, train
 
 from domainbed_carft.algorithms import methods
 
@@ -17,13 +17,6 @@ SETTINGS += [
     ("CARFT", {"carft_teacher": "ema"}),
     ("CARFT", {"data_augmentation": False}),
 ]
-
-
-def logits(algorithm):
-    with torch.no_grad():
-        found = algorithm.eval().predict(batches(9)[0][0])
-    algorithm.train()
-    return found
 
 
 def named(settings):

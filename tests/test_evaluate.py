@@ -14,7 +14,7 @@ from domainbed.scripts import train
 from domainbed_carft.analysis import saved_run, scoring
 from domainbed_carft.commands import evaluate
 from domainbed_carft.method import averaging
-from domainbed_carft.reports import evaluation
+from domainbed_carft.reports import evaluation, robustness
 
 
 @pytest.fixture(scope="module")
@@ -220,17 +220,17 @@ def test_effective_robustness_and_its_plot(trained, data, tmp_path):
 def test_a_baseline_as_lines(tmp_path):
     file = tmp_path / "lines.json"
     file.write_text('{"V2": [1.1, -0.4]}')
-    assert evaluation.read_baseline(str(file), "ImageNet", ["V2"]) == ({"V2": (1.1, -0.4)}, None)
+    assert robustness.read_baseline(str(file), "ImageNet", ["V2"]) == ({"V2": (1.1, -0.4)}, None)
     for text in ("[1]", '{"V2": 3}', "{"):
         file.write_text(text)
         with pytest.raises(ValueError, match=r'must be JSON {"ENVIRONMENT": \[slope, intercept'):
-            evaluation.read_baseline(str(file), "ImageNet", ["V2"])
+            robustness.read_baseline(str(file), "ImageNet", ["V2"])
 
 
 def test_a_baseline_s_other_columns_are_ignored(tmp_path):
     file = tmp_path / "points.csv"
     file.write_text("model,R,S,params,note\nm,0.2,0.3,86,\nn,0.6,0.5,300,x\n")
-    lines, points = evaluation.read_baseline(str(file), "R", ["R", "S", "T"])
+    lines, points = robustness.read_baseline(str(file), "R", ["R", "S", "T"])
     assert set(lines) == {"S"} and list(points) == ["R", "S"]
 
 
@@ -249,7 +249,7 @@ def test_a_wrong_column_of_a_baseline_is_named(text, message, tmp_path):
     file = tmp_path / "points.csv"
     file.write_text(text)
     with pytest.raises(ValueError, match=message):
-        evaluation.read_baseline(str(file), "R", ["R", "S"])
+        robustness.read_baseline(str(file), "R", ["R", "S"])
 
 
 def write_record(
@@ -371,7 +371,7 @@ def test_a_perfect_reference_has_no_robustness_and_loses_nothing(capsys):
         {"environment": name, "split": "all", "alpha": alpha, "top1": top1}
         for alpha, name, top1 in ((0, "R", 0.5), (0, "S", 0.4), (1, "R", 1.0), (1, "S", 0.6))
     ]
-    evaluation.add_robustness(rows, {"S": (1.0, 0.0)}, "R")
+    robustness.add_robustness(rows, {"S": (1.0, 0.0)}, "R")
     assert rows[1]["effective_robustness"] == pytest.approx(-0.1)  # the line is x = y
     assert "effective_robustness" not in rows[3]
     assert "accuracy on R at α = 1 is 1" in capsys.readouterr().err

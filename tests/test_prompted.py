@@ -7,18 +7,11 @@ import clip
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import NAMES, batches, train
+from conftest import NAMES, batches, logits, train
 from domainbed.lib import snapshot
 
 from domainbed_carft.models import backbones
 from domainbed_carft.models.prompted import PromptedText
-
-
-def logits(algorithm):
-    with torch.no_grad():
-        found = algorithm.eval().predict(batches(9)[0][0])
-    algorithm.train()
-    return found
 
 
 def test_vectors_of_words_are_the_words(any_clip):

@@ -205,20 +205,20 @@ def evaluate(args, data, path):
         path: of the record.
     """
     from ..analysis import subjects
-    from ..reports import corruptions, evaluation, tables
+    from ..reports import corruptions, evaluation, robustness, tables
 
     subject = subjects.open_run(args) if args.run else subjects.open_zero_shot(args)
     reference = args.reference or subject.parts[0].environment
     given = args.robustness_baseline
     environments = [part.environment for part in subject.parts]
     lines, points = (
-        evaluation.read_baseline(given, reference, environments) if given else ({}, None)
+        robustness.read_baseline(given, reference, environments) if given else ({}, None)
     )
     if given and not set(lines) & set(environments):
         name = next(iter(lines), "")
         raise ValueError(unknown("environment in --robustness_baseline", name, environments))
     rows = subjects.run_all(subject, args)
-    evaluation.add_robustness(rows, lines, reference)
+    robustness.add_robustness(rows, lines, reference)
     import torch
 
     record = {
@@ -243,7 +243,7 @@ def evaluate(args, data, path):
     files.write(path, json.dumps(record, indent=1))
     print(f"Record: {path}")
     if args.plot:
-        evaluation.scatter(record, lines, points, args.plot)
+        robustness.scatter(record, lines, points, args.plot)
         print(f"Plot: {args.plot}")
 
 

@@ -165,3 +165,30 @@ def test_the_sweep_at_equal_distance(tmp_path, monkeypatch):
     assert sorted(contexts) == [(name, value) for name in names for value in (10, 100)]
     assert "17 settings x 3 test domains x TRIALS (5) = 255 runs" in text and len(launches) == 17
     assert "domains 390 times" in text  # 255 + 9 α x 3 x 5
+
+
+def test_the_sweep_over_what_is_trained(tmp_path, monkeypatch):
+    """As many runs as the header says, and each learning rate goes on only if it was chosen."""
+    monkeypatch.chdir(tmp_path)
+    text = (SWEEPS / "trained.sh").read_text()
+    assert all(f"# {word}:" in text for word in ("Question", "Cost", "Output"))
+    (tmp_path / "DATA").mkdir()
+    *launches, last = commands("trained.sh", tmp_path)
+    runs, kinds = {}, {}
+    for words in launches:
+        _, args = parsed(words)
+        assert args.single_test_envs and args.test_envs == [1, 3, 4]
+        for algorithm in args.algorithms:
+            key = Path(args.output_dir).name, algorithm
+            runs[key] = max(runs.get(key, 0), args.n_trials)
+            kinds[key[0]] = json.loads(args.hparams).get("clip_train", "full")
+    for folder, kind in kinds.items():
+        full = ("main", "teacher_ema", "teacher_beta")
+        assert folder in full if kind == "full" else folder.startswith(kind.rstrip("k"))
+    assert last[0].endswith("compare.py")
+    assert {Path(folder).name for folder in last[1:-2]} == {folder for folder, _ in runs}
+    whole = [key for key, trials in runs.items() if trials == 5]
+    assert len(whole) == 16 and 3 * 5 * len(whole) == 240 and "= 240 runs" in text
+    rest = [key for key, trials in runs.items() if trials == 1]
+    assert 3 * len(rest) == 27 and "27 for the learning rates" in text
+    assert {algorithm for _, algorithm in rest} == {"CLIP_ERM"}

@@ -137,6 +137,23 @@ def test_a_folder_that_is_not_there(name, tmp_path, capsys):
     assert f"no folder {tmp_path}/sweep_b: did you mean sweep_a? Give the folder" in said
 
 
+@pytest.mark.parametrize("name", ["predict", "export", "evaluate"])
+def test_a_run_that_is_not_there(name, tmp_path, capsys):
+    (tmp_path / "run_a").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([name, "--run", str(tmp_path / "run_b")])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert f"no file or folder {tmp_path}/run_b: did you mean run_a?" in said
+
+
+@pytest.mark.parametrize("kind", ["folder", "file_or_folder", "runs_folder", "records"])
+def test_a_tilde_stands_for_the_home_folder(kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "sweep").mkdir()
+    assert getattr(flags, kind)("~/sweep") == str(tmp_path / "sweep")
+
+
 def test_collect_results_of_a_folder_that_is_not_there():
     done = start("collect_results", "--input_dir", "nowhere", watch=True)
     assert done.returncode == 2 and done.stdout.strip() == "heavy: []"

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import miniatures
 import numpy as np
@@ -225,6 +226,9 @@ def test_a_baseline_as_lines(tmp_path):
         file.write_text(text)
         with pytest.raises(ValueError, match=r'must be JSON {"ENVIRONMENT": \[slope, intercept'):
             robustness.read_baseline(str(file), "ImageNet", ["V2"])
+    file.write_text('{"V2": [NaN, 0]}')  # which Python's json takes
+    with pytest.raises(ValueError, match=r"slope and intercept of V2 must be finite, got .nan, 0"):
+        robustness.read_baseline(str(file), "ImageNet", ["V2"])
 
 
 def test_a_baseline_s_other_columns_are_ignored(tmp_path):
@@ -345,6 +349,24 @@ def test_a_trial_counts_once(tmp_path):
     assert list(evaluation.compare([first, half]).n) == [1, 1]
 
 
+def test_different_data_of_one_name_share_no_column(tmp_path):
+    files = [tmp_path / "a", tmp_path / "b"]
+    for file, name, images in zip(files, ("CARFT", "CLIP_ERM"), (120, 80)):
+        record = json.loads(Path(write_record(file, name, 1.0, 0.5, data="birds")).read_text())
+        record["rows"][0] |= {"images": images, "classes": 5}
+        file.write_text(json.dumps(record))
+    message = "'birds V2': 120 images of 5 classes, and 80 of 5. Evaluate them on the same data"
+    with pytest.raises(ValueError, match=message):
+        evaluation.compare(files)
+    record["rows"][0]["images"] = 120
+    files[1].write_text(json.dumps(record))
+    assert list(evaluation.compare(files).n) == [1, 1]
+    for images, file in zip((120, 80), files):  # the splits of two shares that are held out
+        record["rows"][0] |= {"images": images, "split": "out"}
+        file.write_text(json.dumps({**record, "algorithm": f"CLIP_{images}"}))
+    assert list(evaluation.compare(files).n) == [1, 1]
+
+
 def test_several_records_as_one_table(tmp_path):
     for i, (name, alpha, top1, trial) in enumerate(
         [
@@ -392,15 +414,15 @@ WRONG = {
         ["--zero_shot", "--suite", "imagenet-c", "--plot", "{tmp}/x.png"],
         "--plot has no axis for ImageNet-C's 75 environments",
     ),
-    "alpha": (["--run", "x", "--alpha", "1.5"], r"--alpha must be in [0, 1], got [1.5]"),
+    "alpha": (["--run", ".", "--alpha", "1.5"], r"--alpha must be in [0, 1], got [1.5]"),
     "alpha alone": (["--zero_shot", "--dataset", "PACS", "--alpha", "1"], "it needs --run"),
     "hparams": (["--zero_shot", "--dataset", "PACS", "--hparams", "["], "must be a JSON object"),
     "hparams of a run": (
-        ["--run", "x", "--hparams", '{"lr": 1}'],
+        ["--run", ".", "--hparams", '{"lr": 1}'],
         "keeps the knobs it was trained with",
     ),
-    "plot": (["--run", "x", "--plot", "x.pdf"], "--plot must end in .png"),
-    "run": (["--run", "{tmp}/x"], "No file {tmp}/x"),
+    "plot": (["--run", ".", "--plot", "x.pdf"], "--plot must end in .png"),
+    "run": (["--run", "{tmp}/x"], "argument --run: no file or folder {tmp}/x"),
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
     "output": (
         ["--run", "{tmp}", "--output_file", "{tmp}/no/x.json"],

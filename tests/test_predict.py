@@ -165,7 +165,7 @@ def test_what_arguments_stand_for(files, tmp_path):
 )
 def test_wrong_flags(capsys, flags, message):
     with pytest.raises(SystemExit) as done:
-        predict.main(["--run", "x", "a.png", *flags.split()])
+        predict.main(["--run", ".", "a.png", *flags.split()])
     assert done.value.code == 2 and re.search(message, capsys.readouterr().err)
 
 

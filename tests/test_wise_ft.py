@@ -282,13 +282,20 @@ def made(*runs):
     return pd.DataFrame(rows, columns=columns).assign(chosen=1, source_validation=0.5)
 
 
-def test_the_summary_and_curves_compare_the_same_test_environments(monkeypatch):
+def test_no_old_plot_stays_if_there_is_nothing_to_draw(tmp_path):
+    path = tmp_path / "wise_ft.png"
+    assert alpha_plots.plot(made(("CARFT", 0, 0, 0.8)), path) and path.exists()
+    assert not alpha_plots.plot(made(("CARFT", 0, 0, 0.8), ("CLIP_ERM", 1, 0, 0.5)), path)
+    assert not path.exists()
+
+
+def test_the_summary_and_curves_compare_the_same_test_environments(monkeypatch, tmp_path):
     found = []
     monkeypatch.setattr(plots, "save", lambda figure, path: found.append(figure))
 
     def means(*runs):
         found.clear()
-        alpha_plots.plot(made(*runs), None)
+        alpha_plots.plot(made(*runs), tmp_path / "wise_ft.png")
         lines = [line for figure in found for line in figure.axes[0].lines[:-1:2]]
         table = interpolation.summary(made(*runs))
         numbers = [] if not len(table) else table["target, α = 1"].tolist()

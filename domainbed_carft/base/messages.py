@@ -43,17 +43,20 @@ def unknown(what, name, known, near=None):
     return f"{message}. {OWN_DATA_SETS}"
 
 
-def no_folder(path):
-    """Return the message for a folder that is not there, with near names beside it."""
+def no_folder(path, what="folder"):
+    """Return the message for a folder that is not there, with near names beside it.
+
+    `what` is what it should be, as "file or folder".
+    """
     parent, name = os.path.split(os.path.abspath(os.path.expanduser(path)))
     if os.path.exists(path):
         return f"{path} is a file, not a folder"
     if not os.path.isdir(parent):
-        return f"no folder {path}: {parent} is not there either"
+        return f"no {what} {path}: {parent} is not there either"
     with os.scandir(parent) as entries:
         folders = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
     near = difflib.get_close_matches(name, folders, n=3, cutoff=0.5)
-    return f"no folder {path}" + (f": did you mean {' or '.join(near)}?" if near else "")
+    return f"no {what} {path}" + (f": did you mean {' or '.join(near)}?" if near else "")
 
 
 def program(command=""):

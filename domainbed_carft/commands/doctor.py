@@ -30,7 +30,7 @@ def main(argv=None):
     instead.add_argument(
         "--data_dir",
         "--data",
-        type=flags.data,
+        type=flags.file_or_folder,
         help="check the data sets in this folder instead, or one of your own: a folder "
         "DOMAIN/CLASS/IMAGE, a manifest, parquet files or shards",
     )

@@ -29,7 +29,12 @@ def parse_args(argv=None):
     """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("evaluate", __doc__)
     model = parser.add_mutually_exclusive_group(required=True)
-    model.add_argument("--run", metavar="DIR", help="folder of a run or of a sweep, or a model.pkl")
+    model.add_argument(
+        "--run",
+        metavar="DIR",
+        type=flags.file_or_folder,
+        help="folder of a run or of a sweep, or a model.pkl",
+    )
     model.add_argument("--zero_shot", action="store_true", help="CLIP with the data's class names")
     model.add_argument("--table", nargs="+", metavar="RECORD", help="print records as one table")
     data = parser.add_mutually_exclusive_group()

@@ -23,7 +23,11 @@ def parse_args(argv=None):
     """Return the parsed flags. Exit with 2 and a one-line message if they are invalid."""
     parser = flags.parser("export", __doc__)
     parser.add_argument(
-        "--run", metavar="DIR", required=True, help="folder of a run, or its model.pkl"
+        "--run",
+        metavar="DIR",
+        required=True,
+        type=flags.file_or_folder,
+        help="folder of a run, or its model.pkl",
     )
     parser.add_argument("--to", metavar="FORM", required=True, help=", ".join(FORMS))
     parser.add_argument("--output_dir", metavar="DIR", required=True, help="a new folder")

@@ -34,21 +34,27 @@ def parser(command, text):
 def folder(path):
     """Return the path of an existing folder. To be used as the type of an argument.
 
+    A leading ~ stands for the home folder, which the shell does not replace in --run=~/run.
+
     Raises:
         argparse.ArgumentTypeError: the folder does not exist.
     """
+    path = os.path.expanduser(path)
     if not os.path.isdir(path):
         raise argparse.ArgumentTypeError(no_folder(path))
     return path
 
 
-def data(path):
+def file_or_folder(path):
     """Return the path of an existing folder or file. To be used as the type of an argument.
 
     Raises:
         argparse.ArgumentTypeError: there is nothing at the path.
     """
-    return path if os.path.isfile(path) else folder(path)
+    path = os.path.expanduser(path)
+    if not os.path.exists(path):
+        raise argparse.ArgumentTypeError(no_folder(path, "file or folder"))
+    return path
 
 
 def runs_folder(path):
@@ -80,6 +86,7 @@ def lines_of(path):
 
 def records(path):
     """Return the path of a sweep folder or of a file packed by tools/records.py."""
+    path = os.path.expanduser(path)
     return path if os.path.isfile(path) else runs_folder(path)
 
 

@@ -26,7 +26,11 @@ def parse_args(argv=None):
         "images", nargs="+", metavar="IMAGES", help="files, folders, patterns, CSV files of paths"
     )
     parser.add_argument(
-        "--run", metavar="DIR", required=True, help="folder of a run, or its model.pkl"
+        "--run",
+        metavar="DIR",
+        required=True,
+        type=flags.file_or_folder,
+        help="folder of a run, or its model.pkl",
     )
     parser.add_argument(
         "--top_k", type=int, default=1, help="number of classes per image (default: 1)"

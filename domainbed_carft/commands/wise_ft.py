@@ -91,7 +91,7 @@ def main(argv=None):
     if len(frame):
         output = Path(args.output_dir or args.input_dir)
         files.write(output / "wise_ft.csv", frame.to_csv(index=False))
-        plot(frame, output / "wise_ft.png")
+        written = ["wise_ft.csv"] + ["wise_ft.png"] * plot(frame, output / "wise_ft.png")
         same = comparable(frame)
         if len(same):
             print(tables.render(summary(frame), "txt"))
@@ -102,7 +102,7 @@ def main(argv=None):
                 file=sys.stderr,
             )
         kinds = f"*{WISE}" + f" and *{DYNAMIC}" * args.dynamic
-        print(f"Written: {output}/wise_ft.csv, wise_ft.png, and {len(records)} folders {kinds}")
+        print(f"Written in {output}: {', '.join(written)}, and {len(records)} folders {kinds}")
     end(failed, f"{len(failed)} of {len(folders)} runs could not be interpolated.")
 
 

@@ -8,15 +8,20 @@ from . import plots
 def plot(frame, path):
     """Save a plot with one panel per data set and one curve over α per algorithm.
 
-    Curves are means over the same test environments. Nothing is drawn if there are none.
+    Curves are means over the same test environments. If there are none, nothing is drawn, and an
+    earlier plot is removed.
 
     Args:
         frame: as analysis.interpolation.table returns it.
-        path: of the PNG file.
+        path: a Path of the PNG file.
+
+    Returns:
+        Whether there is a plot.
     """
     frame = comparable(frame)
     if not len(frame):
-        return
+        path.unlink(missing_ok=True)
+        return False
     datasets = sorted(frame["dataset"].unique())
     figure, axes = plots.new(columns=len(datasets), width=1.4 + 5 * len(datasets), squeeze=False)
     rows = list(map(Row, sorted(frame["algorithm"].unique())))
@@ -24,6 +29,7 @@ def plot(frame, path):
         draw_alphas(axis, frame[frame["dataset"] == dataset], rows)
         axis.set(title=dataset)
     plots.save(figure, path)
+    return True
 
 
 def draw_alphas(axis, frame, rows):

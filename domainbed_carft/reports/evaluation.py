@@ -42,7 +42,8 @@ def compare(paths):
         paths: JSON files written by ``carft evaluate``.
 
     Raises:
-        ValueError: a file is not a record of evaluate, or two records are of the same trial.
+        ValueError: a file is not a record of evaluate, two records are of the same trial, or data
+            of one name differ in images or classes.
     """
     found = gathered(paths)
     columns = list(dict.fromkeys(name for *_, cells in found for name in cells))
@@ -71,7 +72,7 @@ def gathered(paths):
     """
     records = [_read_record(path) for path in paths]
     varied = _varied(records)
-    cells, sources, together = {}, {}, {}
+    cells, sources, together, sizes = {}, {}, {}, {}
     for path, record in zip(paths, records):
         settings, shown = {**_given(record), **_settings(record)}, varied[_kind(record)]
         algorithm = record["algorithm"] + (
@@ -82,6 +83,15 @@ def gathered(paths):
         for row in corruptions.as_rows(record) or record["rows"]:
             suite = "" if record["data"].startswith("imagenet") else f"{record['data']} "
             name = suite + label(row)
+            if row["split"] == "all":
+                size = row.get("images"), row.get("classes")
+                first, seen = sizes.setdefault(name, (path, size))
+                if seen != size:
+                    raise ValueError(
+                        f"{first} and {path} are of different data under the name {name!r}: "
+                        f"{seen[0]} images of {seen[1]} classes, and {size[0]} of {size[1]}. "
+                        "Evaluate them on the same data, or rename one of the folders"
+                    )
             key = algorithm, "" if row["alpha"] is None else f"{row['alpha']:g}"
             first = sources.setdefault((*key, name, *trial), path)
             if first != path or paths.count(path) > 1:

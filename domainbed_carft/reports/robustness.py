@@ -33,11 +33,17 @@ def read_baseline(path, reference, environments):
     if path.endswith(".json"):
         try:
             with open(path, encoding="utf-8") as file:
-                return {k: (float(v[0]), float(v[1])) for k, v in json.load(file).items()}, None
+                lines = {k: (float(v[0]), float(v[1])) for k, v in json.load(file).items()}
         except (ValueError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(
                 f'{path} must be JSON {{"ENVIRONMENT": [slope, intercept]}}: {error}'
             ) from error
+        for name, line in lines.items():
+            if not np.isfinite(line).all():
+                raise ValueError(
+                    f"{path}: slope and intercept of {name} must be finite, got {line}"
+                )
+        return lines, None
     try:
         table = pd.read_csv(path)
     except ValueError as error:  # pandas' parser errors are subclasses

@@ -359,7 +359,7 @@ def test_letters_methods():
     """All methods on LetterStyles: the table by styles seen and unseen, and what is said of it."""
     folder = results.newest("letters_baselines") / "letters_baselines"
     found = cells(folder / "records" / "main.jsonl")
-    assert set(found.groupby(["algorithm", "test_env"]).trial_seed.nunique()) == {3}
+    assert set(found.groupby(["algorithm", "test_env"]).trial_seed.nunique()) == {5}
     styles = shipped.LetterStyles.ENVIRONMENTS
     unknown = [styles.index(style) for style in ("stitch", "beads")]
     groups = {"seen": sorted({*range(5)} - {*unknown}), "unseen": unknown, "all": list(range(5))}
@@ -379,17 +379,22 @@ def test_letters_methods():
         assert numbers == [f"{means[name][group].mean():.1f}" for group in groups]
         difference = means[name]["all"] - means["CLIP_ERM"]["all"]
         assert change == ("" if name == "CLIP_ERM" else interval_text(difference))
-        low, high = stats.interval(difference, level)[1:]
-        clear[name] = low > 0 or high < 0
-    gains = [name for name, found in clear.items() if found and means[name]["all"].mean() > 50]
-    assert f"of all twelve together: {' and '.join(f'`{n}`' for n in sorted(gains))}" in FINDINGS
+        clear[name] = stats.interval(difference, level)[1] > 0
+    gains = sorted(name for name, found in clear.items() if found)
+    said = "all twelve methods together (Bonferroni): `{}`, `{}` and `{}`. The same three are"
+    assert said.format(*gains) in FINDINGS
     zero = means["CLIP_ZeroShot"]
     ahead = [name for name, *_ in shown[:6]]
     assert shown[6][0] == "CLIP_ZeroShot"  # "six methods are above both"
     said = "six of the baselines have a higher average there than `CARFT` and zero-shot CLIP"
-    assert "CARFT" not in ahead and f"{said} (n = 3)" in README
+    assert "CARFT" not in ahead and f"{said} (n = 5)" in README
+    over = {name: found["all"] - zero["all"] for name, found in means.items()}
+    del over["CLIP_ZeroShot"]
+    assert gains == sorted(n for n, change in over.items() if stats.interval(change, level)[1] > 0)
     texts = [f"`{name}` {interval_text(means[name]['all'] - zero['all'])}" for name in ahead[:4]]
-    assert "CLIP `CLIP_Distill` gains {}, {}, {}, {}.".format(texts[0][15:], *texts[1:]) in FINDINGS
+    assert (
+        "CLIP {} gains {}, {}, {}, {}.".format(*texts[0].split(maxsplit=1), *texts[1:]) in FINDINGS
+    )
     level_with = interval_text(means["CARFT"]["all"] - zero["all"])
     assert f"level with zero-shot CLIP, {level_with}." in FINDINGS
     encoders = [name for name in means if name not in ("CLIP_ZeroShot", "CLIP_CoOp")]
@@ -409,9 +414,9 @@ def test_letters_methods():
         assert f"probe {shares.CLIP_LP:.1f}." in FINDINGS
     validation = pd.read_csv(folder / "compare.csv", index_col=0).validation.str.split().str[0]
     validation = validation[~validation.index.str.contains(",")]  # without averages of weights
-    names = ("CLIP_ERM", "CLIP_ZeroShot", "CLIP_CoOp")
-    assert [validation.index[0], *validation.index[-2:]] == list(names)
-    said = "accuracy ({} %), and zero-shot CLIP ({}) and `CLIP_CoOp` ({}), which"
+    names = ("CLIP_FLYP", "CLIP_ERM", "CLIP_ZeroShot", "CLIP_CoOp")
+    assert [*validation.index[:2], *validation.index[-2:]] == list(names)
+    said = "accuracy ({} and {} %), and zero-shot CLIP ({}) and `CLIP_CoOp` ({}), which"
     assert said.format(*validation[list(names)]) in FINDINGS
 
 
@@ -430,7 +435,7 @@ def test_the_methods_that_lead_on_both_benchmarks():
     said = text_of("docs/choosing.md")
     assert f"{min(gains):.1f} to {max(gains):.1f} points above `CLIP_ERM`" in said
     assert f"gains {carft[0]:.1f} on DigitStyles (n = 5" in said
-    assert f"and {carft[1]:.1f} on LetterStyles (n = 3" in said
+    assert f"and {carft[1]:.1f} on LetterStyles (n = 5" in said
 
 
 def test_letters_random_search():
@@ -486,7 +491,7 @@ def test_letters_average():
         for group in groups
     }
     assert "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`".format(*adds["all"]) in FINDINGS
-    assert "`ema` adds {} and {} (n = 3".format(*adds["all"]) in text_of("docs/choosing.md")
+    assert "`ema` adds {} and {} (n = 5".format(*adds["all"]) in text_of("docs/choosing.md")
     assert "on the seen styles, {} and {}, and".format(*adds["seen"]) in FINDINGS
     assert "on the unseen ones, {} and {}.".format(*adds["unseen"]) in FINDINGS
     erm, carft = (means["average_ema", name]["all"] for name in ("CLIP_ERM", "CARFT"))
@@ -506,7 +511,7 @@ def test_letters_runs_repeat():
             runs[run] = {k: v for k, v in record.items() if k.endswith("_acc") or k == "loss"}
         found.append(runs)
     common = found[0].keys() & found[1].keys()
-    assert len({run[:3] for run in common}) == 45
+    assert len({run[:3] for run in common}) == 75
     assert all(found[0][run] == found[1][run] for run in common)
 
 

@@ -2,21 +2,22 @@
 # Question: what is lost or won if less of the encoder is trained, or if CAR-FT's teacher moves?
 # Cost:     16 settings (CLIP_ERM and CARFT with full tuning and six other choices, CARFT with two
 #           moving teachers) x 3 test domains x TRIALS (5) = 240 runs of 101 steps on LetterStyles, and
-#           27 for the learning rates that were not chosen.
+#           45 for the learning rates that were not chosen.
 # Output:   OUTPUT (default: sweep_trained): a folder of records for each setting; compare.txt, .md,
 #           .tex, .csv and .png. Trained numbers and memory are in each run's provenance.json.
 # Repeat the command to resume. DATASET, DATA and TEST_ENVS choose other data, as in
 # equal_distance.sh, whose test domains are the defaults here, too.
 # Learning rates: whole layers are trained with that of full tuning. For LoRA, normalisation and
-# biases, RATES has 1, 3, 10 and 30 times that. The one with the highest validation accuracy on the
-# training domains goes on, of CLIP_ERM in trial 0, as a mean of the test domains.
+# biases, RATES has 1, 3, 10, 30, 100 and 300 times that. Of these, the one goes on with which
+# CLIP_ERM has the highest validation accuracy on the training domains, in trial 0, as a mean over
+# the test domains.
 set -eu
 OUTPUT=${1:-sweep_trained}
 TRIALS=${TRIALS:-5}
 DATASET=${DATASET:-LetterStyles}
 DATA=${DATA:-none}
 TEST_ENVS=${TEST_ENVS:-1 3 4} # sign, stitch, beads
-RATES=${RATES:-3e-4 1e-3 3e-3 1e-2}
+RATES=${RATES:-3e-4 1e-3 3e-3 1e-2 3e-2 1e-1}
 LORA=${LORA:-lora_lr3e-3} LAYERNORM=${LAYERNORM:-layernorm_lr3e-3} BIAS=${BIAS:-bias_lr3e-3} # chosen
 PYTHON=${PYTHON:-python}
 HERE=$(dirname "$0")

@@ -190,5 +190,5 @@ def test_the_sweep_over_what_is_trained(tmp_path, monkeypatch):
     whole = [key for key, trials in runs.items() if trials == 5]
     assert len(whole) == 16 and 3 * 5 * len(whole) == 240 and "= 240 runs" in text
     rest = [key for key, trials in runs.items() if trials == 1]
-    assert 3 * len(rest) == 27 and "27 for the learning rates" in text
+    assert 3 * len(rest) == 45 and "45 for the learning rates" in text
     assert {algorithm for _, algorithm in rest} == {"CLIP_ERM"}

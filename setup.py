@@ -63,7 +63,7 @@ class EditableWheelWithStartup(editable_wheel):
 setup(
     name="domainbed-carft",
     version=re.search(r'__version__ = "(.+)"', (HERE / PACKAGE / "__init__.py").read_text())[1],
-    description="CAR-FT and ten CLIP fine-tuning baselines as a plugin for an unmodified DomainBed",
+    description="CAR-FT and thirteen other ways to fine-tune CLIP, as a plugin for DomainBed",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",

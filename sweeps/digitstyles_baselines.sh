@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Question: on DigitStyles, which method, and which average of weights, does best under one recipe?
-# Cost:     with SINGLE=1: 19 algorithms x 4 test domains x TRIALS (5) = 380 runs of 201 steps, of 10
-#           to 75 s on one core, about 48 on average, two at a time: 2.6 hours on 2 cores. Without
-#           SINGLE, also pairs of test domains, which leave-one-domain-out selection needs: 950 runs,
-#           6.4 hours. WiSE-FT takes 7 to 20 s per run, one at a time.
+# Cost:     with SINGLE=1: 20 algorithms x 4 test domains x TRIALS (5) = 400 runs of 201 steps, of 10
+#           to 75 s on one core, about 48 on average, two at a time: 2.7 hours on 2 cores. Without
+#           SINGLE, also pairs of test domains, which leave-one-domain-out selection needs: 1,000 runs,
+#           6.7 hours. WiSE-FT takes 7 to 20 s per run, one at a time.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
 #           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
 # DATASET chooses another data set that is shipped, KINDS the averages, and WISE= skips WiSE-FT
@@ -27,7 +27,7 @@ sweep() { # folder, hparams, algorithms
         --skip_confirmation
 }
 
-sweep main '{}' "CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_Distill CLIP_FLYP \
+sweep main '{}' "CLIP_ZeroShot CLIP_LP CLIP_ERM CLIP_LPFT CLIP_L2SP CLIP_FTP CLIP_Distill CLIP_FLYP \
     CLIP_MIRO CLIP_LipsumFT CLIP_CLIPood CLIP_CaRot CLIP_CoOp CARFT"
 for KIND in $KINDS; do
     sweep "average_$KIND" "{\"clip_average\": \"$KIND\"}" "CLIP_ERM CARFT"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Question: on LetterStyles, which method, and which average of weights, does best under one recipe?
-# Cost:     13 algorithms x 5 test domains x TRIALS (5) = 325 runs of 101 steps, of 5 to 90 s on one
+# Cost:     14 algorithms x 5 test domains x TRIALS (5) = 350 runs of 101 steps, of 5 to 90 s on one
 #           core, two at a time: 2 hours on 2 cores. Each average in KINDS (ema) adds 50 runs, 20
 #           minutes.
 # Output:   OUTPUT (default: sweep_letterstyles_baselines), as digitstyles_baselines.sh has it.

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.host
 
 BASELINES = (
     *("CLIP_ERM", "CLIP_LP", "CLIP_LPFT", "CLIP_L2SP", "CLIP_Distill", "CLIP_LipsumFT"),
-    *("CLIP_MIRO", "CLIP_FLYP", "CLIP_CaRot", "CLIP_CoOp", "CLIP_CLIPood"),
+    *("CLIP_MIRO", "CLIP_FLYP", "CLIP_CaRot", "CLIP_CoOp", "CLIP_CLIPood", "CLIP_FTP"),
 )
 VARIANTS = {
     "CARFT_lora": ("CARFT", {"clip_train": "lora", "clip_lora_rank": 2}),

@@ -242,3 +242,11 @@ def test_each_odd_input_is_held_by_tests_that_exist():
         for file, test in named:
             text = (ROOT / "tests" / file).read_text(encoding="utf-8")
             assert f"\ndef {test}(" in text, f"{file}::{test}"
+
+
+@pytest.mark.parametrize("file", ["README.md", "setup.py", "CITATION.cff"])
+def test_the_number_of_baselines_is_that_of_the_table(file):
+    said = {14: "thirteen"}[len(methods.SHIPPED)]
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert f"{said} baselines" in text or f"{said} other ways" in text
+    assert not re.search(r"(?:ten|eleven|twelve) (?:\w+ )*baselines", text, re.I)

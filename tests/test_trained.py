@@ -338,7 +338,7 @@ def test_a_choice_that_is_not_there_is_answered_in_one_line(make, knobs, message
 
 def test_counts_by_hand(make):
     algorithm = make("CARFT", **KNOBS["lora"], clip_average="ema")
-    found = trained.counts(algorithm, algorithm.optimizer, algorithm.average)
+    found = trained.counts(algorithm, algorithm.optimizer, algorithm._copied())
     # rank 2: 2 blocks of (192 + 64) + (64 + 64) rows and columns; a head of 3 classes
     assert found["trained_parameters"] == 2 * 2 * (256 + 128) + 48
     adapted = 2 * (192 * 64 + 64 * 64)

@@ -103,7 +103,7 @@ class CLIPAlgorithm(Algorithm):
         if self.trains:
             self.lora = trained.apply(self._towers(), hparams, torch.initial_seed())
             self._prepare_training(settings.planned_steps(hparams, data))
-            provenance.note(**trained.counts(self, self.optimizer, self.average))
+            provenance.note(**trained.counts(self, self.optimizer, self._copied()))
 
     def _prepare(self, backbone, templates, class_names):
         """Keep parts of the backbone that the algorithm needs. The backbone is dropped afterwards.
@@ -118,6 +118,10 @@ class CLIPAlgorithm(Algorithm):
     def _parameter_groups(self):
         """Return AdamW's parameter groups. The first one is averaged and clipped."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def _copied(self):
+        """Return the tensors of which training keeps a copy, once for each copy."""
+        return [] if self.average is None else self.average.parameters
 
     def _prepare_training(self, planned_steps):
         self.planned_steps = planned_steps
@@ -249,13 +253,17 @@ class CLIPAlgorithm(Algorithm):
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
-        if self.lora is not None:
-            self.lora.merge()
+        self._finish_weights()
         for teacher in self.moving:
             teacher.follow()
         if self.average is not None:
             self.average.add()
         return dict(zip(values, torch.stack([*values.values()]).tolist()))
+
+    def _finish_weights(self):
+        """Change the weights after the optimizer's step, while its gradients are still there."""
+        if self.lora is not None:
+            self.lora.merge()
 
     def _check_trainable(self):
         if not self.context_weights.numel():

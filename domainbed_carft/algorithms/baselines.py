@@ -18,6 +18,7 @@ from ..method.objectives import (
     margin_logits,
     squared_distance,
 )
+from ..method.projection import Projection
 from ..models.encoders import FrozenText, text_length
 from ..models.layers import Tap, random_tokens, stages
 from .base import CLIPAlgorithm, Guided
@@ -133,6 +134,33 @@ class CLIP_MIRO(Guided):
         bound = torch.stack(bounds).sum()
         lam = self.hparams["miro_lambda"]
         return ce + lam * bound if lam else ce, {"ce": ce, "bound": bound}
+
+
+class CLIP_FTP(CLIPAlgorithm):
+    """FTP: after each step, encoder and head are projected towards zero-shot CLIP (Tian et al.).
+
+    How far each tensor may go is learned (NeurIPS 2023; see method/projection.py). The knob ftp_k
+    weakens what makes the distances smaller.
+    """
+
+    is_mean = True
+
+    def _prepare_training(self, planned_steps):
+        if self.lora is not None:
+            raise ValueError(
+                "CLIP_FTP projects the weights that the optimizer changes, which are not the "
+                "encoder's with clip_train 'lora': use 'full', 'attention' or another choice"
+            )
+        super()._prepare_training(planned_steps)
+        groups = self.optimizer.param_groups
+        weights = [p for group in groups for p in group["params"]]
+        self.projection = Projection(weights, self.hparams["ftp_k"])
+
+    def _copied(self):
+        return [*super()._copied(), *2 * self.projection.parameters]  # starts and changes
+
+    def _finish_weights(self):
+        self.projection.project()
 
 
 class CLIP_CLIPood(CLIPAlgorithm):

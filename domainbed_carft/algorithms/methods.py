@@ -83,6 +83,12 @@ _ROWS = (  # in the order of tables and plots
         look=(3, 3),
     ),
     Method(
+        "CLIP_FTP",
+        "baselines:CLIP_FTP",
+        {"ftp_k": Knob(1.0, number(0, 1, closed=True), lambda r: r.uniform(0.0, 1.0))},
+        look=(6, 4),
+    ),
+    Method(
         "CLIP_MIRO",
         "baselines:CLIP_MIRO",
         {"miro_lambda": Knob(1.0, number(0), log_uniform(-2.0, 1.0))},

@@ -53,18 +53,20 @@ class Knob:
         return float(self.random(np.random.RandomState(seed_hash(random_seed, name))))
 
 
-def number(low, high=math.inf, open_low=False, whole=False):
-    """Return the rule of a number in [low, high), or (low, high) with open_low."""
+def number(low, high=math.inf, open_low=False, whole=False, closed=False):
+    """Return the rule of a number in [low, high), (low, high) with open_low, or [low, high]."""
     kind = "a whole number" if whole else "a number"
     rule = f"{kind} {'>' if open_low else '>='} {low}" + (
-        f" and < {high}" if high < math.inf else ""
+        f" and {'<=' if closed else '<'} {high}" if high < math.inf else ""
     )
 
     def check(value):
         right_type = isinstance(value, int if whole else (int, float))
         if isinstance(value, bool) or not right_type or not abs(value) <= LARGEST:
             return rule
-        return None if (value > low if open_low else value >= low) and value < high else rule
+        is_above = value > low if open_low else value >= low
+        is_below = value <= high if closed else value < high
+        return None if is_above and is_below else rule
 
     return check
 

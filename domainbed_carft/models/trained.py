@@ -236,30 +236,29 @@ class _Progress:
             tensor.copy_(state[name])
 
 
-def counts(model, optimizer, average=None):
+def counts(model, optimizer, copied=()):
     """Return how many numbers a method trains, and the memory that training them takes.
 
     Activations, which depend on the batch, are not counted. Memory is that of weights (with frozen
-    copies), of gradients, of AdamW's two moments, and of a running average.
+    copies), of gradients, of AdamW's two moments, and of a running average or other copies.
 
     Args:
         model: the algorithm.
         optimizer: its optimizer.
-        average: a method.averaging.Average, or None.
+        copied: tensors of which training keeps a copy, once for each copy.
 
     Returns:
         {"trained_parameters": numbers that the optimizer changes,
-        "training_bytes": bytes of weights, gradients, moments and average}
+        "training_bytes": bytes of weights, gradients, moments and copies}
     """
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     held = {id(p): p for p in chain(model.parameters(), model.buffers())}
     for module in model.modules():
         for copy in getattr(module, "_held", ()):  # models.encoders.Frozen
             held.update((id(p), p) for p in chain(copy.parameters(), copy.buffers()))
-    averaged = average.parameters if average is not None else ()
     return {
         "trained_parameters": sum(p.numel() for p in trained),
-        "training_bytes": _bytes(held.values()) + 3 * _bytes(trained) + _bytes(averaged),
+        "training_bytes": _bytes(held.values()) + 3 * _bytes(trained) + _bytes(copied),
     }
 
 

@@ -9,8 +9,8 @@
 #           algorithms. 3 trials: 28 GPU hours. This assumes that data loading keeps up: evaluation
 #           reads 3,600 images per second. More processes (DOMAINBED_CARFT_N_WORKERS, by default 4
 #           per loader) or a clip_cache help.
-#           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of activations per
-#           image in bf16: 10 GB, 16 GB for DomainNet.
+#           Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 50 MB of activations per
+#           image in bf16 (benchmarks/step_count.py): 6 GB, 9 GB for DomainNet.
 # Output:   OUTPUT (default: sweep_domainbed_vitb16): records, and the tables in results.txt.
 # Repeat the command to resume. LAUNCHER=multi_gpu uses all GPUs.
 set -eu

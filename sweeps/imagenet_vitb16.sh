@@ -7,8 +7,8 @@
 #           bf16 peak), 3.0 and 4.0 hours, so 7 GPU hours per trial. Evaluation adds less than 0.2.
 #           At that speed, 900 to 1,200 images per second must be read: use many loader
 #           processes (DOMAINBED_CARFT_N_WORKERS, by default 8) or a clip_cache.
-#           Memory: 86 M weights x 16 bytes, frozen copy 0.2 GB, 90 MB of activations per image
-#           in bf16: 25 GB at batch 256.
+#           Memory: 86 M weights x 16 bytes, frozen copy 0.2 GB, 50 MB of activations per image
+#           in bf16: 14 GB at batch 256 (benchmarks/step_count.py).
 # Output:   OUTPUT (default: sweep_imagenet_vitb16): records, evaluate_imagenet*.json, table.md.
 # Recipe:   Lipsum-FT's (AdamW, lr 1e-5, no weight decay, batch 256, 50,000 steps, 10 % warm-up),
 #           with which results of other methods are published. CAR-FT's recipe is not known.

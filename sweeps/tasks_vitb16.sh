@@ -5,8 +5,8 @@
 #           times that, 4 with CAR-FT's frozen copy (benchmarks/flops.py). 5,001 steps x 128
 #           images: at 125e12 FLOPs per second (40 % of an A100's bf16 peak), 0.15 hours for plain
 #           fine-tuning and 0.20 for CAR-FT. 11 tasks x 3 trials: 12 GPU hours, and about 1 for
-#           evaluation. Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 90 MB of
-#           activations per image in bf16: 13 GB at batch 128.
+#           evaluation. Memory: 1.4 GB of weights and optimizer, 0.2 GB frozen copy, 50 MB of
+#           activations per image in bf16: 8 GB at batch 128 (benchmarks/step_count.py).
 # Output:   OUTPUT (default: sweep_tasks_vitb16): records, evaluate_TASK.json, table.md.
 # Repeat the command to resume. TASKS="DTD EuroSAT" selects some of the tasks.
 set -eu

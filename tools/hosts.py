@@ -344,13 +344,15 @@ def table(found):
         f"{len(rows)} public checkouts, tried by `tools/hosts.py` on {time.strftime('%Y-%m-%d')} "
         f"with Python {sys.version.split()[0]} and torch {torch_version()}, on a CPU, "
         f"at commit {', '.join(commits) or '?'} of this package.",
-        f"{len(runs)} run their own ERM here without this package. {works['erm_with']} of them "
+        f"{len(runs)} run their own ERM here without this package, and {works['erm_with']} of them "
         "give the same results and the same hparams with it installed.",
         f"`--algorithm CARFT` trains in {works['typed']} with their own commands.",
         "",
         "Commands: " + "; ".join(f"**{heads[step]}** `{c}`" for step, c in COMMANDS.items()),
         "",
-        "They ran in processes forked from one that had imported torch, without data-loader "
+        "Without us, `DOMAINBED_CARFT_AUTOLOAD=0` is set. **typed** is CARFT by the host's own "
+        "command, and **explicit** by ours. `Tiny` is a folder of 36 small pictures. "
+        "All ran in processes forked from one that had imported torch, without data-loader "
         "workers. So the seconds of CPU do not include Python's start, and the second value "
         "includes the imports of our hooks.",
         "",

@@ -7,7 +7,8 @@
     carft evaluate --run SWEEP                    all runs of a sweep, and their table
     carft evaluate --table RECORD.json ...        compare earlier results
 
-It prints the accuracy on each environment, and writes a record (JSON).
+It prints the accuracy on each environment, and writes a record: DIR/evaluate_DATA.json of a run, or
+evaluate_zero_shot_DATA.json here, if there is no --output_file.
 """
 
 import argparse
@@ -50,7 +51,7 @@ def parse_args(argv=None):
     parser.add_argument(
         "--alpha", nargs="+", type=float, help="(1 − α)·zero-shot + α·run (default: 1, the run)"
     )
-    parser.add_argument("--hparams", default="{}", help="JSON of knobs that differ from defaults")
+    parser.add_argument("--hparams", default="{}", help="with --zero_shot: JSON of knobs")
     parser.add_argument(
         "--reference", help="reference environment of effective robustness (default: the first)"
     )

@@ -7,7 +7,7 @@ Published rows come from results/published*.csv, with their sources. Rows are so
 Rows of one group are comparable, and `rank` is the place in the group. On DomainBed, they have the
 same backbone, pre-training and selection rule, all five data sets, and DomainBed's protocol. On
 ImageNet, one source has trained and evaluated them in one way. Runs on other data sets or of the
-small CLIP that comes with this package are listed in a separate table.
+small CLIPs that come with this package are listed in a separate table.
 """
 
 import os

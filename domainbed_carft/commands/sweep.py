@@ -21,7 +21,7 @@ from .domain_names import domains_of, numbered, replaced
 from .flags import OWN_DATA
 
 MORE = f"""\
-to see to a sweep that was launched: sweep status DIR, sweep resume DIR, sweep cancel DIR.
+To watch, resume or cancel a launched sweep: sweep status|resume|cancel DIR.
 One more flag: --jobs_per_gpu N|auto, jobs that share a GPU (multi_gpu, carft_ray).
 Launchers: local, multi_gpu, carft_slurm, carft_ray; docs/sweeps.md has more.
 {OWN_DATA}"""

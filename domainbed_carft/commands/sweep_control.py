@@ -22,7 +22,7 @@ SHOWN = 20  # jobs of one state that are listed
 def main(argv):
     """Run one of them; exit with 1 where jobs need somebody."""
     parser = argparse.ArgumentParser(
-        prog=program("sweep"), description="See to a sweep that was launched."
+        prog=program("sweep"), description="Watch, resume or cancel a launched sweep."
     )
     parts = parser.add_subparsers(dest="command", required=True)
     texts = {
@@ -42,7 +42,7 @@ def main(argv):
         type=_seconds,
         const=10.0,
         metavar="SECONDS",
-        help="look again every 10 SECONDS until no job runs or waits",
+        help="look again every SECONDS (default: 10) until no job runs or waits",
     )
     parts.choices["resume"].add_argument(
         "--command_launcher", help="default: the one that the sweep was launched with last"

@@ -26,8 +26,18 @@ def train_parser(environment=int, **options):
     )
     add = parser.add_argument
     add("--data_dir", type=str, help="the folder that contains the data set's folder")
-    add("--dataset", type=str, default="RotatedMNIST")
-    add("--algorithm", type=str, default="ERM")
+    add(
+        "--dataset",
+        type=str,
+        default="RotatedMNIST",
+        help="name of the data set (default: RotatedMNIST, which needs DomainBed itself)",
+    )
+    add(
+        "--algorithm",
+        type=str,
+        default="ERM",
+        help="name of the method, e.g. CARFT (default: ERM, which needs DomainBed itself)",
+    )
     add("--task", type=str, default=TASK)
     add("--hparams", type=str, help="JSON of knobs that differ from defaults")
     add("--hparams_seed", type=int, default=0, help="0: default knobs; others: random knobs")
@@ -40,13 +50,17 @@ def train_parser(environment=int, **options):
         type=environment,
         nargs="+",
         default=[0],
-        help="test domains, not trained on: numbers from 0, or names",
+        help="test domains, not trained on: numbers from 0, or names (default: 0)",
     )
-    add("--output_dir", type=str, default="train_output")
+    add("--output_dir", type=str, default="train_output", help="default: train_output")
     add("--holdout_fraction", type=float, default=0.2, help="validation share of each domain")
     add("--uda_holdout_fraction", type=float, default=0)
-    add("--skip_model_save", action="store_true")
-    add("--save_model_every_checkpoint", action="store_true")
+    add("--skip_model_save", action="store_true", help="write no model.pkl")
+    add(
+        "--save_model_every_checkpoint",
+        action="store_true",
+        help="also write model_stepN.pkl at each record",
+    )
     add(
         "--eval_splits",
         choices=("all", "needed"),
@@ -142,11 +156,16 @@ def sweep_parser(prog=None, data_dir_needed=True, more=None, environment=int):
     )
     add = parser.add_argument
     add("command", choices=("launch", "delete_incomplete"))
-    add("--datasets", nargs="+", type=str)
-    add("--algorithms", nargs="+", type=str)
+    add("--datasets", nargs="+", type=str, help="default: all of the host's")
+    add("--algorithms", nargs="+", type=str, help="e.g. CLIP_ERM CARFT")
     add("--task", type=str, default=TASK)
-    add("--n_hparams_from", type=int, default=0)
-    add("--n_hparams", type=int, default=20, help="end of hparams seeds; 1: only default knobs")
+    add("--n_hparams_from", type=int, default=0, help="first hparams seed (default: 0)")
+    add(
+        "--n_hparams",
+        type=int,
+        default=20,
+        help="end of hparams seeds (default: 20); 1: only default knobs",
+    )
     add("--output_dir", type=str, required=True)
     add(
         "--data_dir",
@@ -155,8 +174,8 @@ def sweep_parser(prog=None, data_dir_needed=True, more=None, environment=int):
         help="the folder that contains the data sets' folders; none: they need no files",
     )
     add("--seed", type=int, default=0, help="unused: jobs are not shuffled")
-    add("--n_trials", type=int, default=3)
-    add("--command_launcher", type=str, required=True)
+    add("--n_trials", type=int, default=3, help="number of trials (default: 3)")
+    add("--command_launcher", type=str, required=True, help="what runs the jobs, e.g. local")
     add("--steps", type=int, help="training steps of each run (default: the data set's)")
     add("--hparams", type=str, help="JSON of knobs that differ from defaults")
     add("--holdout_fraction", type=float, default=0.2)
@@ -193,6 +212,6 @@ def collect_results_parser(prog=None):
     parser.add_argument(
         "--input_dir", type=str, required=True, help="the folder that contains the run folders"
     )
-    parser.add_argument("--latex", action="store_true")
+    parser.add_argument("--latex", action="store_true", help="print LaTeX")
     parser.add_argument("--auto_lr", action="store_true", help="needs DomainBed itself")
     return parser

@@ -18,7 +18,7 @@ DATASET=${DATASET:-LetterStyles}
 DATA=${DATA:-none}
 TEST_ENVS=${TEST_ENVS:-1 3 4} # sign, stitch, beads
 RATES=${RATES:-3e-4 1e-3 3e-3 1e-2 3e-2 1e-1}
-LORA=${LORA:-lora_lr3e-3} LAYERNORM=${LAYERNORM:-layernorm_lr3e-3} BIAS=${BIAS:-bias_lr3e-3} # chosen
+LORA=${LORA:-lora_lr3e-3} LAYERNORM=${LAYERNORM:-layernorm_lr3e-2} BIAS=${BIAS:-bias_lr3e-2} # chosen
 PYTHON=${PYTHON:-python}
 HERE=$(dirname "$0")
 export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}

@@ -474,6 +474,80 @@ def test_letters_random_search():
     assert sorted(first.test_env) == [3, 3, 4, 4]  # stitch and beads, both methods
 
 
+def trained_table(folder):
+    """Return the lines of the table in findings.md: a row per setting of sweeps/trained.sh."""
+    styles, found, lines = {"sign": [1], "unseen": [3, 4], "all": [1, 3, 4]}, {}, []
+    for file in (folder / "records").glob("*.jsonl"):
+        for name, part in cells(file).groupby("algorithm"):
+            means = {group: accuracies.by_trial(part, envs) for group, envs in styles.items()}
+            found[file.stem, name] = means
+    numbers = pd.read_csv(folder / "compare.csv", index_col=0)["trained (M)"]
+
+    def three(means):
+        return " / ".join(f"{means[group].mean():.1f}" for group in styles)
+
+    def row(label, setting, name, change):
+        key = name if setting == "main" else f"{name}, {setting}"
+        means = found[setting, name]
+        shown = three(found[setting, "CLIP_ERM"]) if name == "CLIP_ERM" else ""
+        other = three(found[setting, "CARFT"])
+        size = f"{1000 * numbers[key]:.0f}"
+        n = len(means["all"])
+        return f"| {label} | {size} | {n} | {shown} | {other} | {interval_text(change)} |"
+
+    for label, setting in SETTINGS.items():
+        erm, carft = (found[setting, name]["all"] for name in ("CLIP_ERM", "CARFT"))
+        lines.append(row(label, setting, "CLIP_ERM", (carft - erm).dropna()))
+    for kind in ("ema", "beta"):
+        change = found[f"teacher_{kind}", "CARFT"]["all"] - found["main", "CARFT"]["all"]
+        label = f"`full`, `carft_teacher` `{kind}`, 3e-4"
+        lines.append(row(label, f"teacher_{kind}", "CARFT", change.dropna()))
+    return lines, found
+
+
+SETTINGS = {
+    "`full`, 3e-4": "main",
+    "`attention`, 3e-4": "attention",
+    "`lora`, 3e-3": "lora_lr3e-3",
+    "`layernorm`, 3e-2": "layernorm_lr3e-2",
+    "`bias`, 3e-2": "bias_lr3e-2",
+    "`last_k` 2, 3e-4": "last_2",
+    "`last_k` 1, 3e-4": "last_1",
+}
+
+
+def test_what_is_trained():
+    """Choices of clip_train and moving teachers on LetterStyles."""
+    folder = results.newest("trained") / "trained"
+    lines, found = trained_table(folder)
+    assert "\n".join(lines) in FINDINGS_LINES
+
+    def change(setting, name, group):
+        return interval_text(found[setting, name][group] - found["main", name][group])
+
+    few = [[change(s, n, g) for s in ("attention", "lora_lr3e-3")] for n, g in CLAIMED]
+    assert "of full tuning: `CLIP_ERM` {} and {},".format(*few[0]) in FINDINGS
+    assert "`CARFT` {} and {}.".format(*few[1]) in FINDINGS
+    assert "gain on sign (`CLIP_ERM` {} and {})".format(*few[2]) in FINDINGS
+    assert "lose on the unseen styles ({} and {}).".format(*few[3]) in FINDINGS
+    assert f"selects: {change('layernorm_lr3e-2', 'CLIP_ERM', 'all')} for" in FINDINGS
+    teachers = [change(f"teacher_{kind}", "CARFT", "all") for kind in ("ema", "beta")]
+    assert "nothing*: {} with `ema` and {} with `beta`.".format(*teachers) in FINDINGS
+    first = {}
+    for rate in ("3e-3", "3e-2"):
+        found = cells(folder / "records" / f"layernorm_lr{rate}.jsonl")
+        found = found.query("algorithm == 'CLIP_ERM' and trial_seed == 0")
+        first[rate] = [f"{100 * found[name].mean():.1f}" for name in ("accuracy", "validation")]
+    low, high = first.values()
+    said = (
+        f"({low[0]} instead of {high[0]} %), and validation lower ({low[1]} instead of {high[1]})"
+    )
+    assert said in FINDINGS
+
+
+CLAIMED = (("CLIP_ERM", "all"), ("CARFT", "all"), ("CLIP_ERM", "sign"), ("CLIP_ERM", "unseen"))
+
+
 def test_letters_average():
     """Averages of weights on LetterStyles."""
     folder = results.newest("letters_baselines") / "letters_baselines" / "records"

@@ -139,6 +139,21 @@ def test_launching_again_starts_what_is_neither_done_nor_running(tmp_path, monke
     running.unlock()
 
 
+def test_a_job_that_starts_while_delete_asks_is_not_deleted(tmp_path, monkeypatch, capsys):
+    launched(monkeypatch, "--n_hparams 1 --single_test_envs", tmp_path)
+    runs = folders(tmp_path)
+    started = RunFolder(str(runs[0]))
+    monkeypatch.setattr("builtins.input", lambda _: started.lock() or "y")
+    fixed = "delete_incomplete --datasets Debug28 --algorithms ERM --n_trials 1 --n_hparams 1"
+    rest = ["--data_dir", "d x", "--output_dir", str(tmp_path), "--single_test_envs"]
+    sweep.main([*fixed.split(), *rest, "--command_launcher", "dummy"])
+    assert [f.exists() for f in runs] == [True, *[False] * (len(runs) - 1)]
+    said = capsys.readouterr().out
+    assert f"Not deleted: Another process is working in {runs[0]}" in said
+    assert f"Deleted {len(runs) - 1} jobs!" in said
+    started.unlock()
+
+
 def test_a_finished_sweep_launches_nothing_and_asks_nothing(tmp_path, monkeypatch):
     launched(monkeypatch, "--n_hparams 1", tmp_path)
     for folder in folders(tmp_path):

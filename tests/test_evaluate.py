@@ -94,6 +94,19 @@ def test_zero_shot_weights_have_them_too(trained, data, knobs, tmp_path):
     assert again["top1"] == row["top1"] and again["ece"] == pytest.approx(row["ece"])
 
 
+def test_a_record_of_another_evaluation_is_kept(trained, capsys):
+    folder = trained("CLIP_ERM")
+    place = Path(folder, "evaluate_own.json")
+    words = ["--run", folder, "--workers", "0"]
+    evaluate.main(words)
+    whole = place.read_text()
+    evaluate.main(words)  # the same again
+    assert not list(Path(folder).glob("*.old*"))
+    evaluate.main([*words, "--environments", "A"])
+    assert Path(f"{place}.old").read_text() == whole != place.read_text()
+    assert f"another evaluation is now {place}.old" in capsys.readouterr().out
+
+
 def test_alpha_is_a_line_between_two_models(trained, data):
     folder = trained("CARFT")
     words = ["--run", folder, "--alpha", "0", "0.5", "1", "--dataset", "PACS"]

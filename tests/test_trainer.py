@@ -42,6 +42,24 @@ def test_the_running_trainer(monkeypatch):
     assert trainer.running() is None
 
 
+PLACES = {"": "domainbed/scripts/train.py", "domainbed": "scripts/train.py"}
+PLACES["domainbed/scripts"] = "./train.py"
+
+
+@pytest.mark.parametrize("folder, name", PLACES.items())
+def test_the_trainer_s_file_named_from_any_folder(folder, name, tmp_path, monkeypatch):
+    (tmp_path / "domainbed" / "scripts").mkdir(parents=True)
+    main = types.ModuleType("__main__")
+    main.__spec__ = None
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    monkeypatch.chdir(tmp_path / folder)
+    monkeypatch.setattr(sys, "argv", [name, "--steps", "3"])
+    assert trainer.running().steps == 3
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["train.py", "--steps", "3"])
+    assert trainer.running() is None
+
+
 @pytest.mark.parametrize(
     "given, said",
     [

@@ -236,6 +236,7 @@ def evaluate(args, data, path):
         },
         **subject.about,
         "data_dir": args.data_dir or (subject.about["args"] or {}).get("data_dir"),
+        "folder": args.folder and os.path.abspath(os.path.expanduser(args.folder)),
         "baseline": {name: lines[name] for name in lines if name in environments},
         "versions": {"domainbed_carft": __version__, "torch": torch.__version__},
         "host": find_host()[0],
@@ -246,11 +247,31 @@ def evaluate(args, data, path):
         record["corruptions"] = corruptions.summary(rows)
         shown = corruptions.frame(rows)
     print(tables.render(shown, "txt"), end="")
+    if not args.output_file:
+        keep_other(path, record)
     files.write(path, json.dumps(record, indent=1))
     print(f"Record: {path}")
     if args.plot:
         robustness.scatter(record, lines, points, args.plot)
         print(f"Plot: {args.plot}")
+
+
+def keep_other(path, record):
+    """Set an earlier record aside, unless it is of the same model, data, environments and α."""
+
+    def what(one):
+        rows = [(row["environment"], row["split"], str(row["alpha"])) for row in one["rows"]]
+        return one["run"], one["hparams"], one["data_dir"], one.get("folder"), sorted(rows)
+
+    try:
+        with open(path, encoding="utf-8") as file:
+            is_same = what(json.load(file)) == what(json.loads(json.dumps(record)))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        is_same = False  # damaged, or not a record
+    if not is_same:
+        print(f"NOTE: a record of another evaluation is now {files.set_aside(path)}")
 
 
 def main(argv=None):

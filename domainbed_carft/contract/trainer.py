@@ -39,8 +39,9 @@ def running():
         ValueError: the command line is not one of DomainBed's.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    name = spec.name if spec else os.path.splitext(sys.argv[0])[0].replace(os.sep, ".")
-    if not name.endswith("domainbed.scripts.train"):
+    # A file may be named from any folder, as in `cd domainbed; python scripts/train.py`
+    name = spec.name if spec else os.path.splitext(os.path.realpath(sys.argv[0]))[0]
+    if not name.replace(os.sep, ".").endswith("domainbed.scripts.train"):
         return None
     defaults = vars(host_flags.train_parser().parse_args([]))
     return argparse.Namespace(**{**defaults, **given(sys.argv[1:])})

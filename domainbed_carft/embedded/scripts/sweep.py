@@ -19,7 +19,7 @@ from domainbed_carft.contract.jobs import (
     train_args,
     train_flags,
 )
-from domainbed_carft.contract.run_files import DONE, is_held
+from domainbed_carft.contract.run_files import DONE, Held, is_held, take
 
 from .. import algorithms, command_launchers, datasets
 
@@ -160,9 +160,18 @@ def delete(jobs, skip_confirmation):
     if not skip_confirmation:
         confirm()
     print("Deleting...")
+    n = 0
     for job in jobs:
-        shutil.rmtree(job.output_dir)
-    print(f"Deleted {len(jobs)} jobs!")
+        try:
+            with take(job.output_dir, patience=0):  # a job may have started while this asked
+                if os.path.exists(os.path.join(job.output_dir, DONE)):
+                    print(f"Not deleted, since it is done now: {job.output_dir}")
+                    continue
+                shutil.rmtree(job.output_dir)
+                n += 1
+        except Held as error:
+            print(f"Not deleted: {error}")
+    print(f"Deleted {n} jobs!")
 
 
 def main(argv=None):

@@ -25,7 +25,8 @@ from domainbed.lib.run_folder import RunFolder
 from domainbed.scripts import train
 from tqdm import tqdm
 
-from domainbed_carft.contract import run_files
+from domainbed_carft.commands import train as command
+from domainbed_carft.contract import host_flags, run_files
 from domainbed_carft.contract.run_files import Held, is_held
 from domainbed_carft.data import user_folders
 
@@ -621,3 +622,25 @@ def test_what_never_changes_is_evaluated_once_on_the_test_environment(
     assert {name for name in first if name.endswith("_acc")} == {
         f"env{i}_{split}_acc" for i in range(3) for split in ("in", "out")
     }
+
+
+def test_a_finished_run_of_domainbed_with_other_defaults_is_no_finished_run(tmp_path, capsys):
+    args = vars(host_flags.train_parser().parse_args([])) | {"steps": 300, "of_a_fork": 1}
+    args |= {"algorithm": "CARFT", "output_dir": "there", "hparams": '{"carft_lambda": 10.0}'}
+    records = tmp_path / "results.jsonl"
+    records.write_text(json.dumps({"step": 299, "args": args}) + "\n")
+    (tmp_path / "done").write_text("done")
+    given = {"algorithm": "CARFT", "output_dir": str(tmp_path)}
+    same = {**given, "steps": 300, "hparams": args["hparams"]}
+    with pytest.raises(SystemExit) as stop:
+        command.protect_records(same)
+    assert stop.value.code == 0 and "nothing to do" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        command.protect_records(given)
+    assert stop.value.code == 2
+    said = "hparams: was '{\"carft_lambda\": 10.0}', now None; steps: was 300, now None"
+    assert said in capsys.readouterr().err
+    records.write_text("")
+    with pytest.raises(SystemExit) as stop:
+        command.protect_records(same)
+    assert stop.value.code == 2 and "marked done, but has no records" in capsys.readouterr().err

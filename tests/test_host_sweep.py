@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 
@@ -125,7 +126,12 @@ def test_half_a_line_is_named_and_not_a_crash(here, real_host, swept, tmp_path):
 def test_a_run_again_adds_no_second_records(here, real_host, swept, tmp_path):
     job = jobs(swept[0])[0]
     shutil.copytree(job, tmp_path / "done")
-    again = f"python -m domainbed_carft.train --output_dir {tmp_path}/done"
+    args = {k: v for k, v in records(job)[-1]["args"].items() if v not in (None, False)}
+    del args["output_dir"]
+    values = {k: v if isinstance(v, list) else [v] for k, v in args.items()}
+    words = [[f"--{name}", *map(str, found)] for name, found in values.items()]
+    flags = shlex.join(word for found in words for word in found)
+    again = f"python -m domainbed_carft.train {flags} --output_dir {tmp_path}/done"
     assert "finished run: nothing to do" in here.run(again, real_host).stdout
     other = here.run(f"{again} --algorithm ERM", real_host, check=False)
     assert other.returncode == 2 and "now 'ERM'. Choose another --output_dir" in other.stderr

@@ -79,13 +79,18 @@ def protect_records(given):
     folder = given.get("output_dir", "train_output")
     records = os.path.join(folder, "results.jsonl")
     if os.path.exists(os.path.join(folder, "done")):
-        had = (record_line.last(records) or {}).get("args", {})
-        checked = {k: v for k, v in given.items() if k not in ("output_dir", "data_dir")}
-        changed = [
-            f"{name}: was {had[name]!r}, now {value!r}"
-            for name, value in checked.items()
-            if value != had.get(name, value)
-        ]
+        had = (record_line.last(records) or {}).get("args")
+        if not had:
+            print(
+                f"{program('train')}: error: {folder} is marked done, but has no records in "
+                "results.jsonl. Delete it, or choose another --output_dir.",
+                file=sys.stderr,
+            )
+            raise SystemExit(2)
+        # a flag that is not given stands for its default; a fork's own flags are passed over
+        now = {**vars(host_flags.train_parser().parse_args([])), **given}
+        both = had.keys() & now.keys()
+        changed = run_files.differences(*({k: one[k] for k in both} for one in (had, now)))
         if changed:
             print(
                 f"{program('train')}: error: {folder} has a finished run with other arguments: "

@@ -171,7 +171,7 @@ def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--data_dir", "no/such"], "no folder no/such"),
+        (["--data_dir", "no/such"], "no file or folder no/such"),
         (["--decode"], "--decode goes with --data_dir"),
         (["--data_dir", ".", "--input_dir", "."], "not allowed with"),
     ],

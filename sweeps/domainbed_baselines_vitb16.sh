@@ -34,8 +34,8 @@
 # Output:   OUTPUT (default: sweep_domainbed_baselines_vitb16): records, results.txt with DomainBed's
 #           tables for the three selection rules (leave-one-out is X with SEARCH=reduced), including
 #           rows of WiSE-FT. There are 14 rows, and 13 with +WiSE (SEARCH=full: 39 with +Soup, too).
-#           Published results with the authors' own recipe: CAR-FT 96.8 85.5 85.7 61.9 62.5 (PACS VLCS OfficeHome TerraIncognita
-#           DomainNet). This script has not been run yet.
+#           Published results with the authors' own recipe: CAR-FT 96.8 85.5 85.7 61.9 62.5 (PACS VLCS
+#           OfficeHome TerraIncognita DomainNet). This script has not been run yet.
 #
 #   [SEARCH=reduced|full] [DATASETS="PACS VLCS"] [LAUNCHER=multi_gpu] \
 #       /path/to/domainbed_carft/sweeps/domainbed_baselines_vitb16.sh ./domainbed/data [OUTPUT]

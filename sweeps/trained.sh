@@ -22,7 +22,7 @@ LORA=${LORA:-lora_lr3e-3} LAYERNORM=${LAYERNORM:-layernorm_lr3e-2} BIAS=${BIAS:-
 PYTHON=${PYTHON:-python}
 HERE=$(dirname "$0")
 export DOMAINBED_CARFT_HOST=embedded OMP_NUM_THREADS=1 DOMAINBED_CARFT_JOBS=${DOMAINBED_CARFT_JOBS:-2}
-FOLDERS=()
+FOLDERS=("$OUTPUT/main")
 
 launch() { # folder, trials, hparams, algorithms
     # shellcheck disable=SC2086

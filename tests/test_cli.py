@@ -127,24 +127,21 @@ def test_an_unknown_command(capsys):
     assert "did you mean collect_results?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["report", "leaderboard", "probe", "wise_ft", "doctor"])
-def test_a_folder_that_is_not_there(name, tmp_path, capsys):
+MISSING = {
+    **dict.fromkeys(("report", "leaderboard", "probe", "wise_ft", "doctor"), "--input_dir"),
+    **dict.fromkeys(("predict", "export", "evaluate"), "--run"),
+}
+
+
+@pytest.mark.parametrize("name, flag", MISSING.items())
+def test_a_folder_that_is_not_there(name, flag, tmp_path, capsys):
     (tmp_path / "sweep_a").mkdir()
     with pytest.raises(SystemExit) as stop:
-        cli.main([name, "--input_dir", str(tmp_path / "sweep_b")])
+        cli.main([name, flag, str(tmp_path / "sweep_b")])
     assert stop.value.code == 2
     said = capsys.readouterr().err
-    assert f"no folder {tmp_path}/sweep_b: did you mean sweep_a? Give the folder" in said
-
-
-@pytest.mark.parametrize("name", ["predict", "export", "evaluate"])
-def test_a_run_that_is_not_there(name, tmp_path, capsys):
-    (tmp_path / "run_a").mkdir()
-    with pytest.raises(SystemExit) as stop:
-        cli.main([name, "--run", str(tmp_path / "run_b")])
-    assert stop.value.code == 2
-    said = capsys.readouterr().err
-    assert f"no file or folder {tmp_path}/run_b: did you mean run_a?" in said
+    what, then = ("folder", " Give the folder") if flag == "--input_dir" else ("file or folder", "")
+    assert f"no {what} {tmp_path}/sweep_b: did you mean sweep_a?{then}" in said
 
 
 @pytest.mark.parametrize("kind", ["folder", "file_or_folder", "runs_folder", "records"])

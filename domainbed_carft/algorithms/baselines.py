@@ -143,8 +143,6 @@ class CLIP_FTP(CLIPAlgorithm):
     weakens what makes the distances smaller.
     """
 
-    is_mean = True
-
     def _prepare_training(self, planned_steps):
         if self.lora is not None:
             raise ValueError(
@@ -152,9 +150,8 @@ class CLIP_FTP(CLIPAlgorithm):
                 "encoder's with clip_train 'lora': use 'full', 'attention' or another choice"
             )
         super()._prepare_training(planned_steps)
-        groups = self.optimizer.param_groups
-        weights = [p for group in groups for p in group["params"]]
-        self.projection = Projection(weights, self.hparams["ftp_k"])
+        (group,) = self.optimizer.param_groups
+        self.projection = Projection(group["params"], self.hparams["ftp_k"])
 
     def _copied(self):
         return [*super()._copied(), *2 * self.projection.parameters]  # starts and changes

@@ -54,7 +54,7 @@ class Knob:
 
 
 def number(low, high=math.inf, open_low=False, whole=False, closed=False):
-    """Return the rule of a number in [low, high), (low, high) with open_low, or [low, high]."""
+    """Return the rule of a number in [low, high): open_low excludes low, closed includes high."""
     kind = "a whole number" if whole else "a number"
     rule = f"{kind} {'>' if open_low else '>='} {low}" + (
         f" and {'<=' if closed else '<'} {high}" if high < math.inf else ""

@@ -11,7 +11,7 @@ import pytest
 import torch
 from domainbed.scripts import train
 
-from domainbed_carft.analysis import alignment, contexts
+from domainbed_carft.analysis import alignment, opening
 from domainbed_carft.base.label_sets import Rule
 from domainbed_carft.commands import probe
 from domainbed_carft.records.rows import Row
@@ -281,8 +281,7 @@ def test_without_a_whole_trial_the_domains_alone_are_left(tmp_path, monkeypatch)
     bins = [{**cell, "low": 0.0, "right": 5} for cell in cells]
     measured = pd.DataFrame(bins), pd.DataFrame(cells), [], {"CLIP_ERM": PLAIN}
     monkeypatch.setattr(alignment, "measure", lambda *given: measured)
-    monkeypatch.setattr(contexts, "find", lambda folder: [])
-    monkeypatch.setattr(contexts, "judged", lambda *given: ([], []))
+    monkeypatch.setattr(opening, "find", lambda *given: ([], []))
     with pytest.raises(SystemExit, match="CLIP_ERM on PACS, trial 0, 1"):
         probe.main(["--input_dir", str(tmp_path), "--alignment"])
     names = {path.name for path in (tmp_path / "probe").iterdir()}

@@ -368,7 +368,7 @@ def test_different_data_of_one_name_share_no_column(tmp_path):
         record = json.loads(Path(write_record(file, name, 1.0, 0.5, data="birds")).read_text())
         record["rows"][0] |= {"images": images, "classes": 5}
         file.write_text(json.dumps(record))
-    message = "'birds V2': 120 images of 5 classes, and 80 of 5. Evaluate them on the same data"
+    message = "'birds V2': 120 images of 5 classes and 80 images of 5 classes. Evaluate them on"
     with pytest.raises(ValueError, match=message):
         evaluation.compare(files)
     record["rows"][0]["images"] = 120
@@ -475,15 +475,71 @@ def test_an_image_that_cannot_be_read_is_named_whoever_reads_it(own, knobs, tmp_
         evaluate.main(words)
 
 
+@pytest.mark.parametrize(
+    "split, changed, says",
+    [
+        ("all", {"files_sha256": "b"}, "'V2': other files or labels. Evaluate them on the same"),
+        ("out", {"files_sha256": "b"}, "'V2 out': other files or labels"),
+        ("out", {"left_out": True}, "'V2 out': one model was trained on this environment"),
+        ("all", {"left_out": True}, ""),
+        ("out", {"files_sha256": None}, ""),
+        ("out", {}, ""),
+    ],
+)
+def test_a_column_is_of_the_same_files_in_the_same_role(tmp_path, split, changed, says):
+    known, files = {"images": 9, "files_sha256": "a", "left_out": False}, []
+    for name, more in (("CARFT", {}), ("CLIP_ERM", changed)):
+        file = Path(write_record(tmp_path / name, name, 1.0, 0.5))
+        record = json.loads(file.read_text())
+        record["rows"][0] |= {"split": split, "images": 9, "classes": 5}
+        file.write_text(json.dumps({**record, "environments": {"V2": {**known, **more}}}))
+        files.append(str(file))
+    if says:
+        with pytest.raises(ValueError, match=says):
+            evaluation.compare(files)
+    else:
+        assert list(evaluation.compare(files).n) == [1, 1]
+
+
+def test_a_record_knows_its_files_and_what_was_left_out(trained, data, tmp_path):
+    evaluate.main(["--run", trained("CARFT"), "--workers", "0"])
+    own = result(f"{trained('CARFT')}/evaluate_own.json")["environments"]
+    assert {name: one["left_out"] for name, one in own.items()} == {
+        **dict.fromkeys("ASP", False),
+        "C": True,
+    }
+    words = ["--run", trained("CARFT"), "--dataset", "PACS", "--data_dir", data]
+    for name in ("whole", "moved"):
+        evaluate.main([*words, "--workers", "0", "--output_file", str(tmp_path / name)])
+        if name == "whole":  # an image that takes another name, and so another label or place
+            moved = shutil.copytree(data, tmp_path / "data") / "PACS" / "photo" / "dog"
+            first = sorted(moved.iterdir())[0]
+            first.rename(first.with_name("zz.png"))
+            words[-1] = str(tmp_path / "data")
+    whole, moved = (result(tmp_path / name)["environments"] for name in ("whole", "moved"))
+    assert {one["left_out"] for one in whole.values()} == {None}
+    assert whole["A"] == moved["A"] and whole["P"]["images"] == moved["P"]["images"] == 18
+    assert whole["A"]["files_sha256"] == own["A"]["files_sha256"]
+    assert whole["P"]["files_sha256"] != moved["P"]["files_sha256"]
+
+
 def test_a_sweep_is_its_runs(trained, tmp_path, capsys):
     sweep = tmp_path / "sweep"
     for name in ("CARFT", "CLIP_ZeroShot"):
         shutil.copytree(trained(name), sweep / name)
+    shutil.copytree(sweep / "CARFT", sweep / "CARFT_backup")
+    shutil.copytree(sweep / "CARFT", sweep / "killed", ignore=shutil.ignore_patterns("done"))
+    records = sweep / "killed" / "results.jsonl"
+    records.write_text(records.read_text().splitlines(keepends=True)[0])
+    shutil.copytree(sweep / "CARFT", sweep / "other")
     saved = torch.load(sweep / "CARFT" / "model.pkl")
-    (sweep / "other").mkdir()
     torch.save({**saved, "args": {**saved["args"], "algorithm": "ERM"}}, sweep / "other/model.pkl")
+    records = sweep / "other" / "results.jsonl"
+    records.write_text(records.read_text().replace('"CARFT"', '"ERM"'))
     evaluate.main(["--run", str(sweep), "--workers", "0"])
     said = capsys.readouterr()
+    assert f"Left out: {sweep}/CARFT_backup: the same run as CARFT" in said.err
+    assert f"Left out: {sweep}/killed: not finished" in said.err
     assert "1 runs of other algorithms are left out" in said.err
     table = said.out.rpartition("\n\n")[2].splitlines()
     assert [line.split()[0] for line in table] == ["algorithm", "CARFT", "CLIP_ZeroShot"]
@@ -491,7 +547,7 @@ def test_a_sweep_is_its_runs(trained, tmp_path, capsys):
         evaluate.main(["--run", trained(name), "--workers", "0"])
         alone = result(f"{trained(name)}/evaluate_own.json")["rows"]
         assert result(sweep / name / "evaluate_own.json")["rows"] == alone
-    with pytest.raises(SystemExit, match="--plot needs a single run, but .* is a sweep of 3"):
+    with pytest.raises(SystemExit, match="--plot needs a single run, but .* is a sweep"):
         evaluate.main(["--run", str(sweep), "--plot", "x.png"])
     (sweep / "CARFT" / "model.pkl").write_bytes(b"none")
     with pytest.raises(SystemExit, match="(?s)1 of 3 runs could not.*CARFT/model.pkl is not a mod"):

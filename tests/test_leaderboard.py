@@ -237,7 +237,10 @@ def test_own_records_of_imagenet(tmp_path, capsys):
         record(tmp_path / "e", "CLIP_L2SP", **{"ImageNet": 0.8, "V2": 0.5}),
         record(tmp_path / "f", "CLIP_ZeroShot", dataset=None, alpha=None, **FIVE),
     ]
-    words = ["--benchmark", "imagenet", "--table", *paths]
+    soup = json.loads(Path(record(tmp_path / "g", "CARFT+Soup-greedy", **FIVE)).read_text())
+    soup |= {"soup": {"kind": "greedy"}, "hparams": {"clip_backbone": "ViT-B/16"}}
+    (tmp_path / "g").write_text(json.dumps(soup))
+    words = ["--benchmark", "imagenet", "--table", *paths, str(tmp_path / "g")]
     main([*words, "--output_dir", str(tmp_path / "out")])
     table = pd.read_csv(tmp_path / "out" / "leaderboard.csv")
     own = table[table.own].set_index("method")
@@ -248,6 +251,7 @@ def test_own_records_of_imagenet(tmp_path, capsys):
     assert groups["CARFT"] == groups["CLIP_ERM, α = 0.5"] not in ("?", groups["CLIP_ZeroShot"])
     assert own["rank"]["CARFT"] == "1 of 2" and own["rank"]["CLIP_ERM, α = 0.5"] == "2 of 2"
     assert groups["CLIP_Distill"] == groups["CLIP_L2SP"] == "?"
+    assert "soup of runs with several sets" in own.recipe["CARFT+Soup-greedy"]
     assert own.caveat["CLIP_Distill"] == "fine-tuned on PACS, not on ImageNet"
     assert own.caveat["CLIP_L2SP"] == "without R, A, Sketch, ObjectNet"
     assert not set(groups) & set(table[~table.own].group) - {"?"}

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from domainbed.scripts import train
 from synthetic_sweep import make_sweep
 
-from domainbed_carft.analysis import contexts, prober
+from domainbed_carft.analysis import opening, prober
 from domainbed_carft.commands import probe
 from domainbed_carft.register import known_datasets
 
@@ -228,8 +228,7 @@ def test_a_link_to_a_run_is_no_run(tmp_path):
     for _, folder in made:
         (folder / "model.pkl").touch()
     (tmp_path / "zz").symlink_to(made[0][1])
-    found = contexts.find(str(tmp_path))
-    kept, left_out = contexts.judged(str(tmp_path), found, known_datasets())
+    kept, left_out = opening.find(str(tmp_path), known_datasets())
     assert [str(row) for row, _ in kept] == ["CARFT"] * 4
     assert len(left_out) == 1 and "zz: a link to another run" in left_out[0]
 
@@ -240,8 +239,7 @@ def test_an_earlier_model_than_the_last_is_no_result(tmp_path):
         steps = [0] if i == 0 else [0, 200]
         for step in steps:
             (folder / f"model_step{step}.pkl").touch()
-    found = contexts.find(str(tmp_path))
-    kept, left_out = contexts.judged(str(tmp_path), found, known_datasets())
+    kept, left_out = opening.find(str(tmp_path), known_datasets())
     assert len(kept) == 3 and left_out == [f"{made[0][1]}: its last model is of step 0, not 200"]
 
 

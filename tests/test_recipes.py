@@ -8,9 +8,9 @@ from pathlib import Path
 
 import forked
 import pytest
-from domainbed import hparams_registry
+from domainbed import algorithms, hparams_registry
 
-from domainbed_carft.algorithms import methods, typed_recipe
+from domainbed_carft.algorithms import methods, settings, typed_recipe
 from domainbed_carft.commands import evaluate, sweep
 from domainbed_carft.data import transforms
 from domainbed_carft.method import knobs, recipes
@@ -130,6 +130,16 @@ def test_a_run_records_all_of_it(data_dir, tiny_clip, contexts_file, tmp_path):
     wrong = forked.run([*words, "--hparams", '{"recipe": "wise"}'], tmp_path)
     assert wrong.returncode == 2 and "error: Unknown recipe 'wise'" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_a_recipe_in_a_dict_must_have_its_knobs(tiny_clip):
+    """Without a trainer nothing replaces the name."""
+    given = {**hparams_registry.default_hparams("CARFT", "PACS"), "recipe": "wise-ft"}
+    given["clip_backbone"] = tiny_clip
+    with pytest.raises(ValueError, match="recipe 'wise-ft' has no effect in a dict of knobs"):
+        settings.check_knobs(algorithms.CARFT, given, None)
+    given |= recipes.knobs("wise-ft", "PACS", {"lr": 1e-4})  # as a run with a typed lr records it
+    settings.check_knobs(algorithms.CARFT, given, None)
 
 
 def test_the_page_has_the_values_of_the_code():

@@ -3,18 +3,22 @@
 import json
 import math
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import make_image_folder, save_clip
 from domainbed.scripts import collect_results, train
 
-from domainbed_carft.analysis import interpolation, saved_run, soups
+from domainbed_carft import open_run
+from domainbed_carft.analysis import exporting, interpolation, saved_run, soups
+from domainbed_carft.commands import evaluate
 from domainbed_carft.commands import soup as command
 from domainbed_carft.contract import record_line
 from domainbed_carft.method import soups as rules
 from domainbed_carft.records import scan
 from domainbed_carft.records.gaps import lacks
+from domainbed_carft.reports import evaluation
 
 START = {"w": torch.tensor([0.0, 0.0]), "v": torch.tensor([1.0]), "n": torch.tensor(3)}
 STATES = {
@@ -183,7 +187,9 @@ def test_tables_of_the_host_and_gaps(sweep, done, tmp_path, capsys):
     assert len(soups_lacking) == 6
 
 
-def test_a_second_call_computes_nothing_unless_a_model_is_newer(sweep, done, tmp_path, monkeypatch):
+def test_a_second_call_computes_nothing_unless_a_model_is_another(
+    sweep, done, tmp_path, monkeypatch
+):
     calls = []
     original = soups._open
     monkeypatch.setattr(soups, "_open", lambda *a: calls.append(1) or original(*a))
@@ -194,10 +200,82 @@ def test_a_second_call_computes_nothing_unless_a_model_is_newer(sweep, done, tmp
     assert not calls
     (tmp_path / "a1" / "model.pkl").touch()
     command.main(arguments)
+    assert not calls
+    change(tmp_path / "a1" / "model.pkl")
+    command.main(arguments)
     assert len(calls) == 1
     shutil.rmtree(tmp_path / "a2")  # another pool of the same name
     command.main(arguments)
     assert len(calls) == 2
+
+
+def change(path):
+    """Give a model file other weights."""
+    saved = torch.load(path)
+    saved["model_dict"]["head.weight"] += 1
+    torch.save(saved, path)
+
+
+def test_soups_of_two_sweeps_do_not_replace_each_other(sweep, done, tmp_path, capsys):
+    """Their runs, and so their soups, may have the same names."""
+    output = shutil.copytree(done[0], tmp_path / "output")
+    for name in ("a0", "a1", "a2"):
+        shutil.copytree(sweep / name, tmp_path / "other" / name)
+        change(tmp_path / "other" / name / "model.pkl")
+    before = {file: file.read_bytes() for file in output.rglob("*") if file.is_file()}
+    with pytest.raises(SystemExit, match="1 of 1 groups"):
+        command.main(["--input_dir", str(tmp_path / "other"), "--output_dir", str(output)])
+    said = capsys.readouterr().err
+    assert "is a soup of other models than those of" in said and "another --output_dir" in said
+    assert {file: file.read_bytes() for file in output.rglob("*") if file.is_file()} == before
+
+
+def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):
+    for name in ("a0", "a1", "a2"):
+        shutil.copytree(sweep / name, tmp_path / name)
+    shutil.copytree(sweep / "a1", tmp_path / "a1_backup")
+    records = tmp_path / "a2" / "results.jsonl"
+    records.write_text(records.read_text().splitlines(keepends=True)[0])
+    command.main(["--input_dir", str(tmp_path), "--kind", "uniform"])
+    (file,) = tmp_path.glob("*+Soup-uniform/results.jsonl")
+    assert record_line.last(file)["soup"]["runs"] == ["a0", "a1"]
+    said = capsys.readouterr().err
+    assert (
+        "a1_backup: the same run as a1" in said and "a2: marked done, but its" in said
+    )
+
+
+def test_a_soup_is_evaluated_and_exported_as_one(sweep, done, tmp_path):
+    """Its name is its own, and knobs that its runs do not share are in no label."""
+    (folder,) = [
+        file.parent
+        for file in done[0].glob("*+Soup-greedy/results.jsonl")
+        if record_line.last(file)["args"]["test_envs"] == [1]
+    ]
+    files = []
+    for i, run in enumerate((folder / "soup.pkl", sweep / "a0")):
+        files.append(str(tmp_path / f"{i}.json"))
+        words = ["--run", str(run), "--workers", "0", "--environments", "C"]
+        evaluate.main([*words, "--output_file", files[-1]])
+    table = evaluation.compare(files)
+    assert list(table.algorithm) == ["CARFT+Soup-greedy", "CARFT"] and list(table.n) == [1, 1]
+    record = json.loads(Path(files[0]).read_text())
+    of_runs = [record_line.last(sweep / f"a{i}" / "results.jsonl")["hparams"] for i in range(3)]
+    drawn = {k for k in of_runs[0] if any(one[k] != of_runs[0][k] for one in of_runs)}
+    assert "lr" in drawn and set(record["hparams"]) == set(of_runs[0]) - drawn
+    # another trial of the same soup, whose runs happen to share other knobs
+    record["args"]["trial_seed"], record["hparams"] = 1, {**record["hparams"], "lr": 7}
+    files.append(str(tmp_path / "other.json"))
+    Path(files[-1]).write_text(json.dumps(record))
+    assert list(evaluation.compare(files).n) == [2, 1]
+    opened = open_run(folder / "soup.pkl", ["dog", "elephant", "giraffe"])
+    assert opened.name == "CARFT+Soup-greedy"
+    exporting.export(opened, "torchscript", tmp_path / "export")
+    card = (tmp_path / "export" / "README.md").read_text()
+    n = len(record["soup"]["chosen"])
+    assert card.startswith("# CARFT+Soup-greedy on PACS\n")
+    assert f"a soup (greedy): of 3 runs with several sets of knobs, the weights of {n}" in card
+    assert "`lr`" not in card and "One soup (trial seed 0): no number here" in card
 
 
 def test_runs_of_other_weights_are_refused(sweep, tmp_path, capsys):
@@ -221,5 +299,5 @@ def test_a_lone_run_is_told_how_to_get_more(sweep, tmp_path, capsys):
         command.main(["--input_dir", str(tmp_path)])
     assert "at least two runs, but CARFT on PACS" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "a0")
-    with pytest.raises(SystemExit, match="No runs to average in"):
+    with pytest.raises(SystemExit, match="No models in .*--skip_model_save"):
         command.main(["--input_dir", str(tmp_path)])

@@ -169,7 +169,7 @@ def test_a_second_call_reads_what_is_there_and_adds_nothing(sweep, done, monkeyp
     assert {file: file.read_bytes() for file in done.rglob("*") if file.is_file()} == before
 
 
-def test_other_alphas_or_a_newer_model_are_computed_anew(sweep, done, tmp_path, monkeypatch):
+def test_other_alphas_or_another_model_are_computed_anew(sweep, done, tmp_path, monkeypatch):
     calls = []
     curve = interpolation.curve
     monkeypatch.setattr(interpolation, "curve", lambda *a: calls.append(1) or curve(*a))
@@ -183,7 +183,50 @@ def test_other_alphas_or_a_newer_model_are_computed_anew(sweep, done, tmp_path, 
     assert len((tmp_path / "plain+WiSE" / "results.jsonl").read_text().splitlines()) == 1
     (tmp_path / "plain" / "model.pkl").touch()
     wise_ft.main([*arguments, "0.25"])
+    assert len(calls) == 1
+    change(tmp_path / "plain" / "model.pkl")
+    wise_ft.main([*arguments, "0.25"])
     assert len(calls) == 2
+
+
+def change(path):
+    """Give a model file other weights."""
+    saved = torch.load(path)
+    saved["model_dict"]["head.weight"] += 1
+    torch.save(saved, path)
+
+
+@pytest.mark.parametrize("more", [[], ["--dynamic"]])
+def test_results_of_two_sweeps_do_not_replace_each_other(sweep, tmp_path, capsys, more):
+    """DomainBed names the folders of both by their arguments alone."""
+    words = ["--output_dir", str(tmp_path / "out"), "--alpha", "0", "1", *more]
+    for name in ("one", "two"):
+        shutil.copytree(sweep / "plain", tmp_path / name / "plain")
+    change(tmp_path / "two" / "plain" / "model.pkl")
+    wise_ft.main(["--input_dir", str(tmp_path / "one"), *words])
+    if more:
+        shutil.rmtree(tmp_path / "out" / "plain+WiSE")
+    before = {f: f.read_bytes() for f in (tmp_path / "out").glob("*/*")}
+    with pytest.raises(SystemExit, match="1 of 1 runs could not be interpolated"):
+        wise_ft.main(["--input_dir", str(tmp_path / "two"), *words])
+    said = capsys.readouterr().err
+    end = "Dynamic" if more else "WiSE"
+    assert f"plain+{end} is of another model (" in said and "another --output_dir" in said
+    assert before == {f: f.read_bytes() for f in before}
+
+
+def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):
+    for name in ("plain", "backup", "killed"):
+        shutil.copytree(sweep / "plain", tmp_path / name)
+    records = tmp_path / "killed" / "results.jsonl"
+    records.write_text(records.read_text().splitlines(keepends=True)[0])
+    wise_ft.main(["--input_dir", str(tmp_path), "--alpha", "1"])
+    assert [folder.name for folder in tmp_path.glob("*+WiSE")] == ["backup+WiSE"]
+    said = capsys.readouterr().err
+    assert (
+        "plain: the same run as backup" in said
+        and "killed: marked done, but" in said
+    )
 
 
 def test_the_dynamic_ensemble_by_hand():

@@ -6,6 +6,7 @@ from domainbed import algorithms as host_algorithms
 
 from ..base.assets import ASSETS, CLIPS
 from ..contract import trainer
+from ..method import recipes
 from ..method.knobs import CROP, check_types
 from ..method.prompts import class_prompt_names, file_class_names, load_contexts
 from . import host_calls, methods
@@ -41,7 +42,8 @@ def check_knobs(cls, hparams, data):
     on the algorithm are noted on stderr.
 
     Raises:
-        ValueError: a knob is unknown, or its value is invalid.
+        ValueError: a knob is unknown, its value is invalid, or a recipe is named whose knobs are
+            not there.
     """
     # A user's subclass that is not in the table has the knobs of its nearest listed base.
     names = [base.__name__ for base in cls.__mro__ if base.__name__ in methods.METHODS]
@@ -54,6 +56,8 @@ def check_knobs(cls, hparams, data):
         host = {knob: hparams[knob] for knob in typed if knob in hparams and knob not in own}
         check_types(host, _host_defaults(algorithm, data.name if data else "PACS"))
     trainer.check(cls.__name__)
+    if recipes.KNOB in hparams and recipes.KNOB not in (typed or ()):
+        _check_recipe(algorithm, hparams, data.name if data else "PACS")
     asked = hparams["clip_cache"] or hparams["clip_exif"] or hparams["clip_transform"] != "host"
     asked = asked or hparams["clip_images"] != "exact"
     if asked and data and not data.is_fitted:
@@ -70,6 +74,22 @@ def check_knobs(cls, hparams, data):
     unused = methods.without_effect(algorithm, typed or ())
     if unused:
         print(f"NOTE: no effect on {algorithm}: {', '.join(unused)}", file=sys.stderr)
+
+
+def _check_recipe(algorithm, hparams, dataset):
+    """Check that a recipe in a dict of knobs is more than a name: only trainers replace it.
+
+    Raises:
+        ValueError: all of the recipe's knobs that differ from the defaults have the defaults.
+    """
+    name, defaults = hparams[recipes.KNOB], methods.knobs_of(algorithm, dataset)
+    listed = recipes.knobs(name, dataset)
+    other = [knob for knob in listed if knob in defaults and listed[knob] != defaults[knob].default]
+    if all(hparams.get(knob) == defaults[knob].default for knob in other):
+        raise ValueError(
+            f"the recipe {name!r} has no effect in a dict of knobs, only in --hparams: update the "
+            f"dict with domainbed_carft.method.recipes.knobs({name!r}, {dataset!r})"
+        )
 
 
 def class_names(knobs, data, num_classes):

@@ -66,7 +66,7 @@ def measure(found, data_dir=None, alphas=(1.0,), alpha_of=None):
     """Measure the last model of each run on its target domains.
 
     Args:
-        found: [(Row, {step: model file})], as contexts.judged returns it.
+        found: [(Row, {step: model file})], as opening.find returns it.
         data_dir: as for saved_run.load.
         alphas: α of WiSE-FT, including 1, the run itself.
         alpha_of: names of the algorithms that other α than 1 apply to, or None for all.

@@ -51,6 +51,7 @@ class Run:
         temperature: T of its probabilities, softmax(logits / T).
         prepared_size: (H, W) of prepared images, before they are resized to the encoder's
             resolution.
+        soup: of what it is made, if it is a soup of runs, else None.
     """
 
     path: str
@@ -62,6 +63,12 @@ class Run:
     alpha: float = 1.0
     temperature: float = 1.0
     prepared_size: tuple[int, int] = (224, 224)
+    soup: dict[str, Any] | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of its algorithm, with the suffix of a soup."""
+        return saved_run.name_of(self.args, self.soup)
 
     def predict(
         self, images: OneImage | Iterable[OneImage], batch_size: int = BATCH

@@ -1,24 +1,20 @@
 """Context recognition of the models of a sweep, before and after fine-tuning."""
 
-import os
-
 import pandas as pd
 from tqdm import tqdm
 
-from ..contract.run_files import RECORDS
 from ..method.losses import context_probs
-from ..records import soundness
 from ..records.rows import ordered
 from .opening import Opening
 from .prober import Prober, known_contexts
-from .saved_run import load, models
+from .saved_run import load
 
 
 def measure(found, data_dir=None):
     """Measure context recognition and context KL of all models of this package's algorithms.
 
     Args:
-        found: [(Row, {step: model file})], as :func:`judged` returns it.
+        found: [(Row, {step: model file})], as opening.find returns it.
         data_dir: as for saved_run.load.
 
     Returns:
@@ -103,55 +99,3 @@ def _one_image(prober, trained, data_dir):
             },
         }
     return None
-
-
-def find(input_dir):
-    """Return [(folder of a run, {step: model file})] of a sweep or a run, sorted by folder name.
-
-    Raises:
-        FileNotFoundError: the folder does not exist, or has no models.
-    """
-    if not os.path.isdir(input_dir):
-        raise FileNotFoundError(f"No folder {input_dir} (--input_dir)")
-    folders = [input_dir, *sorted(entry.path for entry in os.scandir(input_dir) if entry.is_dir())]
-    found = [(folder, models(folder)) for folder in folders]
-    found = [(folder, files) for folder, files in found if files]
-    if not found:
-        raise FileNotFoundError(
-            f"No models in {input_dir} or its folders: train writes model.pkl at the end, unless "
-            "--skip_model_save is given"
-        )
-    return found
-
-
-def judged(input_dir, found, known):
-    """Return ([(Row, {step: model file})], [messages on runs that are left out]).
-
-    Runs have the same Rows as in tables. Runs that do not count in tables are left out. A single
-    run is always taken, with the Row None.
-
-    Args:
-        input_dir: the folder of a sweep or of a run.
-        found: as :func:`find` returns it.
-        known: as for soundness.read.
-
-    Raises:
-        ValueError: no run counts.
-    """
-    if os.path.isfile(os.path.join(input_dir, RECORDS)):
-        return [(None, files) for _, files in found], []
-    jobs = {job.path: job for job in soundness.read(input_dir, known).jobs}
-    kept, left_out = [], []
-    for folder, files in found:
-        job = jobs.get(folder)
-        if job is None:
-            left_out.append(f"{folder}: a link to another run, or no files of a run but models")
-        elif job.unsound:
-            left_out.append(f"{folder}: {job.unsound}")
-        elif max(files) < (last := job.records[-1]["step"]):
-            left_out.append(f"{folder}: its last model is of step {max(files)}, not {last}")
-        else:
-            kept.append((job.row, files))
-    if not kept:
-        raise ValueError("\n".join(["None of the runs counts:", *left_out]))
-    return kept, left_out

@@ -180,7 +180,7 @@ def _card(run, to, backbone, templates, lacking):
         exact=exact,
         size=run.prepared_size,
         version=__version__,
-        knobs=sorted(run.hparams.items()),
+        knobs=sorted((run.soup["hparams"] if run.soup else run.hparams).items()),
     )
 
 

@@ -16,8 +16,8 @@ from ..method.averaging import interpolate
 from ..method.ensembles import dynamic_probabilities
 from ..records.accuracies import comparable
 from ..records.rows import DYNAMIC, WISE, row_of, rows_of
-from ..register import find_host
-from . import saved_run
+from ..register import find_host, known_datasets
+from . import opening, saved_run
 
 BATCH = 64  # as in both hosts
 
@@ -25,20 +25,23 @@ BATCH = 64  # as in both hosts
 def find_runs(folder):
     """Return the sorted folders of runs with a fine-tuned model of this package's algorithms.
 
+    Of a sweep, only the runs that count in tables are taken. What is left out is printed.
+
     Args:
         folder: the folder of a sweep or of a run.
+
+    Raises:
+        FileNotFoundError: there are no models.
+        ValueError: no run counts.
     """
-    found, left_out = [], {}
-    one = Path(folder, "model.pkl")
-    for model in [one] if one.is_file() else sorted(Path(folder).glob("*/model.pkl")):
-        algorithm = (
-            (record_line.last(model.parent / RECORDS) or {}).get("args", {}).get("algorithm", "?")
-        )
+    found, others = [], {}
+    for run in opening.runs(folder, known_datasets()):
+        algorithm = record_line.last(run / RECORDS)["args"]["algorithm"]
         if algorithm in METHODS and algorithm != "CLIP_ZeroShot":
-            found.append(model.parent)
+            found.append(run)
         else:
-            left_out[algorithm] = left_out.get(algorithm, 0) + 1
-    for algorithm, n in left_out.items():
+            others[algorithm] = others.get(algorithm, 0) + 1
+    for algorithm, n in others.items():
         print(f"{n} runs of {algorithm} are left out: not a fine-tuned CLIP of this package.")
     return found
 
@@ -143,35 +146,74 @@ def record_of(folder, rows, args, hparams, suffix=WISE):
     }
 
 
-def finished(folder, model, alphas):
-    """Return the record that an earlier call wrote for this model and these α, or None."""
-    file = folder / RECORDS
-    if not (folder / DONE).exists() or file.stat().st_mtime < model.stat().st_mtime:
+def finished(folder, digest, alphas):
+    """Return the record that an earlier call wrote for a model and these α, or None.
+
+    Args:
+        folder: the folder of the record.
+        digest: SHA-256 of the model file. Folders of several sweeps may have one name.
+        alphas: the α.
+    """
+    if not (folder / DONE).exists():
         return None
     record = record_line.last(folder / RECORDS) or {}
     same = [row["alpha"] for row in record.get("alpha_curve", [])] == alphas
-    return record if same else None
+    return record if same and record.get("model_sha256") == digest else None
 
 
 def work_on(folder, args):
-    """Return the record of a run, which is computed and written unless it already exists."""
+    """Return the record of a run, which is computed and written unless it already exists.
+
+    Raises:
+        ValueError: as :func:`check_target` and saved_run.load.
+    """
     target = Path(args.output_dir or args.input_dir) / f"{folder.resolve().name}{WISE}"
-    record = finished(target, folder / "model.pkl", args.alpha)
+    digest = files.sha256(folder / "model.pkl")
+    record = finished(target, digest, args.alpha)
     if record is None:
+        check_target(target, folder, digest)
         run = saved_run.load(folder, args.data_dir)
         record = record_of(folder, curve(run, args.alpha), run.args, run.hparams)
-        _write(target, folder, record)
+        _write(target, folder, digest, record)
     return record
+
+
+def check_target(target, folder, digest):
+    """Check that the folder of a result does not hold one of another run.
+
+    A run that was trained again in its own sweep replaces its result.
+
+    Args:
+        target: the folder of the result.
+        folder: the folder of the run.
+        digest: SHA-256 of its model file.
+
+    Raises:
+        ValueError: it does.
+    """
+    record, run = record_line.last(target / RECORDS), folder.resolve()
+    if record and target.parent.resolve() not in (run, run.parent):
+        found = record.get("model_sha256")
+        if found != digest:
+            raise ValueError(
+                f"{target} is of another model ({(found or 'unknown')[:8]}) than that of {folder} "
+                f"({digest[:8]}). Give another --output_dir, or delete it"
+            )
 
 
 def dynamic(folder, args):
     """Return the record of a run's dynamic ensemble, which is computed unless it already exists.
 
     See method.ensembles.dynamic_probabilities.
+
+    Raises:
+        ValueError: as for :func:`work_on`.
     """
     target = Path(args.output_dir or args.input_dir) / f"{folder.resolve().name}{DYNAMIC}"
-    record = finished(target, folder / "model.pkl", [])
+    digest = files.sha256(folder / "model.pkl")
+    record = finished(target, digest, [])
     if record is None:
+        check_target(target, folder, digest)
         run = saved_run.load(folder, args.data_dir)
         models = run.zero_shot.to(device()), run.algorithm.to(device())
         (row,) = accuracies_of(
@@ -179,12 +221,13 @@ def dynamic(folder, args):
             [lambda x, limit: dynamic_probabilities(*(limit(m.predict(x)) for m in models))],
         )
         record = record_of(folder, [row], run.args, run.hparams, DYNAMIC)
-        _write(target, folder, record)
+        _write(target, folder, digest, record)
     return record
 
 
-def _write(target, folder, record):
+def _write(target, folder, digest, record):
     """Write a record with the provenance of the run in a folder."""
+    record["model_sha256"] = digest
     record["args"]["output_dir"] = str(target)
     target.mkdir(parents=True, exist_ok=True)
     origin = {**provenance.read(folder), "wise_ft": provenance.this_package()}

@@ -76,8 +76,9 @@ def open_run(
     saved_run.put(algorithm, weights, path)
     algorithm.eval().requires_grad_(False).to(device)
     prepared = prepare(Image.new("RGB", (64, 64))).shape
-    size = {"alpha": alpha, "prepared_size": tuple(prepared[1:])}
-    return Run(path, args, hparams, names, algorithm, prepare, **size)
+    more = {"alpha": alpha, "prepared_size": tuple(prepared[1:])}
+    more["soup"] = saved.get(saved_run.SOUP)
+    return Run(path, args, hparams, names, algorithm, prepare, **more)
 
 
 def predict(

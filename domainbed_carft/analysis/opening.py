@@ -1,10 +1,85 @@
-"""Opening the models of a sweep one by one, without stopping at those that cannot be opened."""
+"""The models of a sweep that count, and opening them without stopping at those that fail."""
 
 import contextlib
+import os
 import sys
+from pathlib import Path
 
+from ..contract.run_files import RECORDS
+from ..records import soundness
 from ..records.rows import row_of
-from .saved_run import OtherAlgorithm, check_algorithm, load
+from .saved_run import OtherAlgorithm, check_algorithm, load, models
+
+MODELS = ("model.pkl", "model_step[0-9]*.pkl")
+
+
+def find(input_dir, known):
+    """Return ([(Row, {step: model file})], [messages on runs that are left out]).
+
+    Runs are sorted by folder name, and have the same Rows as in tables. Runs that do not count in
+    tables are left out. A single run is always taken, with the Row None.
+
+    Args:
+        input_dir: the folder of a sweep or of a run.
+        known: as for soundness.read.
+
+    Raises:
+        FileNotFoundError: the folder does not exist, or has no models.
+        ValueError: no run counts.
+    """
+    if not os.path.isdir(input_dir):
+        raise FileNotFoundError(f"No folder {input_dir} (--input_dir)")
+    is_run = os.path.isfile(os.path.join(input_dir, RECORDS))
+    inner = sorted(entry.path for entry in os.scandir(input_dir) if entry.is_dir())
+    folders = [input_dir] if is_run else [str(input_dir), *inner]
+    folders = [folder for folder in folders if _has_models(folder)]
+    if not folders:
+        raise FileNotFoundError(
+            f"No models in {input_dir} or its folders: train writes model.pkl at the end, unless "
+            "--skip_model_save is given"
+        )
+    if is_run:
+        return [(None, models(input_dir))], []
+    jobs = {job.path: job for job in soundness.read(input_dir, known).jobs}
+    kept, left_out = [], []
+    for folder in folders:
+        job = jobs.get(folder)
+        if job is None:
+            left_out.append(f"{folder}: a link to another run, or no files of a run but models")
+        elif job.unsound:
+            left_out.append(f"{folder}: {job.unsound}")
+        elif max(files := models(folder)) < (last := job.records[-1]["step"]):
+            left_out.append(f"{folder}: its last model is of step {max(files)}, not {last}")
+        else:
+            kept.append((job.row, files))
+    if not kept:
+        raise ValueError("\n".join(["None of the runs counts:", *left_out]))
+    return kept, left_out
+
+
+def runs(input_dir, known):
+    """Return the sorted folders of the runs that count and have a model.pkl.
+
+    What is left out is printed to stderr.
+
+    Args:
+        input_dir: as for :func:`find`.
+        known: as for :func:`find`.
+
+    Raises:
+        FileNotFoundError: as for :func:`find`.
+        ValueError: as for :func:`find`.
+    """
+    kept, left_out = find(input_dir, known)
+    found = [Path(files[max(files)]).parent for _, files in kept]
+    left_out += [f"{run}: no model.pkl" for run in found if not (run / "model.pkl").is_file()]
+    for message in left_out:
+        print(f"Left out: {message}", file=sys.stderr)
+    return [run for run in found if (run / "model.pkl").is_file()]
+
+
+def _has_models(folder):
+    return any(True for name in MODELS for _ in Path(folder).glob(name))
 
 
 class Opening:

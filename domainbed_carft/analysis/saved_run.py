@@ -20,6 +20,7 @@ from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
 from ..models import backbone_names
+from ..records.rows import SOUPS
 from . import same_data
 
 SAVED = (
@@ -30,6 +31,7 @@ SAVED = (
     "model_hparams",
     "model_dict",
 )
+SOUP = "soup"  # of what soups are made, in their model files
 
 
 class OtherAlgorithm(ValueError):
@@ -48,6 +50,8 @@ class Run:
         description: description of the data set.
         algorithm: the algorithm with the saved weights, in evaluation mode on the CPU.
         zero_shot: the algorithm as it was before training.
+        soup: for a soup, {"kind", "runs", "chosen": names of folders, "hparams": what all runs
+            share}, and else None.
     """
 
     path: str
@@ -57,6 +61,12 @@ class Run:
     description: describe.Description
     algorithm: Any
     zero_shot: Any
+    soup: dict | None = None
+
+    @property
+    def name(self):
+        """Name of the algorithm, with the suffix of a soup."""
+        return name_of(self.args, self.soup)
 
     def use(self, path):
         """Load the weights of another model file of the same run.
@@ -112,7 +122,13 @@ def load(path, data_dir=None):
         description=describe.describe(hparams),
         algorithm=algorithm,
         zero_shot=zero_shot,
+        soup=saved.get(SOUP),
     )
+
+
+def name_of(args, soup):
+    """Return the name of a model's algorithm, with the suffix of a soup (None if it is none)."""
+    return args["algorithm"] + (SOUPS[soup["kind"]] if soup else "")
 
 
 @dataclass

@@ -51,22 +51,39 @@ def target_of(pool, kind, output_dir):
     return Path(output_dir) / f"{name}{SOUPS[kind]}"
 
 
-def finished(pool, kind, output_dir):
-    """Return the record that an earlier call wrote for these models, or None."""
+def finished(pool, kind, output_dir, digests):
+    """Return the record that an earlier call wrote for these models, or None.
+
+    Args:
+        pool: a Pool.
+        kind: a key of SOUPS.
+        output_dir: where soups are written.
+        digests: {folder name: SHA-256 of the model file} of the runs.
+
+    Raises:
+        ValueError: the folder is not that of the sweep, and has a soup of another one, of whose
+            runs none is among these.
+    """
     target = target_of(pool, kind, output_dir)
-    record = record_line.last(target / RECORDS) or {}
-    if not (target / DONE).exists() or record["soup"]["runs"] != [f.name for f in pool.folders]:
+    record = record_line.last(target / RECORDS)
+    if record is None:
         return None
-    written = (target / RECORDS).stat().st_mtime
-    newer = any((f / "model.pkl").stat().st_mtime > written for f in pool.folders)
-    return None if newer else record
+    found = record["soup"].get("sha256", {})
+    here = target.parent.resolve() == pool.folders[0].resolve().parent
+    if not here and not found.items() & digests.items():
+        raise ValueError(
+            f"{target} is a soup of other models than those of {pool.folders[0].parent}. Give "
+            "another --output_dir, or delete it"
+        )
+    return record if found == digests and (target / DONE).exists() else None
 
 
 def work_on(pool, kinds, output_dir, data_dir=None):
     """Return a record for each kind of soup, which is computed and written unless it exists.
 
     Raises:
-        ValueError: the pool has fewer than two runs, or they do not start from the same weights.
+        ValueError: the pool has fewer than two runs, they do not start from the same weights, or
+            there is a soup of another sweep.
         OSError: a file cannot be read or written.
     """
     if len(pool.folders) < 2:
@@ -76,13 +93,21 @@ def work_on(pool, kinds, output_dir, data_dir=None):
             f"{list(test_envs)} has only {pool.folders[0].name} in trial {trial}: launch the sweep "
             "with --n_hparams 2 or more"
         )
-    records = {kind: finished(pool, kind, output_dir) for kind in kinds}
+    digests = {folder.name: files.sha256(folder / "model.pkl") for folder in pool.folders}
+    records = {kind: finished(pool, kind, output_dir, digests) for kind in kinds}
     lacking = [kind for kind in kinds if records[kind] is None]
     if lacking:
         run, start, scores = _open(pool, data_dir)
         for kind in lacking:
             chosen, state = _mix(kind, pool, run, start, scores)
-            records[kind] = _write(pool, kind, run, chosen, state, scores, output_dir)
+            soup = {
+                "kind": kind,
+                "runs": [folder.name for folder in pool.folders],
+                "chosen": [folder.name for folder in chosen],
+                "validation": [scores[folder] for folder in pool.folders],
+                "sha256": digests,
+            }
+            records[kind] = _write(pool, soup, run, state, output_dir)
     return [records[kind] for kind in kinds]
 
 
@@ -147,34 +172,36 @@ def _read(folder):
     return saved_run.read(str(folder / "model.pkl"))["model_dict"]
 
 
-def _write(pool, kind, run, chosen, state, scores, output_dir):
-    """Evaluate a soup, and return its record, which is written to its folder with its weights."""
-    target = target_of(pool, kind, output_dir)
+def _write(pool, soup, run, state, output_dir):
+    """Evaluate a soup, and return its record, which is written to its folder with its weights.
+
+    Its knobs are those that are equal in all of its runs.
+    """
+    target = target_of(pool, soup["kind"], output_dir)
     model = saved_run.read(run.path)
-    seeds, steps = [], []
-    for folder in pool.folders:
-        last = record_line.last(folder / RECORDS)
-        seeds.append(last["args"]["hparams_seed"])
-        steps.append((last["step"], last["epoch"]))
-    args = {**run.args, "algorithm": run.args["algorithm"] + SOUPS[kind]}
-    args |= {"hparams_seed": min(seeds), "output_dir": str(target)}
+    found = [record_line.last(folder / RECORDS) for folder in pool.folders]
+    hparams = {
+        name: value
+        for name, value in found[0]["hparams"].items()
+        if all(name in other["hparams"] and other["hparams"][name] == value for other in found)
+    }
+    args = {**run.args, "algorithm": run.args["algorithm"] + SOUPS[soup["kind"]]}
+    args |= {"hparams_seed": min(last["args"]["hparams_seed"] for last in found)}
+    args |= {"output_dir": str(target)}
     record = {
         **interpolation.accuracies(run, [lambda: state])[0],
-        **dict(zip(("step", "epoch"), max(steps))),
-        "soup": {
-            "kind": kind,
-            "runs": [folder.name for folder in pool.folders],
-            "chosen": [folder.name for folder in chosen],
-            "validation": [scores[folder] for folder in pool.folders],
-        },
+        **dict(zip(("step", "epoch"), max((last["step"], last["epoch"]) for last in found))),
+        "soup": soup,
         "args": args,
-        "hparams": run.hparams,
+        "hparams": hparams,
     }
     target.mkdir(parents=True, exist_ok=True)
     origin = {**provenance.read(pool.folders[0]), "soup": provenance.this_package()}
     files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
+    model |= {"model_dict": state, saved_run.SOUP: {**soup, "hparams": hparams}}
+    model["args"] = {**args, "algorithm": run.args["algorithm"]}
     with files.writing(target / MODEL, "wb") as file:
-        torch.save({**model, "model_dict": state}, file)
+        torch.save(model, file)
     files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
     files.write(target / DONE, "done")
     return record

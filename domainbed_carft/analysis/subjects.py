@@ -13,6 +13,7 @@ from tqdm import tqdm
 from ..algorithms import host_calls
 from ..base import environment, workers
 from ..base.messages import unknown
+from ..contract import data_facts
 from ..data import imagenet, imagenet_c, user_folders
 from ..data.forms import kinds
 from ..method import averaging
@@ -46,9 +47,9 @@ def open_run(args):
         hparams = host_calls.default_hparams(run.args["algorithm"], run.args["dataset"], run.args)
         hparams.update(run.hparams, data_augmentation=False)
         dataset, _ = open_data(args, hparams, args.data_dir or run.args["data_dir"])
-        parts = whole(dataset, names)
+        parts, test_envs = whole(dataset, names), None
     else:
-        dataset, parts = run.dataset, []
+        dataset, parts, test_envs = run.dataset, [], run.args["test_envs"]
         for key, split in saved_run.splits(run).items():
             i, kind = int(key[3:].split("_")[0]), key.split("_")[1]
             if kind == "out" or i in run.args["test_envs"]:
@@ -60,9 +61,11 @@ def open_run(args):
         alpha: lambda alpha=alpha: averaging.interpolate(*ends, alpha)
         for alpha in args.alpha or [1.0]
     }
-    about = {"run": os.path.abspath(run.path), "algorithm": run.args["algorithm"], "args": run.args}
-    about["hparams"] = run.hparams
-    return Subject(run.algorithm, states, chosen(args, parts), metric_of(dataset), about)
+    about = {"run": os.path.abspath(run.path), "algorithm": run.name, "args": run.args}
+    about |= {"hparams": run.soup["hparams"] if run.soup else run.hparams, "soup": run.soup}
+    parts = chosen(args, parts)
+    about["environments"] = environments_of(dataset, parts, test_envs)
+    return Subject(run.algorithm, states, parts, metric_of(dataset), about)
 
 
 def open_zero_shot(args):
@@ -78,6 +81,7 @@ def open_zero_shot(args):
     )
     parts = chosen(args, whole(dataset, class_names(dataset)))
     about = {"run": None, "algorithm": "CLIP_ZeroShot", "args": None, "hparams": hparams}
+    about |= {"soup": None, "environments": environments_of(dataset, parts)}
     return Subject(algorithm, {None: algorithm.state_dict}, parts, metric_of(dataset), about)
 
 
@@ -113,6 +117,27 @@ def whole(dataset, names):
         scoring.part_of(name_of(dataset, i), "all", env, env, names)
         for i, env in enumerate(dataset)
     ]
+
+
+def environments_of(dataset, parts, test_envs=None):
+    """Return {name: {"images", "files_sha256", "left_out"}} of the environments of parts.
+
+    Args:
+        dataset: their data set.
+        parts: list of scoring.Part.
+        test_envs: those that training left out, or None for data of which training saw nothing.
+    """
+    asked = {part.environment for part in parts}
+    facts = data_facts.facts(dataset)
+    return {
+        name: {
+            "images": len(env),
+            "files_sha256": facts["files_sha256"][i],
+            "left_out": None if test_envs is None else i in test_envs,
+        }
+        for i, env in enumerate(dataset)
+        if (name := name_of(dataset, i)) in asked
+    }
 
 
 def name_of(dataset, i):

@@ -1,6 +1,7 @@
 """Atomic writes, backups and inter-process locks."""
 
 import contextlib
+import hashlib
 import itertools
 import os
 import sys
@@ -44,6 +45,19 @@ def writing(path, mode="w", newline=None):
     finally:
         with contextlib.suppress(OSError):  # gone already, unless something failed
             os.remove(part)
+
+
+def sha256(path):
+    """Return the SHA-256 of a file's content, in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def set_aside(path):

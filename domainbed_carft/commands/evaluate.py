@@ -20,7 +20,7 @@ from .. import __version__
 from ..base import files
 from ..base.messages import program, unknown
 from ..contract import host_flags
-from ..register import find_host, register
+from ..register import find_host, known_datasets, register
 from . import flags
 
 SUITES = ("imagenet", "imagenet-c")
@@ -144,27 +144,23 @@ def run(args):
         return
     folder = args.folder and name_of(os.path.abspath(os.path.expanduser(args.folder)))
     data = args.suite or args.dataset or folder
-    if folders := runs_of(args.run or ""):
-        run_each(args, folders, data)
+    if is_sweep(args.run or ""):
+        run_each(args, data)
         return
     path = output_path(args, data or "own")
     register()
     evaluate(args, data, path)
 
 
-def runs_of(path):
-    """Return the folders of a sweep's runs that have a model, or [] if `path` is not a sweep."""
+def is_sweep(path):
+    """Return whether a path is a folder without a model, but with folders of models."""
     if os.path.isfile(os.path.join(path, "model.pkl")) or not os.path.isdir(path):
-        return []
-    return sorted(
-        entry.path
-        for entry in os.scandir(path)
-        if os.path.isfile(os.path.join(entry.path, "model.pkl"))
-    )
+        return False
+    return any(os.path.isfile(os.path.join(e.path, "model.pkl")) for e in os.scandir(path))
 
 
-def run_each(args, folders, data):
-    """Evaluate each run of a sweep, and print a table of them.
+def run_each(args, data):
+    """Evaluate each run of a sweep that counts in tables, and print a table of them.
 
     Runs of algorithms of other packages are left out with a message.
 
@@ -175,11 +171,13 @@ def run_each(args, folders, data):
 
     if args.output_file or args.plot:
         flag = "--output_file" if args.output_file else "--plot"
-        raise ValueError(f"{flag} needs a single run, but {args.run} is a sweep of {len(folders)}")
+        raise ValueError(f"{flag} needs a single run, but {args.run} is a sweep")
     register()
+    from ..analysis import opening
     from ..analysis.saved_run import OtherAlgorithm
 
     records, failed, others = [], [], 0
+    folders = list(map(str, opening.runs(args.run, known_datasets())))
     for folder in folders:
         own = argparse.Namespace(**{**vars(args), "run": folder})
         try:

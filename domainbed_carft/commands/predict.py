@@ -135,9 +135,7 @@ def write(opened, paths, args):
     if args.output_file:
         print(f"Written: {args.output_file}", file=sys.stderr)
     if args.html:
-        page.write(
-            args.html, f"Predictions of {opened.args['algorithm']}", about(opened), unreadable
-        )
+        page.write(args.html, f"Predictions of {opened.name}", about(opened), unreadable)
         print(f"Written: {args.html}", file=sys.stderr)
     if counter:
         print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)

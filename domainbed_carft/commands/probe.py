@@ -59,14 +59,15 @@ def main(argv=None):
     register()
     if args.alignment:
         return alignment(parser, args)
-    from ..analysis.contexts import find, judged, measure
+    from ..analysis.contexts import measure
+    from ..analysis.opening import find
     from ..reports import context_plots, tables
     from ..reports.context_tables import counted, summary
     from ..reports.whole_trials import several
 
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     try:
-        found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
+        found, left_out = find(args.input_dir, known_datasets())
         os.makedirs(output, exist_ok=True)
         cells, moved, pictured, failed, rows = measure(found, args.data_dir)
     except (FileNotFoundError, ValueError) as error:
@@ -87,14 +88,14 @@ def main(argv=None):
 def alignment(parser, args):
     """Measure, print and plot accuracy by alignment and by distance (--alignment)."""
     from ..analysis.alignment import measure
-    from ..analysis.contexts import find, judged
+    from ..analysis.opening import find
     from ..reports import alignment_plots, alignment_tables, tables
     from ..reports.whole_trials import several
 
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     alphas = sorted({1.0, *(args.alpha or ())})
     try:
-        found, left_out = judged(args.input_dir, find(args.input_dir), known_datasets())
+        found, left_out = find(args.input_dir, known_datasets())
         os.makedirs(output, exist_ok=True)
         by_bin, moved, failed, rows = measure(found, args.data_dir, alphas, args.alpha_of)
     except (FileNotFoundError, ValueError) as error:

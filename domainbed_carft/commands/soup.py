@@ -60,7 +60,10 @@ def main(argv=None):
     from ..reports import tables
 
     output = args.output_dir or args.input_dir
-    pools = soups.pools(find_runs(args.input_dir))
+    try:
+        pools = soups.pools(find_runs(args.input_dir))
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     if not pools:
         raise SystemExit(
             f"No runs to average in {args.input_dir}: it must contain the folders of finished runs "

@@ -15,7 +15,8 @@ Output in --output_dir:
 JOB+WiSE/            a record with the selected α, which collect_results of either host reads as
                      a run of the algorithm "NAME+WiSE", the file done, and the run's
                      provenance.json with the version of this package. Results of the same
-                     model and α are kept when the command is repeated.
+                     model (by the SHA-256 of its file) and α are kept when the command is
+                     repeated.
 JOB+Dynamic/         with --dynamic: the same for an ensemble of the outputs of zero-shot and
                      fine-tuned CLIP, with a weight for each image: the more certain model
                      counts more (the coefficients of DaWin, arXiv 2410.03782)
@@ -72,7 +73,10 @@ def main(argv=None):
     from ..reports import tables
     from ..reports.alpha_plots import plot
 
-    folders = find_runs(args.input_dir)
+    try:
+        folders = find_runs(args.input_dir)
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from None
     if not folders:
         raise SystemExit(
             f"No runs to interpolate in {args.input_dir}: it must be a finished run of this "

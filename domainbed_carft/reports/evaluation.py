@@ -72,7 +72,7 @@ def gathered(paths):
     """
     records = [_read_record(path) for path in paths]
     varied = _varied(records)
-    cells, sources, together, sizes = {}, {}, {}, {}
+    cells, sources, together, data = {}, {}, {}, {}
     for path, record in zip(paths, records):
         settings, shown = {**_given(record), **_settings(record)}, varied[_kind(record)]
         algorithm = record["algorithm"] + (
@@ -83,15 +83,13 @@ def gathered(paths):
         for row in corruptions.as_rows(record) or record["rows"]:
             suite = "" if record["data"].startswith("imagenet") else f"{record['data']} "
             name = suite + label(row)
-            if row["split"] == "all":
-                size = row.get("images"), row.get("classes")
-                first, seen = sizes.setdefault(name, (path, size))
-                if seen != size:
-                    raise ValueError(
-                        f"{first} and {path} are of different data under the name {name!r}: "
-                        f"{seen[0]} images of {seen[1]} classes, and {size[0]} of {size[1]}. "
-                        "Evaluate them on the same data, or rename one of the folders"
-                    )
+            first, seen = data.setdefault(name, (path, _data_of(record, row, shown)))
+            difference = _difference(seen, _data_of(record, row, shown))
+            if difference:
+                raise ValueError(
+                    f"{first} and {path} are of different data under the name {name!r}: "
+                    f"{difference}"
+                )
             key = algorithm, "" if row["alpha"] is None else f"{row['alpha']:g}"
             first = sources.setdefault((*key, name, *trial), path)
             if first != path or paths.count(path) > 1:
@@ -101,6 +99,45 @@ def gathered(paths):
             together.setdefault(key, {})[path] = record
             cells.setdefault(key, {}).setdefault(name, []).append(100 * row[record["metric"]])
     return [(*key, list(together[key].values()), found) for key, found in cells.items()]
+
+
+def _data_of(record, row, shown):
+    """Return what is known of the data of a row, as :func:`_difference` compares it.
+
+    Args:
+        record: of evaluate.
+        row: one of its rows.
+        shown: settings in the label of its row of the table.
+    """
+    known = (record.get("environments") or {}).get(row["environment"], {})
+    found = {"files": known.get("files_sha256"), "images": known.get("images")}
+    if row["split"] == "all":
+        found |= {"images": row.get("images"), "classes": row.get("classes")}
+    elif "test_envs" not in shown:
+        found["left_out"] = known.get("left_out")
+    return found
+
+
+def _difference(one, other):
+    """Return how two data of one name differ, as far as is known, or ""."""
+    differ = {
+        key
+        for key in one.keys() & other.keys()
+        if None not in (one[key], other[key]) and one[key] != other[key]
+    }
+    remedy = "Evaluate them on the same data, or rename one of the folders"
+    if differ & {"images", "classes"}:
+        return f"{_size(one)} and {_size(other)}. {remedy}"
+    if "files" in differ:
+        return f"other files or labels. {remedy}"
+    if "left_out" in differ:
+        return "one model was trained on this environment, and for the other it was left out"
+    return ""
+
+
+def _size(data):
+    classes = f" of {data['classes']} classes" if data.get("classes") else ""
+    return f"{data['images']} images{classes}"
 
 
 def _read_record(path):
@@ -115,9 +152,14 @@ def _read_record(path):
 
 
 def _settings(record):
-    """Return the settings that must be equal in all trials of a row."""
+    """Return the settings that must be equal in all trials of a row.
+
+    The runs of a soup have drawn knobs, which are others in each trial. Those that were given are
+    equal.
+    """
     args = record["args"] or {}
-    return {**record["hparams"], **{name: args.get(name) for name in ARGS}}
+    knobs = _given(record) if record.get("soup") else record["hparams"]
+    return {**knobs, **{name: args.get(name) for name in ARGS}}
 
 
 def _given(record):

@@ -79,9 +79,12 @@ def of_evaluations(paths):
         row["n"] = min(map(len, cells.values()))
         row["recipe"] = "yours: zero-shot"
         if args is not None:
+            steps = f"{args['steps'] or 'default'} steps"
             row["recipe"] = (
-                f"yours: lr {hparams['lr']:g}, weight decay {hparams['weight_decay']:g}, "
-                f"batch {hparams['batch_size']}, {args['steps'] or 'default'} steps"
+                f"yours: a soup of runs with several sets of knobs, {steps}"
+                if record.get("soup")
+                else f"yours: lr {hparams['lr']:g}, weight decay {hparams['weight_decay']:g}, "
+                f"batch {hparams['batch_size']}, {steps}"
             )
             if args["dataset"] not in ("ImageNet", "ImageNetShift"):
                 row["protocol"] = f"fine-tuned on {args['dataset']}, not on ImageNet"

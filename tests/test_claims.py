@@ -530,7 +530,13 @@ def test_what_is_trained():
     assert "`CARFT` {} and {}.".format(*few[1]) in FINDINGS
     assert "gain on sign (`CLIP_ERM` {} and {})".format(*few[2]) in FINDINGS
     assert "lose on the unseen styles ({} and {}).".format(*few[3]) in FINDINGS
-    assert f"selects: {change('layernorm_lr3e-2', 'CLIP_ERM', 'all')} for" in FINDINGS
+    few = [change(f"{kind}_lr3e-2", "CLIP_ERM", "all") for kind in ("layernorm", "bias")]
+    assert "validation selects: {} and {}.".format(*few) in FINDINGS
+    few = [change("last_2", name, "all") for name in ("CLIP_ERM", "CARFT")]
+    assert "unseen styles: `CLIP_ERM` {}, `CARFT` {}.".format(*few) in FINDINGS
+    for setting in SETTINGS.values():  # "no significant gain over CLIP_ERM with any choice"
+        gain = (found[setting, "CARFT"]["all"] - found[setting, "CLIP_ERM"]["all"]).dropna()
+        assert len(gain) == 5 and stats.interval(gain)[1] < 0
     teachers = [change(f"teacher_{kind}", "CARFT", "all") for kind in ("ema", "beta")]
     assert "nothing*: {} with `ema` and {} with `beta`.".format(*teachers) in FINDINGS
     first = {}

@@ -240,9 +240,7 @@ def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):
     (file,) = tmp_path.glob("*+Soup-uniform/results.jsonl")
     assert record_line.last(file)["soup"]["runs"] == ["a0", "a1"]
     said = capsys.readouterr().err
-    assert (
-        "a1_backup: the same run as a1" in said and "a2: marked done, but its" in said
-    )
+    assert "a1_backup: the same run as a1" in said and "a2: marked done, but its" in said
 
 
 def test_a_soup_is_evaluated_and_exported_as_one(sweep, done, tmp_path):

@@ -1,11 +1,16 @@
 """trainer.py and host_flags.py: train's command line, read once and typed."""
 
+import os
+import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from domainbed_carft.contract import host_flags, trainer
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +63,21 @@ def test_the_trainer_s_file_named_from_any_folder(folder, name, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["train.py", "--steps", "3"])
     assert trainer.running() is None
+
+
+@pytest.mark.parametrize("name", ["domainbed.scripts.train", "domainbed/scripts/train.py"])
+def test_a_trainer_under_a_profiler(name, tmp_path):
+    """As Python's own profiler starts it, by module or by file."""
+    folder = tmp_path / "domainbed" / "scripts"
+    folder.mkdir(parents=True)
+    said = "from domainbed_carft.contract import trainer\nprint(trainer.running().steps)\n"
+    (folder / "train.py").write_text(said)
+    words = [sys.executable, "-m", "cProfile", *["-m"] * name.startswith("domainbed."), name]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run(
+        [*words, "--steps", "3"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[0] == "3", done.stderr
 
 
 @pytest.mark.parametrize(

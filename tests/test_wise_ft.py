@@ -223,10 +223,7 @@ def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):
     wise_ft.main(["--input_dir", str(tmp_path), "--alpha", "1"])
     assert [folder.name for folder in tmp_path.glob("*+WiSE")] == ["backup+WiSE"]
     said = capsys.readouterr().err
-    assert (
-        "plain: the same run as backup" in said
-        and "killed: marked done, but" in said
-    )
+    assert "plain: the same run as backup" in said and "killed: marked done, but" in said
 
 
 def test_the_dynamic_ensemble_by_hand():

@@ -39,9 +39,11 @@ def running():
         ValueError: the command line is not one of DomainBed's.
     """
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    # A file may be named from any folder, as in `cd domainbed; python scripts/train.py`
-    name = spec.name if spec else os.path.splitext(os.path.realpath(sys.argv[0]))[0]
-    if not name.replace(os.sep, ".").endswith("domainbed.scripts.train"):
+    # A file may be named from any folder, as in `cd domainbed; python scripts/train.py`, and a
+    # profiler (python -m cProfile -m domainbed.scripts.train) is the main module itself
+    names = [os.path.splitext(os.path.realpath(sys.argv[0]))[0], sys.argv[0]]
+    names += [spec.name] if spec else []
+    if not any(name.replace(os.sep, ".").endswith("domainbed.scripts.train") for name in names):
         return None
     defaults = vars(host_flags.train_parser().parse_args([]))
     return argparse.Namespace(**{**defaults, **given(sys.argv[1:])})

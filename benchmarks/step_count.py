@@ -5,8 +5,8 @@
 It counts and does not time. The step runs on fake tensors, which have a shape, a type and a device,
 but no numbers. The model is a ViT-B/16 with bf16 autocast, and the second step is counted.
 
-- kernels: operators that read or write data on the device, as torch dispatches them. A view is none,
-  and an operator that torch runs as several launches is one.
+- kernels: operators that read or write data on the device, as torch dispatches them. A view is
+  none, and an operator that torch runs as several launches is one.
 - casts: those of them that only change a type.
 - syncs: reads of a value on the device by the host.
 - GB: bytes that operators read and write, without matrix products, convolutions and attention.

@@ -5,7 +5,8 @@
 #           SINGLE, also pairs of test domains, which leave-one-domain-out selection needs: 1,000 runs,
 #           6.7 hours. WiSE-FT takes 7 to 20 s per run, one at a time.
 # Output:   OUTPUT (default: sweep_digitstyles_baselines): main/ and average_*/ with records and
-#           results.txt; WiSE-FT's rows, wise_ft.csv and .png in main/; compare.txt, .md, .tex, .csv.
+#           results.txt; in main/ rows of WiSE-FT and of the dynamic ensemble, wise_ft.csv and .png;
+#           compare.txt, .md, .tex, .csv.
 # DATASET chooses another data set that is shipped, KINDS the averages, and WISE= skips WiSE-FT
 # (letterstyles_baselines.sh).
 # Repeat the command to resume. Running with SINGLE=1 and then without it repeats no run.
@@ -34,7 +35,7 @@ for KIND in $KINDS; do
 done
 if [ "$WISE" ]; then # uses all cores, since no other job is running
     OMP_NUM_THREADS=$DOMAINBED_CARFT_JOBS "$PYTHON" -m domainbed_carft.wise_ft \
-        --input_dir "$OUTPUT/main"
+        --input_dir "$OUTPUT/main" --dynamic
 fi
 FOLDERS=("$OUTPUT/main")
 for KIND in $KINDS; do FOLDERS+=("$OUTPUT/average_$KIND"); done

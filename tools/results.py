@@ -10,6 +10,7 @@ are kept. Without arguments, only the index and README's table are updated.
 """
 
 import argparse
+import collections
 import importlib.metadata
 import json
 import os
@@ -207,8 +208,9 @@ def index():
         for part, about in json.loads(file.read_text())["parts"].items():
             where = f"{file.parent.name}/{part}"
             jobs = [job for one in records_of(file.parent / part) for job in scan.scan(one).jobs]
-            wise = sum(job.row.wise for job in jobs)
-            runs = f"{about['runs'] - wise}, and {wise} of WiSE-FT" if wise else about["runs"]
+            made = collections.Counter(job.row.suffix for job in jobs if job.row.suffix)
+            runs = about["runs"] - made.total()
+            runs = ", and ".join([str(runs), *(f"{n} of {kind}" for kind, n in made.items())])
             lines.append(
                 f"| {file.parent.name} | [{part}]({where}) | {about['question']} | "
                 f"`{about['command']}` | {about['commit']} | {runs} | {about['n']} |"

@@ -19,7 +19,7 @@ from domainbed_carft.base import stats
 from domainbed_carft.base.stats import interval_text
 from domainbed_carft.data import shipped
 from domainbed_carft.records import accuracies
-from domainbed_carft.records.rows import DYNAMIC, WISE
+from domainbed_carft.records.rows import DYNAMIC, SOUPS, WISE
 
 MADE = (WISE, DYNAMIC)  # endings of the rows that wise_ft makes of runs
 LATER = ["CLIP_CaRot", "CLIP_CoOp", "CLIP_FTP"]  # on DigitStyles without pairs of test domains
@@ -453,7 +453,7 @@ def test_the_methods_that_lead_on_both_benchmarks():
 def test_letters_random_search():
     """DomainBed's search on LetterStyles."""
     folder = results.newest("letters_hparams") / "letters_hparams"
-    for rule, n in {"training": 3, "oracle": 3, "leave-one-out": 1}.items():
+    for rule, n in {"training": 5, "oracle": 5, "leave-one-out": 1}.items():
         found = pd.read_csv(folder / f"versus_{rule}.csv", index_col=0)
         erm, carft = found.loc["CLIP_ERM"], found.loc["CARFT"]
         assert erm.n == carft.n == n
@@ -465,15 +465,15 @@ def test_letters_random_search():
             best = erm.sign.split()[0]
         elif rule == "training":
             chosen = erm.sign.split()[0]
-    found = results.load(folder / results.RECORDS)
+    found = [r for r in results.load(folder / results.RECORDS) if "soup" not in r]
     runs = {(r["args"]["algorithm"], str(r["args"]["test_envs"]), r["args"]["seed"]) for r in found}
-    assert len(runs) == 150
+    assert len(runs) == 210
     rates = {
         (r["args"]["trial_seed"], r["args"]["hparams_seed"]): r["hparams"]["lr"] for r in found
     }
     cells = {rule: accuracies.accuracies(found, rule) for rule in accuracies.RULES}
     default = cells["training"][cells["training"].hparams_seed == 0].algorithm.value_counts()
-    said = "knobs in {CLIP_ERM} of 15 cells for `CLIP_ERM` and in {CARFT} for `CARFT`."
+    said = "knobs in {CLIP_ERM} of 25 cells for `CLIP_ERM` and in {CARFT} for `CARFT`."
     assert said.format(**default) in FINDINGS
     others = cells["oracle"][cells["oracle"].hparams_seed > 0].algorithm.value_counts()
     assert "selects others in {CLIP_ERM} and {CARFT}.".format(**others) in FINDINGS
@@ -481,9 +481,52 @@ def test_letters_random_search():
     assert f"on sign from {chosen} to {best} %, if the test" in text_of("docs/choosing.md")
     sign = cells["oracle"].query("algorithm == 'CLIP_ERM' and test_env == 1")
     lower = [rates[row.trial_seed, row.hparams_seed] < 3e-4 for row in sign.itertuples()]
-    assert sum(lower) == 3  # "in all three trials"
+    assert sum(lower) == 5  # "in all five trials"
     first = cells["leave-one-out"].query("step == 0")
     assert sorted(first.test_env) == [3, 3, 4, 4]  # stitch and beads, both methods
+
+
+def test_letters_soups():
+    """Soups of the runs of the search, beside the run that validation selects."""
+    folder = results.newest("letters_hparams") / "letters_hparams"
+    zero = cells(results.newest("letters_baselines") / "letters_baselines" / "records/main.jsonl")
+    zero = accuracies.by_trial(zero[zero.algorithm == "CLIP_ZeroShot"], range(5))
+    found = cells(folder / results.RECORDS)
+    groups = {"seen": range(3), "unseen": (3, 4), "all": range(5)}
+    means = {
+        name: {group: accuracies.by_trial(part, envs) for group, envs in groups.items()}
+        for name, part in found.groupby("algorithm")
+    }
+    assert {len(one["all"]) for one in means.values()} == {5} and len(means) == 8
+    ahead = []
+    for kind in ("selected run", "uniform", "greedy", "stock"):
+        line, suffix = f"| {kind} |", f"+Soup-{kind}" if kind in SOUPS else ""
+        for name in ("CLIP_ERM", "CARFT"):
+            one = means[name + suffix]
+            line += f" {' / '.join(f'{one[group].mean():.1f}' for group in groups)} |"
+            gain = interval_text(one["all"] - means[name]["all"]) if suffix else ""
+            line += f" {gain} | {interval_text(one['all'] - zero)} |"
+        assert line in FINDINGS_LINES
+        gain = means["CARFT" + suffix]["all"] - means["CLIP_ERM" + suffix]["all"]
+        assert stats.interval(gain)[1] < 0
+        ahead += [f"{interval_text(gain)} {kind}"] if suffix else []
+    assert f"ahead of `CLIP_ERM` in any soup: {', '.join(ahead)}." in FINDINGS
+    for name in ("CLIP_ERM", "CARFT"):  # "within a point"
+        for suffix in ("+Soup-uniform", "+Soup-stock"):
+            change = means[name + suffix]["unseen"] - means[name]["unseen"]
+            assert abs(change.mean()) < 1
+    sizes = {name: [] for name in ("CLIP_ERM", "CARFT")}
+    for record in results.load(folder / results.RECORDS):
+        if record.get("soup", {}).get("kind") == "greedy":
+            sizes[record["args"]["algorithm"].split("+")[0]].append(len(record["soup"]["chosen"]))
+    shown = [f"{statistics.mean(one):.1f}" for one in sizes.values()]
+    assert "a mean of {} runs for `CLIP_ERM` and {} for `CARFT`:".format(*shown) in FINDINGS
+    versus = pd.read_csv(folder / "versus_training.csv", index_col=0)["source validation"]
+    shown = [versus[name].split()[0] for name in ("CLIP_ERM+Soup-uniform", "CLIP_ERM")]
+    assert "({} instead of {} % for `CLIP_ERM`), which is what".format(*shown) in FINDINGS
+    gains = [interval_text(means[f"{n}+Soup-stock"]["all"] - means[n]["all"]) for n in sizes]
+    said = "Model Stock has {} over the run that validation selects for `CLIP_ERM`, and {} for"
+    assert said.format(*gains) in text_of("docs/choosing.md")
 
 
 def trained_table(folder):

@@ -368,7 +368,7 @@ def test_different_data_of_one_name_share_no_column(tmp_path):
         record = json.loads(Path(write_record(file, name, 1.0, 0.5, data="birds")).read_text())
         record["rows"][0] |= {"images": images, "classes": 5}
         file.write_text(json.dumps(record))
-    message = "'birds V2': 120 images of 5 classes and 80 images of 5 classes. Evaluate them on"
+    message = "'birds V2': 120 images, and 80. Evaluate them on the same data"
     with pytest.raises(ValueError, match=message):
         evaluation.compare(files)
     record["rows"][0]["images"] = 120
@@ -475,51 +475,69 @@ def test_an_image_that_cannot_be_read_is_named_whoever_reads_it(own, knobs, tmp_
         evaluate.main(words)
 
 
+@pytest.mark.parametrize("split", ["all", "out"])
 @pytest.mark.parametrize(
-    "split, changed, says",
+    "changed, says",
     [
-        ("all", {"files_sha256": "b"}, "'V2': other files or labels. Evaluate them on the same"),
-        ("out", {"files_sha256": "b"}, "'V2 out': other files or labels"),
-        ("out", {"left_out": True}, "'V2 out': one model was trained on this environment"),
-        ("all", {"left_out": True}, ""),
-        ("out", {"files_sha256": None}, ""),
-        ("out", {}, ""),
+        ({"files_sha256": "b"}, "other files or labels. Evaluate them on the same data"),
+        ({"sizes_sha256": "b"}, "files of other sizes"),
+        ({"images": 8}, "9 images, and 8"),
+        ({"files_sha256": None}, ""),
+        ({}, ""),
     ],
 )
-def test_a_column_is_of_the_same_files_in_the_same_role(tmp_path, split, changed, says):
-    known, files = {"images": 9, "files_sha256": "a", "left_out": False}, []
-    for name, more in (("CARFT", {}), ("CLIP_ERM", changed)):
+def test_a_column_is_of_the_same_files_whatever_comes_between(tmp_path, split, changed, says):
+    known, files = {"images": 9, "files_sha256": "a", "sizes_sha256": "s"}, []
+    for name, more in (("CLIP_LP", None), ("CARFT", {}), ("CLIP_FTP", None), ("CLIP_ERM", changed)):
         file = Path(write_record(tmp_path / name, name, 1.0, 0.5))
         record = json.loads(file.read_text())
-        record["rows"][0] |= {"split": split, "images": 9, "classes": 5}
-        file.write_text(json.dumps({**record, "environments": {"V2": {**known, **more}}}))
+        record["rows"][0]["split"] = split
+        if more is not None:  # else of an earlier version
+            record["environments"] = {"V2": {**known, **more}}
+        file.write_text(json.dumps(record))
         files.append(str(file))
     if says:
-        with pytest.raises(ValueError, match=says):
+        message = f"CARFT and .*CLIP_ERM are of different data under the name .V2.*: {says}"
+        with pytest.raises(ValueError, match=message):
             evaluation.compare(files)
     else:
-        assert list(evaluation.compare(files).n) == [1, 1]
+        assert list(evaluation.compare(files).n) == [1, 1, 1, 1]
 
 
-def test_a_record_knows_its_files_and_what_was_left_out(trained, data, tmp_path):
+def test_rows_of_splits_say_what_their_runs_left_out(tmp_path):
+    """A column of an environment has runs that were trained on it, and others."""
+    files = [
+        write_record(tmp_path / "a", "CARFT", 1.0, 0.5, test_envs=[1]),
+        write_record(tmp_path / "b", "CLIP_ERM", 1.0, 0.5, test_envs=[2]),
+        write_record(tmp_path / "c", "CLIP_ZeroShot", None, 0.5, of=None),
+    ]
+    assert list(evaluation.compare(files).algorithm) == ["CARFT", "CLIP_ERM", "CLIP_ZeroShot"]
+    for file in files[:2]:
+        record = json.loads(Path(file).read_text())
+        record["rows"][0]["split"] = "out"
+        Path(file).write_text(json.dumps(record))
+    assert list(evaluation.compare(files).algorithm) == [
+        "CARFT [test_envs=[1]]",
+        "CLIP_ERM [test_envs=[2]]",
+        "CLIP_ZeroShot",
+    ]
+    assert list(evaluation.compare(files[:1]).algorithm) == ["CARFT"]
+
+
+def test_a_record_knows_its_files(trained, data, tmp_path):
     evaluate.main(["--run", trained("CARFT"), "--workers", "0"])
     own = result(f"{trained('CARFT')}/evaluate_own.json")["environments"]
-    assert {name: one["left_out"] for name, one in own.items()} == {
-        **dict.fromkeys("ASP", False),
-        "C": True,
-    }
     words = ["--run", trained("CARFT"), "--dataset", "PACS", "--data_dir", data]
     for name in ("whole", "moved"):
         evaluate.main([*words, "--workers", "0", "--output_file", str(tmp_path / name)])
-        if name == "whole":  # an image that takes another name, and so another label or place
+        if name == "whole":  # an image that takes another name, and so another place
             moved = shutil.copytree(data, tmp_path / "data") / "PACS" / "photo" / "dog"
             first = sorted(moved.iterdir())[0]
             first.rename(first.with_name("zz.png"))
             words[-1] = str(tmp_path / "data")
     whole, moved = (result(tmp_path / name)["environments"] for name in ("whole", "moved"))
-    assert {one["left_out"] for one in whole.values()} == {None}
-    assert whole["A"] == moved["A"] and whole["P"]["images"] == moved["P"]["images"] == 18
-    assert whole["A"]["files_sha256"] == own["A"]["files_sha256"]
+    assert whole == own and whole["A"] == moved["A"]
+    assert whole["P"]["images"] == moved["P"]["images"] == 18
     assert whole["P"]["files_sha256"] != moved["P"]["files_sha256"]
 
 

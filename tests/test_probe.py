@@ -233,6 +233,14 @@ def test_a_link_to_a_run_is_no_run(tmp_path):
     assert len(left_out) == 1 and "zz: a link to another run" in left_out[0]
 
 
+def test_a_file_that_is_named_like_a_model_is_none(tmp_path):
+    made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
+    for i, (_, folder) in enumerate(made):
+        (folder / ("model_step1_old.pkl" if i == 0 else "model.pkl")).touch()
+    kept, left_out = opening.find(str(tmp_path), known_datasets())
+    assert len(kept) == 3 and left_out == []
+
+
 def test_an_earlier_model_than_the_last_is_no_result(tmp_path):
     made = make_sweep(tmp_path, algorithms=("CARFT",), trials=1)
     for i, (_, folder) in enumerate(made):

@@ -10,7 +10,9 @@ import forked
 import pytest
 from domainbed import algorithms, hparams_registry
 
+from domainbed_carft import open_run
 from domainbed_carft.algorithms import methods, settings, typed_recipe
+from domainbed_carft.analysis import saved_run
 from domainbed_carft.commands import evaluate, sweep
 from domainbed_carft.data import transforms
 from domainbed_carft.method import knobs, recipes
@@ -138,8 +140,20 @@ def test_a_recipe_in_a_dict_must_have_its_knobs(tiny_clip):
     given["clip_backbone"] = tiny_clip
     with pytest.raises(ValueError, match="recipe 'wise-ft' has no effect in a dict of knobs"):
         settings.check_knobs(algorithms.CARFT, given, None)
-    given |= recipes.knobs("wise-ft", "PACS", {"lr": 1e-4})  # as a run with a typed lr records it
+    given |= recipes.knobs("wise-ft", "PACS", {"lr": 1e-4})
     settings.check_knobs(algorithms.CARFT, given, None)
+
+
+def test_a_run_whose_typed_knobs_undo_its_recipe_can_be_opened(data_dir, tiny_clip, tmp_path):
+    typed = {"recipe": "wise-ft", "clip_backbone": tiny_clip, "batch_size": 4, "lr": 5e-6}
+    typed |= {"clip_transform": "host", "clip_warmup": 0.1}
+    words = f"-m domainbed_carft.train --dataset PACS --algorithm CARFT --data_dir {data_dir}"
+    words = [*words.split(), "--steps", "1", "--output_dir", str(tmp_path / "run")]
+    done = forked.run([*words, "--hparams", json.dumps(typed)], tmp_path)
+    assert done.returncode == 0, done.stderr
+    run = open_run(tmp_path / "run")
+    assert run.hparams["recipe"] == "wise-ft"
+    assert saved_run.load(tmp_path / "run").hparams["recipe"] == "wise-ft"
 
 
 def test_the_page_has_the_values_of_the_code():

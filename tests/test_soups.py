@@ -154,7 +154,7 @@ def test_the_uniform_soup_is_the_mean_of_the_models(sweep, done):
     record = done[1]["CARFT+Soup-uniform", 1]
     assert {k: v for k, v in record.items() if k.endswith("_acc")} == found
     assert set(found) == {f"env{i}_out_acc" for i in range(4)} | {"env1_in_acc"}
-    again = saved_run.load(folder / "soup.pkl")  # as evaluate, predict and export open it
+    again = saved_run.load(folder)  # as evaluate, predict and export open it
     assert all(again.algorithm.state_dict()[k].equal(v) for k, v in written.items())
 
 
@@ -228,6 +228,32 @@ def test_soups_of_two_sweeps_do_not_replace_each_other(sweep, done, tmp_path, ca
     said = capsys.readouterr().err
     assert "is a soup of other models than those of" in said and "another --output_dir" in said
     assert {file: file.read_bytes() for file in output.rglob("*") if file.is_file()} == before
+    shutil.rmtree(tmp_path / "other" / "a2")  # one run in common, but more than that in neither
+    shutil.copytree(sweep / "a0", tmp_path / "other" / "a2")
+    with pytest.raises(SystemExit, match="1 of 1 groups"):
+        command.main(["--input_dir", str(tmp_path / "other"), "--output_dir", str(output)])
+    for file in output.glob("*+Soup-*/results.jsonl"):  # as an earlier version wrote it
+        record = record_line.last(file)
+        del record["soup"]["sha256"]
+        file.write_text(json.dumps(record) + "\n")
+    with pytest.raises(SystemExit, match="1 of 1 groups"):
+        command.main(["--input_dir", str(tmp_path / "other"), "--output_dir", str(output)])
+    assert "does not say of which model it is" in capsys.readouterr().err
+
+
+def test_a_soup_grows_with_its_sweep(sweep, tmp_path, monkeypatch):
+    """Also in a folder of its own, and where the sweep has links to runs."""
+    for name in ("a0", "a1"):
+        (tmp_path / "sweep").mkdir(exist_ok=True)
+        (tmp_path / "sweep" / name).symlink_to(sweep / name)
+    words = ["--input_dir", str(tmp_path / "sweep"), "--kind", "uniform", "--output_dir"]
+    for output in (tmp_path / "sweep", tmp_path / "output"):
+        command.main([*words, str(output)])
+        shutil.copytree(sweep / "a2", tmp_path / "sweep" / "a2")
+        command.main([*words, str(output)])
+        (file,) = output.glob("*+Soup-uniform/results.jsonl")
+        assert record_line.last(file)["soup"]["runs"] == ["a0", "a1", "a2"]
+        shutil.rmtree(tmp_path / "sweep" / "a2")
 
 
 def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):

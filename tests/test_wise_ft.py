@@ -211,8 +211,28 @@ def test_results_of_two_sweeps_do_not_replace_each_other(sweep, tmp_path, capsys
         wise_ft.main(["--input_dir", str(tmp_path / "two"), *words])
     said = capsys.readouterr().err
     end = "Dynamic" if more else "WiSE"
-    assert f"plain+{end} is of another model (" in said and "another --output_dir" in said
+    assert (
+        f"plain+{end} is of another model than that of" in said and "another --output_dir" in said
+    )
     assert before == {f: f.read_bytes() for f in before}
+
+
+def test_a_sweep_of_links_replaces_its_own_results(sweep, tmp_path, capsys):
+    shutil.copytree(sweep / "plain", tmp_path / "runs" / "plain")
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "plain").symlink_to(tmp_path / "runs" / "plain")
+    for words in ([], ["--output_dir", str(tmp_path / "out")]):
+        words = ["--input_dir", str(tmp_path / "sweep"), "--alpha", "1", *words]
+        wise_ft.main(words)
+    change(tmp_path / "runs" / "plain" / "model.pkl")
+    wise_ft.main(words[:4])
+    file = tmp_path / "out" / "plain+WiSE" / "results.jsonl"
+    record = record_line.last(file)
+    del record["model_sha256"]  # as an earlier version wrote it
+    file.write_text(json.dumps(record) + "\n")
+    with pytest.raises(SystemExit, match="1 of 1 runs"):
+        wise_ft.main(words)
+    assert "plain+WiSE does not say of which model it is" in capsys.readouterr().err
 
 
 def test_copies_and_unfinished_runs_are_left_out(sweep, tmp_path, capsys):

@@ -20,6 +20,10 @@ from ..register import find_host, known_datasets
 from . import opening, saved_run
 
 BATCH = 64  # as in both hosts
+UNKNOWN = (
+    "{} does not say of which model it is, as results of earlier versions do not. Give another "
+    "--output_dir, or delete it"
+)
 
 
 def find_runs(folder):
@@ -192,13 +196,16 @@ def check_target(target, folder, digest):
         ValueError: it does.
     """
     record, run = record_line.last(target / RECORDS), folder.resolve()
-    if record and target.parent.resolve() not in (run, run.parent):
-        found = record.get("model_sha256")
-        if found != digest:
-            raise ValueError(
-                f"{target} is of another model ({(found or 'unknown')[:8]}) than that of {folder} "
-                f"({digest[:8]}). Give another --output_dir, or delete it"
-            )
+    if record is None or target.parent.resolve() in (run, run.parent, folder.parent.resolve()):
+        return
+    found = record.get("model_sha256")
+    if found is None:
+        raise ValueError(UNKNOWN.format(target))
+    if found != digest:
+        raise ValueError(
+            f"{target} is of another model than that of {folder}. Give another --output_dir, or "
+            "delete it"
+        )
 
 
 def dynamic(folder, args):

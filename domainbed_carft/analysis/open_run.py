@@ -12,7 +12,7 @@ from PIL import Image
 from ..contract import provenance
 from ..data import given_images
 from ..data.given_images import OneImage
-from ..method import averaging
+from ..method import averaging, recipes
 from ..method.prompts import class_prompt_names
 from ..models import backbone_names, backbones
 from . import saved_run, zero_shot
@@ -63,6 +63,7 @@ def open_run(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     # The model file has the head, so neither prompts nor a file of class names are needed.
     knobs = {**hparams, "clip_class_names": ""}
+    knobs.pop(recipes.KNOB, None)  # its knobs are among them
     if device.type == "cpu" and knobs["clip_precision"] == "fp16":
         warnings.warn(f"{path} was trained in fp16: using fp32 on the CPU", stacklevel=2)
         knobs["clip_precision"] = "fp32"
@@ -95,8 +96,8 @@ def _model_file(folder):
     path = Path(folder).expanduser()
     if not path.exists():
         raise FileNotFoundError(f"No folder or file {path}: give the folder of a finished run")
-    if path.is_file() or (path / "model.pkl").is_file():
-        return str(path / "model.pkl" if path.is_dir() else path)
+    if os.path.isfile(file := saved_run.model_file(path)):
+        return file
     runs = sorted(found.parent for found in path.glob("*/model.pkl"))
     if runs:
         raise FileNotFoundError(

@@ -8,9 +8,7 @@ from pathlib import Path
 from ..contract.run_files import RECORDS
 from ..records import soundness
 from ..records.rows import row_of
-from .saved_run import OtherAlgorithm, check_algorithm, load, models
-
-MODELS = ("model.pkl", "model_step[0-9]*.pkl")
+from .saved_run import STEP, OtherAlgorithm, check_algorithm, load, models
 
 
 def find(input_dir, known):
@@ -45,7 +43,8 @@ def find(input_dir, known):
     for folder in folders:
         job = jobs.get(folder)
         if job is None:
-            left_out.append(f"{folder}: a link to another run, or no files of a run but models")
+            what = "a link to another run, or models without records, which count alone"
+            left_out.append(f"{folder}: {what}")
         elif job.unsound:
             left_out.append(f"{folder}: {job.unsound}")
         elif max(files := models(folder)) < (last := job.records[-1]["step"]):
@@ -79,7 +78,7 @@ def runs(input_dir, known):
 
 
 def _has_models(folder):
-    return any(True for name in MODELS for _ in Path(folder).glob(name))
+    return any(name == "model.pkl" or STEP.fullmatch(name) for name in os.listdir(folder))
 
 
 class Opening:

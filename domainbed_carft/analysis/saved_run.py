@@ -19,6 +19,7 @@ from ..base.messages import reason, unknown
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
+from ..method import recipes
 from ..models import backbone_names
 from ..records.rows import SOUPS
 from . import same_data
@@ -31,6 +32,8 @@ SAVED = (
     "model_hparams",
     "model_dict",
 )
+STEP = re.compile(r"model_step(\d+)\.pkl")
+SOUP_FILE = "soup.pkl"
 SOUP = "soup"  # of what soups are made, in their model files
 
 
@@ -85,7 +88,7 @@ def load(path, data_dir=None):
     """Return the Run of a model file, written by either host.
 
     Args:
-        path: path of the file, or of the run's folder for its model.pkl.
+        path: path of the file, or of the folder of a run or soup.
         data_dir: folder of the data (default: as recorded by the run).
 
     Raises:
@@ -94,7 +97,7 @@ def load(path, data_dir=None):
         same_data.OtherData: the data has changed since training.
         ValueError: the file is not a model of DomainBed.
     """
-    path = os.path.join(path, "model.pkl") if os.path.isdir(path) else str(path)
+    path = model_file(path)
     if not os.path.exists(os.path.dirname(path) or "."):
         raise FileNotFoundError(f"No folder {os.path.dirname(path)}, and no file {path}")
     runs = sorted(found.parent.name for found in Path(path).parent.glob("*/model.pkl"))
@@ -131,6 +134,15 @@ def name_of(args, soup):
     return args["algorithm"] + (SOUPS[soup["kind"]] if soup else "")
 
 
+def model_file(path):
+    """Return the path of the last model in the folder of a run or soup; other paths as they are."""
+    if not os.path.isdir(path):
+        return str(path)
+    soup = os.path.join(path, SOUP_FILE)
+    model = os.path.join(path, "model.pkl")
+    return soup if os.path.isfile(soup) and not os.path.isfile(model) else model
+
+
 @dataclass
 class Data:
     """The data set of a run, without augmentation."""
@@ -157,6 +169,7 @@ def open_data(path, saved, data_dir=None):
         raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
     knobs = all_knobs(saved)
     knobs["data_augmentation"] = False
+    knobs.pop(recipes.KNOB, None)  # its knobs are among them
     recorded = provenance.read(os.path.dirname(path) or ".")
     cls = same_data.data_class(path, recorded, host_datasets.get_dataset_class(args["dataset"]))
     dataset = cls(data_dir or args["data_dir"], args["test_envs"], knobs)
@@ -253,7 +266,7 @@ def models(folder):
     """
     found = {}
     for path in Path(folder).glob("model_step*.pkl"):
-        step = re.fullmatch(r"model_step(\d+)\.pkl", path.name)
+        step = STEP.fullmatch(path.name)
         if step:
             found[int(step[1])] = str(path)
     last = Path(folder, "model.pkl")

@@ -15,8 +15,6 @@ from ..method import soups
 from ..records.rows import SOUPS, rows_of
 from . import interpolation, saved_run
 
-MODEL = "soup.pkl"
-
 
 @dataclass
 class Pool:
@@ -61,21 +59,24 @@ def finished(pool, kind, output_dir, digests):
         digests: {folder name: SHA-256 of the model file} of the runs.
 
     Raises:
-        ValueError: the folder is not that of the sweep, and has a soup of another one, of whose
-            runs none is among these.
+        ValueError: the folder is not that of the sweep, and has a soup that is neither of some of
+            these models nor of these and more.
     """
     target = target_of(pool, kind, output_dir)
     record = record_line.last(target / RECORDS)
     if record is None:
         return None
-    found = record["soup"].get("sha256", {})
-    here = target.parent.resolve() == pool.folders[0].resolve().parent
-    if not here and not found.items() & digests.items():
+    found = sorted(record["soup"].get("sha256", {}).values())
+    now, folder = sorted(digests.values()), pool.folders[0]
+    here = target.parent.resolve() in (folder.resolve().parent, folder.parent.resolve())
+    if not here and not ({*found} <= {*now} or {*now} <= {*found}):
         raise ValueError(
-            f"{target} is a soup of other models than those of {pool.folders[0].parent}. Give "
-            "another --output_dir, or delete it"
+            f"{target} is a soup of other models than those of {folder.parent}. Give another "
+            "--output_dir, or delete it"
         )
-    return record if found == digests and (target / DONE).exists() else None
+    if not here and not found:
+        raise ValueError(interpolation.UNKNOWN.format(target))
+    return record if found == now and (target / DONE).exists() else None
 
 
 def work_on(pool, kinds, output_dir, data_dir=None):
@@ -200,7 +201,7 @@ def _write(pool, soup, run, state, output_dir):
     files.write(target / provenance.FILE, json.dumps(origin, indent=2) + "\n")
     model |= {"model_dict": state, saved_run.SOUP: {**soup, "hparams": hparams}}
     model["args"] = {**args, "algorithm": run.args["algorithm"]}
-    with files.writing(target / MODEL, "wb") as file:
+    with files.writing(target / saved_run.SOUP_FILE, "wb") as file:
         torch.save(model, file)
     files.write(target / RECORDS, json.dumps(record, sort_keys=True) + "\n")
     files.write(target / DONE, "done")

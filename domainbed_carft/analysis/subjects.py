@@ -47,9 +47,9 @@ def open_run(args):
         hparams = host_calls.default_hparams(run.args["algorithm"], run.args["dataset"], run.args)
         hparams.update(run.hparams, data_augmentation=False)
         dataset, _ = open_data(args, hparams, args.data_dir or run.args["data_dir"])
-        parts, test_envs = whole(dataset, names), None
+        parts = whole(dataset, names)
     else:
-        dataset, parts, test_envs = run.dataset, [], run.args["test_envs"]
+        dataset, parts = run.dataset, []
         for key, split in saved_run.splits(run).items():
             i, kind = int(key[3:].split("_")[0]), key.split("_")[1]
             if kind == "out" or i in run.args["test_envs"]:
@@ -64,7 +64,7 @@ def open_run(args):
     about = {"run": os.path.abspath(run.path), "algorithm": run.name, "args": run.args}
     about |= {"hparams": run.soup["hparams"] if run.soup else run.hparams, "soup": run.soup}
     parts = chosen(args, parts)
-    about["environments"] = environments_of(dataset, parts, test_envs)
+    about["environments"] = environments_of(dataset, parts)
     return Subject(run.algorithm, states, parts, metric_of(dataset), about)
 
 
@@ -119,25 +119,18 @@ def whole(dataset, names):
     ]
 
 
-def environments_of(dataset, parts, test_envs=None):
-    """Return {name: {"images", "files_sha256", "left_out"}} of the environments of parts.
+def environments_of(dataset, parts):
+    """Return {name: {"images", "files_sha256", "sizes_sha256"}} of the environments of parts.
 
-    Args:
-        dataset: their data set.
-        parts: list of scoring.Part.
-        test_envs: those that training left out, or None for data of which training saw nothing.
+    Hashes are None for images that are no files; see contract.data_facts.
     """
     asked = {part.environment for part in parts}
-    facts = data_facts.facts(dataset)
-    return {
-        name: {
-            "images": len(env),
-            "files_sha256": facts["files_sha256"][i],
-            "left_out": None if test_envs is None else i in test_envs,
-        }
-        for i, env in enumerate(dataset)
-        if (name := name_of(dataset, i)) in asked
-    }
+    facts, found = data_facts.facts(dataset), {}
+    for i in range(len(dataset)):
+        if (name := name_of(dataset, i)) in asked and facts:
+            keys = ("images", "files_sha256", "sizes_sha256")
+            found[name] = {key: facts[key][i] for key in keys}
+    return found
 
 
 def name_of(dataset, i):

@@ -11,6 +11,9 @@ from . import corruptions
 # Arguments of a run that change its model or its splits, beside its seeds and knobs.
 ARGS = ("dataset", "test_envs", "steps", "holdout_fraction", "uda_holdout_fraction", "task")
 
+# What records may know of their data beside numbers, and what a difference means.
+KEYS = {"files_sha256": "other files or labels", "sizes_sha256": "files of other sizes"}
+
 
 def label(row):
     """Return the name of a row: its environment, and the split unless it is "all"."""
@@ -83,13 +86,7 @@ def gathered(paths):
         for row in corruptions.as_rows(record) or record["rows"]:
             suite = "" if record["data"].startswith("imagenet") else f"{record['data']} "
             name = suite + label(row)
-            first, seen = data.setdefault(name, (path, _data_of(record, row, shown)))
-            difference = _difference(seen, _data_of(record, row, shown))
-            if difference:
-                raise ValueError(
-                    f"{first} and {path} are of different data under the name {name!r}: "
-                    f"{difference}"
-                )
+            _check_data(data.setdefault(name, {}), name, path, _data_of(record, row))
             key = algorithm, "" if row["alpha"] is None else f"{row['alpha']:g}"
             first = sources.setdefault((*key, name, *trial), path)
             if first != path or paths.count(path) > 1:
@@ -101,43 +98,38 @@ def gathered(paths):
     return [(*key, list(together[key].values()), found) for key, found in cells.items()]
 
 
-def _data_of(record, row, shown):
-    """Return what is known of the data of a row, as :func:`_difference` compares it.
-
-    Args:
-        record: of evaluate.
-        row: one of its rows.
-        shown: settings in the label of its row of the table.
-    """
+def _data_of(record, row):
+    """Return what is known of the data of a row: numbers and hashes, None if unknown."""
     known = (record.get("environments") or {}).get(row["environment"], {})
-    found = {"files": known.get("files_sha256"), "images": known.get("images")}
+    found = {key: known.get(key) for key in ("images", "files_sha256", "sizes_sha256")}
     if row["split"] == "all":
-        found |= {"images": row.get("images"), "classes": row.get("classes")}
-    elif "test_envs" not in shown:
-        found["left_out"] = known.get("left_out")
+        found["classes"] = row.get("classes")
+        found["images"] = row.get("images") or found["images"]
     return found
 
 
-def _difference(one, other):
-    """Return how two data of one name differ, as far as is known, or ""."""
-    differ = {
-        key
-        for key in one.keys() & other.keys()
-        if None not in (one[key], other[key]) and one[key] != other[key]
-    }
-    remedy = "Evaluate them on the same data, or rename one of the folders"
-    if differ & {"images", "classes"}:
-        return f"{_size(one)} and {_size(other)}. {remedy}"
-    if "files" in differ:
-        return f"other files or labels. {remedy}"
-    if "left_out" in differ:
-        return "one model was trained on this environment, and for the other it was left out"
-    return ""
+def _check_data(seen, name, path, found):
+    """Check that the data of a record are those of the other records under its name.
 
+    Args:
+        seen: {key: (path, value)} of these, to which new ones are added.
+        name: of the column.
+        path: of the record.
+        found: as :func:`_data_of` returns it.
 
-def _size(data):
-    classes = f" of {data['classes']} classes" if data.get("classes") else ""
-    return f"{data['images']} images{classes}"
+    Raises:
+        ValueError: they are others.
+    """
+    for key, value in found.items():
+        if value is None:
+            continue
+        first, other = seen.setdefault(key, (path, value))
+        if other != value:
+            what = KEYS.get(key) or f"{other} {key}, and {value}"
+            raise ValueError(
+                f"{first} and {path} are of different data under the name {name!r}: {what}. "
+                "Evaluate them on the same data, or rename one of the folders"
+            )
 
 
 def _read_record(path):
@@ -184,9 +176,12 @@ def _varied(records):
     """Return {_kind: names of the settings that differ between records, as :func:`compare` says}.
 
     Runs trained on one data set are compared whatever they were evaluated on, since they are other
-    models.
+    models. If splits are shown, and runs left out other environments, all rows of runs say which:
+    a column may have what one run was trained on, and another was not.
     """
     homes, given, is_away = {}, {}, {}
+    split = [r for r in records if r["args"] and any(row["split"] != "all" for row in r["rows"])]
+    with_roles = len({str(record["args"].get("test_envs")) for record in split}) > 1
     for record in records:
         kind, data = _kind(record), record["data"]
         home = (record["args"] or {}).get("dataset", data)
@@ -199,5 +194,6 @@ def _varied(records):
         keys = {"dataset"} if is_away[kind] and len(by_home) > 1 else set()
         for first, *others in (*by_home.values(), given[kind]):
             keys |= {key for other in others for key in differing(first, other)}
-        varied[kind] = sorted(keys)
+        is_run = not kind[1]
+        varied[kind] = sorted(keys | {"test_envs"} if with_roles and is_run else keys)
     return varied

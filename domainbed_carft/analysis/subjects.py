@@ -124,13 +124,13 @@ def environments_of(dataset, parts):
 
     Hashes are None for images that are no files; see contract.data_facts.
     """
-    asked = {part.environment for part in parts}
-    facts, found = data_facts.facts(dataset), {}
-    for i in range(len(dataset)):
-        if (name := name_of(dataset, i)) in asked and facts:
-            keys = ("images", "files_sha256", "sizes_sha256")
-            found[name] = {key: facts[key][i] for key in keys}
-    return found
+    facts, keys = data_facts.facts(dataset), ("images", "files_sha256", "sizes_sha256")
+    asked = {part.environment for part in parts} if facts else ()
+    return {
+        name: {key: facts[key][i] for key in keys}
+        for i in range(len(dataset))
+        if (name := name_of(dataset, i)) in asked
+    }
 
 
 def name_of(dataset, i):

@@ -46,7 +46,7 @@ def compare(paths):
 
     Raises:
         ValueError: a file is not a record of evaluate, two records are of the same trial, or data
-            of one name differ in images or classes.
+            of one name differ in images, classes or files.
     """
     found = gathered(paths)
     columns = list(dict.fromkeys(name for *_, cells in found for name in cells))

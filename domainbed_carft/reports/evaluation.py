@@ -176,12 +176,14 @@ def _varied(records):
     """Return {_kind: names of the settings that differ between records, as :func:`compare` says}.
 
     Runs trained on one data set are compared whatever they were evaluated on, since they are other
-    models. If splits are shown, and runs left out other environments, all rows of runs say which:
-    a column may have what one run was trained on, and another was not.
+    models. If splits of one data set are shown, of which runs left out other environments, all rows
+    of runs say which: a column may have what one run was trained on, and another was not.
     """
-    homes, given, is_away = {}, {}, {}
-    split = [r for r in records if r["args"] and any(row["split"] != "all" for row in r["rows"])]
-    with_roles = len({str(record["args"].get("test_envs")) for record in split}) > 1
+    homes, given, is_away, left_out = {}, {}, {}, {}
+    for record in records:
+        if record["args"] and any(row["split"] != "all" for row in record["rows"]):
+            left_out.setdefault(record["data"], set()).add(str(record["args"].get("test_envs")))
+    with_roles = any(len(found) > 1 for found in left_out.values())
     for record in records:
         kind, data = _kind(record), record["data"]
         home = (record["args"] or {}).get("dataset", data)

@@ -4,7 +4,6 @@ import contextlib
 import copy
 import json
 import os
-import re
 import shutil
 import warnings
 from pathlib import Path
@@ -21,7 +20,7 @@ from ..contract.run_files import RECORDS
 from ..data.transforms import of_knobs, parse
 from ..method.prompts import class_prompt_names
 from ..models import backbone_names, backbones, graphs, hf_writer, writers
-from . import zero_shot
+from . import saved_run, zero_shot
 
 CARD = ASSETS / "export_card.md.j2"
 AS_BACKBONE = {"hf": "", "open_clip": "", "openai": "model.pt"}  # what clip_backbone takes of it
@@ -191,7 +190,7 @@ def _records(path):
     except OSError:
         return [], {}
     found = [record for _, record in read]
-    step = re.fullmatch(r"model_step(\d+)\.pkl", os.path.basename(path))
+    step = saved_run.STEP.fullmatch(os.path.basename(path))
     if step is None and faults:  # model.pkl is of the last step, whose record may be damaged
         return found, {}
     own = [record for record in found if step is None or record["step"] == int(step[1])]

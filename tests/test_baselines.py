@@ -43,6 +43,8 @@ def test_every_name_has_its_class():
 def test_a_regulariser_at_0_is_clip_erm_step_for_step(make, name):
     knob, _ = GUIDED[name]
     erm, zero = make("CLIP_ERM"), make(name, **{knob: 0})
+    if name == "CLIP_MIRO":  # it sees all tokens of the last block, which are computed for it
+        erm.encoder.visual.transformer.resblocks[-1].register_forward_hook(lambda m, x, y: None)
     for a, b in zip(train(erm), train(zero)):
         assert a["loss"] == b["loss"] == b["ce"]
     assert same(erm, zero, but=["variances"])

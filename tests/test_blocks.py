@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from conftest import batches
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from domainbed_carft.models import blocks, encoders, fused
 
@@ -65,11 +66,40 @@ def fast(model):
     return model
 
 
+def with_all_tokens(model):
+    """Return a model whose last image block computes all tokens, as a hook there sees them."""
+    model.visual.transformer.resblocks[-1].register_forward_hook(lambda module, x, y: None)
+    return model
+
+
 @pytest.mark.parametrize("side", ["images", "texts"])
 def test_in_fp32_on_a_cpu_every_bit_is_that_of_the_original_modules(model, side):
-    (a, before), (b, after) = (gradients(m, side) for m in (model, fast(model)))
+    other = with_all_tokens(fast(model))
+    (a, before), (b, after) = (gradients(m, side) for m in (model, other))
     assert torch.equal(a, b) and before.keys() == after.keys()
     assert all(torch.equal(before[k], after[k]) for k in before)
+
+
+def test_the_last_block_is_computed_for_the_class_token_only(model):
+    (a, before), (b, after) = (gradients(m, "images") for m in (model, fast(model)))
+    assert distance({"features": b}, {"features": a.double()})[0] < 1e-6
+    assert distance(after, {k: x.double() for k, x in before.items()})[0] < 1e-6
+    counts = []
+    for m in (with_all_tokens(fast(model)), fast(model)):
+        with FlopCounterMode(display=False) as counter:
+            gradients(m, "images")
+        counts.append(counter.get_total_flops())
+    # of the other 16 tokens: output and MLP, forward and backward. The counter does not know
+    # attention on a CPU.
+    assert counts[0] - counts[1] == 3 * 2 * len(IMAGES) * 16 * (1 + 8) * 128**2
+
+
+@pytest.mark.parametrize("whole", ["transformer", "transformer.resblocks.3"])
+def test_hooks_see_all_tokens_of_the_last_block(model, whole):
+    visual, seen = fast(model).visual, []
+    visual.get_submodule(whole).register_forward_hook(lambda m, x, y: seen.append(y.numel()))
+    visual(IMAGES)
+    assert seen == [len(IMAGES) * 17 * 128]
 
 
 def in_fp64(model):
@@ -106,15 +136,15 @@ def test_in_bf16_results_are_as_near_to_fp64_as_those_of_the_original_modules(mo
     assert found["fast"][1] < 1.25 * found["original"][1]
 
 
-def test_the_fast_path_is_not_taken_in_vain(model):
-    """In full precision, the formulas of the fast path agree with the modules to rounding."""
+@pytest.mark.parametrize("is_exact", [False, True])
+def test_in_fp64_the_formulas_of_both_paths_agree_with_the_modules(model, is_exact):
     exact, quick = in_fp64(model), fast(in_fp64(model))
     for m in quick.modules():  # of classes that speed_up does not know
         if type(m) is nn.LayerNorm:
             m.__class__ = clip.model.LayerNorm
     x = IMAGES.double()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_is_exact", lambda x: False)
+        patch.setattr(blocks, "_is_exact", lambda x: is_exact)
         results = []
         for m in (exact, quick):
             y = m.visual(x)
@@ -135,9 +165,9 @@ def test_names_prints_and_copies_stay(model):
         for p in again.parameters():
             p.zero_()
     assert not again.visual(IMAGES).any()  # it has the copied weights
-    assert torch.equal(other.visual(IMAGES), model.visual(IMAGES))
+    assert torch.equal(fast(model).visual(IMAGES), other.visual(IMAGES))
     read = pickle.loads(pickle.dumps(other))
-    assert torch.equal(read.visual(IMAGES), model.visual(IMAGES))
+    assert torch.equal(read.visual(IMAGES), other.visual(IMAGES))
 
 
 def test_hooks_and_replaced_parts_are_heeded(model):

@@ -7,6 +7,9 @@ Each benchmark is a script of its own, which says what it measures at its top an
 when it is there. A benchmark that is not named keeps what docs/speed.md has of it. Options are
 those of the script, if one is named. All run if none is named, except for peers, which needs
 checkouts of other projects.
+
+Benchmarks with the option --against compare with the build of commit EARLIER, which is taken from
+this repository's history. The page begins with a table of goals (goals.py), from their output.
 """
 
 import argparse
@@ -17,23 +20,32 @@ import platform
 import re
 import subprocess
 import sys
+import tarfile
+import tempfile
+import time
 from pathlib import Path
+
+import goals
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "speed.md"
 BENCHMARKS = {  # {script: title}
     "images": "Images",
     "tables": "Tables",
+    "jobs": "Jobs and sweeps",
     "step_count": "Counts of a training step",
     "speed": "Updates and whole runs",
     "peers": "Peers on the same work",
 }
+COMPARED = ("tables", "jobs", "step_count")  # those with the option --against
+EARLIER = "5dda0a7"  # the last commit before the work on speed
 PACKAGES = ("torch", "torchvision", "pillow", "simplejpeg", "numpy", "pandas")
 TOP = """# Speed
 
 Written by `make bench`, from the output of the scripts in benchmarks/. How each figure is measured
 is said above it. Other processes on the machine make times longer; ratios are of times that were
-taken in turns, so they change less.
+taken in turns, so they change less. "Before" is commit {earlier}, the last one before the work on
+speed.
 """
 
 
@@ -60,13 +72,24 @@ def described():
     )
 
 
+def earlier_build(folder):
+    """Write the package of commit EARLIER into a folder. Return False if git does not have it."""
+    command = ["git", "archive", "--output", f"{folder}/earlier.tar", EARLIER, "domainbed_carft"]
+    if subprocess.run(command, cwd=HERE.parent, stderr=subprocess.DEVNULL).returncode:
+        print(f"NOTE: git has no commit {EARLIER} here: no ratios to it", file=sys.stderr)
+        return False
+    with tarfile.open(f"{folder}/earlier.tar") as archive:
+        archive.extractall(folder)
+    return True
+
+
 def section(name, arguments):
     """Run a benchmark, printing what it prints, and return its section of the page."""
     script = HERE / f"{name}.py"
     about = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
     command = [sys.executable, "-u", str(script), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    machine, lines = described(), []
+    machine, lines, start = described(), [], time.monotonic()
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=HERE.parent, env=environment
     ) as process:
@@ -75,6 +98,7 @@ def section(name, arguments):
             lines.append(line)
     if process.returncode:
         raise SystemExit(f"{script.name} failed with exit code {process.returncode}")
+    machine += f" It took {(time.monotonic() - start) / 60:.1f} minutes."
     return f"## {BENCHMARKS[name]}\n\n{about}\n\n{machine}\n\n```\n{''.join(lines)}```\n"
 
 
@@ -89,15 +113,25 @@ def main():
         parser.error(f"no benchmark {wrong[0]}: there are {', '.join(BENCHMARKS)}")
     if arguments and len(given.names) != 1:
         parser.error(f"{arguments[0]}: options are those of one benchmark, which must be named")
-    for name in names:
-        print(f"== {name}", flush=True)
-        old = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
-        sections = re.split("(?m)^(?=## )", old)[1:]
-        found = {text.splitlines()[0].removeprefix("## "): text for text in sections}
-        found[BENCHMARKS[name]] = section(name, arguments)
-        ordered = [found[title].strip() for title in BENCHMARKS.values() if title in found]
-        # after each benchmark, so that no figure is lost
-        PAGE.write_text("\n\n".join([TOP.strip(), *ordered]) + "\n", encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        against = []
+        if any(name in COMPARED for name in names) and "--against" not in arguments:
+            against = ["--against", folder] if earlier_build(folder) else []
+        for name in names:
+            print(f"== {name}", flush=True)
+            found = section(name, [*arguments, *(against if name in COMPARED else ())])
+            write(name, found)  # after each benchmark, so that no figure is lost
+
+
+def write(name, text):
+    """Put a benchmark's section into the page, with the table of goals anew."""
+    old = PAGE.read_text(encoding="utf-8") if PAGE.is_file() else ""
+    sections = re.split("(?m)^(?=## )", old)[1:]
+    found = {text.splitlines()[0].removeprefix("## "): text for text in sections}
+    found[BENCHMARKS[name]] = text
+    ordered = [found[title].strip() for title in BENCHMARKS.values() if title in found]
+    top = [TOP.strip().format(earlier=EARLIER), goals.section("\n".join(ordered)).strip()]
+    PAGE.write_text("\n\n".join([*top, *ordered]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

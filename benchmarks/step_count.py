@@ -13,7 +13,10 @@ but no numbers. The model is a ViT-B/16 with bf16 autocast, and the second step 
 - TFLOP: of the matrix products, convolutions and attention.
 - peak: largest sum of tensors on the device, in GiB, without what the allocator adds.
 
---against runs the same in another build of this package, and prints the ratios to it.
+- checkpoint: the peak with clip_checkpoint.
+
+--against runs the same in another build of this package, and prints the ratios to it. That of
+checkpoint is to the other's peak.
 """
 
 import argparse
@@ -350,7 +353,11 @@ def main():
             if args.json:
                 print(json.dumps({name: here}), flush=True)
                 continue
+            less = count(name, {**files, **args.hparams, "clip_checkpoint": True}, args.batch)
+            here["checkpoint"] = less["peak"]
             there = other(args, name, given) if args.against else None
+            if there:
+                there["checkpoint"] = there["peak"]
             show(name, here, there, args.operators)
 
 
@@ -365,8 +372,8 @@ def other(args, name, files):
 
 def show(name, here, there, operators):
     """Print the counts of an algorithm, and the ratios to those of another build."""
-    for what in ("kernels", "casts", "syncs", "GB", "TFLOP", "peak"):
-        line = f"{name:14s} {what:8s} {here[what]:9.{0 if isinstance(here[what], int) else 2}f}"
+    for what in ("kernels", "casts", "syncs", "GB", "TFLOP", "peak", "checkpoint"):
+        line = f"{name:14s} {what:10s} {here[what]:9.{0 if isinstance(here[what], int) else 2}f}"
         if there:
             ratio = here[what] / there[what] if there[what] else math.nan
             line += f" {there[what]:9.{0 if isinstance(there[what], int) else 2}f} {ratio:7.3f}"

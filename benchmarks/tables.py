@@ -2,6 +2,8 @@
 
 They read a small sweep (12 runs of 3 records) and one of DomainBed's size (5,040 runs of 17
 records), both synthetic, on the embedded host. Each command runs once.
+
+--against FOLDER also runs another build of this package on the small sweep.
 """
 
 import argparse
@@ -19,10 +21,11 @@ from synthetic_sweep import make_sweep
 COMMANDS = ("collect_results", "leaderboard", "doctor", "report")
 
 
-def run(command, folder):
-    """Return (CPU seconds, peak memory in MB) of a command on a sweep's folder."""
-    words = [sys.executable, "-m", "domainbed_carft", command, "--input_dir", folder]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+def run(command, folder, build=ROOT):
+    """Return (CPU seconds, peak memory in MB) of a command of a build on a sweep's folder."""
+    flag = "--input_dir" if build == ROOT or command != "doctor" else "--sweep"  # of 0.1
+    words = [sys.executable, "-m", f"domainbed_carft.{command}", flag, folder]
+    environment = {**os.environ, "PYTHONPATH": str(build), "OMP_NUM_THREADS": "1"}
     environment["DOMAINBED_CARFT_HOST"] = "embedded"
     with open(os.devnull, "w") as nowhere:
         process = subprocess.Popen(words, env=environment, stdout=nowhere, stderr=nowhere)
@@ -36,6 +39,7 @@ def main():
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--small", action="store_true", help="only the small sweep")
+    parser.add_argument("--against", help="folder of another build, to which ratios are printed")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         sweeps = {"12 runs": {"trials": 1}}
@@ -47,7 +51,12 @@ def main():
             for command in COMMANDS:
                 seconds, memory = run(command, str(Path(folder, title)))
                 what = f"{command}, {len(made):,} runs"
-                print(f"{what:30s} {seconds:6.2f} s of CPU {memory:6.0f} MB", flush=True)
+                line = f"{what:30s} {seconds:6.2f} s of CPU {memory:6.0f} MB"
+                if args.against and title == "12 runs":
+                    other = run(command, str(Path(folder, title)), os.path.abspath(args.against))
+                    line += f"   before {other[0]:6.2f} s {other[1]:6.0f} MB"
+                    line += f"   ratios {seconds / other[0]:.2f} {memory / other[1]:.2f}"
+                print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -97,11 +97,15 @@ warm._become("program", ["print('torch' in sys.modules)"], dict(os.environ), "o"
 
 
 def test_a_sweep_s_jobs_are_forked(tmp_path, monkeypatch):
-    """Imports are there, and CUDA was not touched: else each job would start a new Python."""
+    """Imports are there, and CUDA was not touched: else each job would start a new Python.
+
+    The garbage collector does not look through what was imported.
+    """
     (tmp_path / "look.py").write_text(
-        "import sys, torch\n"
-        "names = 'open_clip', 'domainbed.algorithms'\n"
+        "import gc, sys, torch\n"
+        "names = 'open_clip', 'pkg_resources', 'domainbed.algorithms'\n"
         "print(*(name in sys.modules for name in names), torch.cuda._is_in_bad_fork())\n"
+        "print(gc.get_freeze_count() > 10 * len(gc.get_objects()))\n"
     )
     code = """
 import os
@@ -110,7 +114,7 @@ job = warm.start("look", [], dict(os.environ), "out", preload=launchers.PRELOAD)
 job.join()
 """
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
-    assert (tmp_path / "out").read_text() == "True True False\n"
+    assert (tmp_path / "out").read_text() == "True True True False\nTrue\n"
 
 
 STARTER = """

@@ -65,8 +65,8 @@ def described():
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     busy = os.getloadavg()[0]
     return (
-        f"{platform.machine()} with {os.cpu_count()} CPU cores, {memory:.0f} GB of memory and "
-        f"{gpu}; load average {busy:.1f} at the start. "
+        f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}) with {os.cpu_count()} "
+        f"CPU cores, {memory:.0f} GB of memory and {gpu}; load average {busy:.1f} at the start. "
         f"Commit {commit_of(HERE.parent / 'domainbed_carft')}, Python {platform.python_version()}, "
         f"{', '.join(versions)}."
     )

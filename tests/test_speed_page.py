@@ -1,4 +1,4 @@
-"""benchmarks/goals.py: the table of goals at the top of docs/speed.md, from the benchmarks' lines."""
+"""benchmarks/goals.py: the table of goals in docs/speed.md, from the lines of the benchmarks."""
 
 import sys
 from pathlib import Path

@@ -114,9 +114,10 @@ def job(algorithm, folder):
 
 def show(what, here, there, unit="s"):
     """Print a figure, and that of the other build with the ratio to it."""
-    line = f"{what:40s} {here:8.1f} {unit}"
+    digits = 0 if isinstance(here, int) else 1
+    line = f"{what:42s} {here:8.{digits}f} {unit}"
     if there is not None:
-        line += f" {there:8.1f} {unit} {here / there:7.3f}"
+        line += f" {there:8.{digits}f} {unit} {here / there:7.3f}"
     print(line, flush=True)
 
 
@@ -157,7 +158,7 @@ def main():
             if len({len(table) for table in tables}) > 1:
                 raise SystemExit("the tables of the demo have different numbers of cells")
             most = max(abs(a - b) for a, b in zip(*tables))
-            print(f"{'largest difference in the tables':40s} {most:8.1f} points", flush=True)
+            print(f"{'largest difference in the tables':42s} {most:8.1f} points", flush=True)
 
 
 if __name__ == "__main__":

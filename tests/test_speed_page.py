@@ -29,7 +29,7 @@ def test_reached_missed_and_not_measured():
     assert found["kernels of a step, CARFT"] == ["0.500 × before", "≤ 0.5", "reached"]
     assert found["peak memory of a step, CARFT"][:2] == ["0.900 × before", "≤ 0.8"]
     assert found["peak memory of a step, CARFT"][2].startswith("not reached")
-    assert found["make demo"][2].startswith("not reached: what is left")
+    assert found["make demo"][2].startswith("not reached: most of its time")
     assert found["CPU time of doctor"] == ["–", "≤ 1", "not measured"]
 
 

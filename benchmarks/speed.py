@@ -173,28 +173,6 @@ def show(times, a, b, unit):
     print(f"{ratio(times, a, b):6.3f}  {a} / {b}: {one:.3f} / {other:.3f} {unit}", flush=True)
 
 
-def time_loading(repeats):
-    """Return {"load" or "build_model": [seconds]} for a ViT-B/16: ours, and clip's own."""
-    import clip.model
-
-    from domainbed_carft.models import backbones
-
-    times = {"load": [], "build_model": []}
-    with tempfile.TemporaryDirectory() as folder:
-        files = random_vit_b16(Path(folder))
-        knobs = [files[f"clip_{name}"] for name in ("backbone", "input_norm", "activation")]
-        made = {
-            "load": lambda: backbones.load(*knobs),
-            "build_model": lambda: clip.model.build_model(torch.load(knobs[0])),
-        }
-        for _ in range(repeats):
-            for name, taken in times.items():
-                start = clock()
-                made[name]()
-                taken.append(clock() - start)
-    return times
-
-
 def time_prompts(repeats, n=16):
     """Return {"padded" or "short": [seconds]} to encode n prompts with ViT-B/16's text encoder."""
     import clip
@@ -265,7 +243,6 @@ def main():
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
     print(f"{device}, {torch.get_num_threads()} threads", flush=True)
     time_updates(args.batch, args.repeats)
-    show(time_loading(args.repeats), "load", "build_model", "s for a ViT-B/16, ours and clip's own")
     show(time_prompts(args.repeats), "short", "padded", "s for 16 prompts, without or with padding")
     hosts = {} if args.skip_hosts else time_hosts(min(args.repeats, 3))
     if hosts:

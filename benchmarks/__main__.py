@@ -9,7 +9,8 @@ those of the script, if one is named. All run if none is named, except for peers
 checkouts of other projects.
 
 Benchmarks with the option --against compare with the build of commit EARLIER, which is taken from
-this repository's history. The page begins with a table of goals (goals.py), from their output.
+this repository's history, or in another FOLDER. The page begins with a table of goals (goals.py),
+from their output.
 """
 
 import argparse
@@ -26,6 +27,8 @@ import time
 from pathlib import Path
 
 import goals
+
+from domainbed_carft.contract.provenance import commit_of
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "speed.md"
@@ -44,15 +47,12 @@ TOP = """# Speed
 
 Written by `make bench`, from the output of the scripts in benchmarks/. How each figure is measured
 is said above it. Other processes on the machine make times longer; ratios are of times that were
-taken in turns, so they change less. "Before" is commit {earlier}, the last one before the work on
-speed.
+taken in turns, so they change less. "Before" is an earlier commit, which each section names.
 """
 
 
 def described():
     """Return the commit, the versions and the machine, in sentences."""
-    from domainbed_carft.contract.provenance import commit_of
-
     versions = []
     for name in PACKAGES:
         try:
@@ -83,8 +83,14 @@ def earlier_build(folder):
     return True
 
 
-def section(name, arguments):
-    """Run a benchmark, printing what it prints, and return its section of the page."""
+def section(name, arguments, before=None):
+    """Run a benchmark, printing what it prints, and return its section of the page.
+
+    Args:
+        name: its name.
+        arguments: its options.
+        before: the commit that it compares with, if any.
+    """
     script = HERE / f"{name}.py"
     about = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8")))
     command = [sys.executable, "-u", str(script), *arguments]
@@ -99,6 +105,8 @@ def section(name, arguments):
     if process.returncode:
         raise SystemExit(f"{script.name} failed with exit code {process.returncode}")
     machine += f" It took {(time.monotonic() - start) / 60:.1f} minutes."
+    if before:
+        machine += f" Before: commit {before}."
     return f"## {BENCHMARKS[name]}\n\n{about}\n\n{machine}\n\n```\n{''.join(lines)}```\n"
 
 
@@ -106,6 +114,9 @@ def main():
     """Run the benchmarks."""
     parser = argparse.ArgumentParser(prog="python benchmarks", description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHMARKS))
+    parser.add_argument(
+        "--against", metavar="FOLDER", help=f"another build (default: commit {EARLIER}, from git)"
+    )
     given, arguments = parser.parse_known_args()
     names = given.names or [name for name in BENCHMARKS if name != "peers"]
     wrong = [name for name in names if name not in BENCHMARKS]
@@ -114,12 +125,17 @@ def main():
     if arguments and len(given.names) != 1:
         parser.error(f"{arguments[0]}: options are those of one benchmark, which must be named")
     with tempfile.TemporaryDirectory() as folder:
-        against = []
-        if any(name in COMPARED for name in names) and "--against" not in arguments:
-            against = ["--against", folder] if earlier_build(folder) else []
+        other, before = given.against, None
+        if other:
+            before = commit_of(Path(other) / "domainbed_carft")
+        elif any(name in COMPARED for name in names) and earlier_build(folder):
+            other, before = folder, EARLIER
         for name in names:
             print(f"== {name}", flush=True)
-            found = section(name, [*arguments, *(against if name in COMPARED else ())])
+            if other and name in COMPARED:
+                found = section(name, [*arguments, "--against", other], before)
+            else:
+                found = section(name, arguments)
             write(name, found)  # after each benchmark, so that no figure is lost
 
 
@@ -130,7 +146,7 @@ def write(name, text):
     found = {text.splitlines()[0].removeprefix("## "): text for text in sections}
     found[BENCHMARKS[name]] = text
     ordered = [found[title].strip() for title in BENCHMARKS.values() if title in found]
-    top = [TOP.strip().format(earlier=EARLIER), goals.section("\n".join(ordered)).strip()]
+    top = [TOP.strip(), goals.section("\n".join(ordered)).strip()]
     PAGE.write_text("\n\n".join([*top, *ordered]) + "\n", encoding="utf-8")
 
 

@@ -17,6 +17,7 @@ accuracies are compared, and the largest difference of one is printed, in points
 import argparse
 import ctypes
 import json
+import math
 import os
 import re
 import resource
@@ -117,7 +118,8 @@ def show(what, here, there, unit="s"):
     digits = 0 if isinstance(here, int) else 1
     line = f"{what:42s} {here:8.{digits}f} {unit}"
     if there is not None:
-        line += f" {there:8.{digits}f} {unit} {here / there:7.3f}"
+        ratio = here / there if there else math.nan
+        line += f" {there:8.{digits}f} {unit} {ratio:7.3f}"
     print(line, flush=True)
 
 

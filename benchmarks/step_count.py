@@ -12,7 +12,6 @@ but no numbers. The model is a ViT-B/16 with bf16 autocast, and the second step 
 - GB: bytes that operators read and write, without matrix products, convolutions and attention.
 - TFLOP: of the matrix products, convolutions and attention.
 - peak: largest sum of tensors on the device, in GiB, without what the allocator adds.
-
 - checkpoint: the peak with clip_checkpoint.
 
 --against runs the same in another build of this package, and prints the ratios to it. That of
@@ -353,8 +352,8 @@ def main():
             if args.json:
                 print(json.dumps({name: here}), flush=True)
                 continue
-            less = count(name, {**files, **args.hparams, "clip_checkpoint": True}, args.batch)
-            here["checkpoint"] = less["peak"]
+            knobs = {**files, **args.hparams, "clip_checkpoint": True}
+            here["checkpoint"] = count(name, knobs, args.batch)["peak"]
             there = other(args, name, given) if args.against else None
             if there:
                 there["checkpoint"] = there["peak"]

@@ -43,11 +43,15 @@ def test_every_name_has_its_class():
 def test_a_regulariser_at_0_is_clip_erm_step_for_step(make, name):
     knob, _ = GUIDED[name]
     erm, zero = make("CLIP_ERM"), make(name, **{knob: 0})
-    if name == "CLIP_MIRO":  # it sees all tokens of the last block, which are computed for it
-        erm.encoder.visual.transformer.resblocks[-1].register_forward_hook(lambda m, x, y: None)
+    exact = name != "CLIP_MIRO"  # its hooks see all tokens, which are computed for it
     for a, b in zip(train(erm), train(zero)):
-        assert a["loss"] == b["loss"] == b["ce"]
-    assert same(erm, zero, but=["variances"])
+        assert a["loss"] == (b["loss"] if exact else pytest.approx(b["loss"], rel=1e-5))
+        assert b["loss"] == b["ce"]
+    if exact:
+        assert same(erm, zero)
+    else:
+        for k, v in erm.state_dict().items():
+            torch.testing.assert_close(v, zero.state_dict()[k], rtol=1e-4, atol=1e-5)
     assert not same(erm, train_and_return(make(name, **{knob: 1.0})), but=["variances"])
 
 

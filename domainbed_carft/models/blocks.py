@@ -22,6 +22,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from .fused import ACTIVATIONS, Cast, Mlp, quick_gelu
 
@@ -58,9 +59,15 @@ def _is_absent(module):
     return module is None or type(module) is nn.Identity
 
 
+def _is_watched(module):
+    """Return whether a module has hooks, or a forward pass that is not that of its class."""
+    return "forward" in vars(module) or _has_hooks(module)
+
+
 def _has_hooks(module):
     return bool(
-        module._forward_hooks
+        _has_any_global_hook()
+        or module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
@@ -70,8 +77,10 @@ def _has_hooks(module):
 def _is_plain(block):
     """Return whether a block consists of the parts that :func:`_block` computes."""
     attention, mlp = block.attn, block.mlp
+    mask = getattr(block, "attn_mask", None)
     return (
-        type(attention) is nn.MultiheadAttention
+        (mask is None or mask.dim() == 2)
+        and type(attention) is nn.MultiheadAttention
         and attention.in_proj_weight is not None
         and attention.in_proj_bias is not None
         and attention.bias_k is None
@@ -85,7 +94,7 @@ def _is_plain(block):
         and type(mlp.c_fc) is nn.Linear
         and type(mlp.c_proj) is nn.Linear
         and (_is_of(mlp.gelu, "QuickGELU") or type(mlp.gelu) is nn.GELU)
-        and not any(_has_hooks(part) for part in block.modules() if part is not block)
+        and not any(_is_watched(part) for part in block.modules() if part is not block)
     )
 
 
@@ -104,13 +113,21 @@ def _is_plain_vision(visual):
         and not getattr(visual, "output_tokens", False)
         and getattr(getattr(visual.transformer, "forward", None), "func", None) is _transformer
         and _is_plain_transformer(visual.transformer)
-        and not any(map(_has_hooks, (visual.conv1, visual.ln_pre, visual.ln_post)))
+        and not any(map(_is_watched, (visual.conv1, visual.ln_pre, visual.ln_post)))
+        and not vars(visual).keys() & {"_pool", "_embeds"}  # methods of open_clip's
     )
 
 
 def _is_plain_transformer(transformer):
-    blocks = transformer.resblocks
-    return not getattr(transformer, "grad_checkpointing", False) and all(map(_is_plain, blocks))
+    return not getattr(transformer, "grad_checkpointing", False) and all(
+        _is_block(block) and _is_ours(block) and _is_plain(block) for block in transformer.resblocks
+    )
+
+
+def _is_ours(block):
+    """Return whether the forward pass of a block is :func:`_block`, perhaps within recompute's."""
+    function = getattr(vars(block).get("forward"), "func", None)
+    return getattr(function, "__module__", "").rpartition(".")[0] == __package__
 
 
 def _original(module, *args, **kwargs):
@@ -130,15 +147,16 @@ def _vision(visual, x):
     else:
         parts, blocks = _cast(transformer.resblocks, x, own, norms)
     w, token, places, proj, *norms = parts
-    first = not any(map(_has_hooks, (transformer, transformer.resblocks[-1])))
+    first = not _has_hooks(transformer) and not _has_hooks(transformer.resblocks[-1])
     with torch.autocast(x.device.type, enabled=False):
         x = F.conv2d(x.to(half), w, None, conv.stride, conv.padding, conv.dilation)
-        x = torch.cat([token.expand(len(x), 1, -1), x.flatten(2).transpose(1, 2)], 1) + places
+        token = token.to(x.dtype).expand(x.shape[0], 1, -1)
+        x = torch.cat([token, x.flatten(2).transpose(1, 2)], 1) + places.to(x.dtype)
         x = _norm(visual.ln_pre, x, *norms[:2])
         batch_first = hasattr(transformer, "batch_first")  # of open_clip since 2.27
         x = transformer(x if batch_first else x.transpose(0, 1), weights=blocks, first=first)
         x = x if batch_first else x.transpose(0, 1)
-        return _norm(visual.ln_post, x.squeeze(1) if first else x[:, 0], *norms[2:]) @ proj
+        return _norm(visual.ln_post, x[:, 0], *norms[2:]) @ proj
 
 
 def _transformer(transformer, x, attn_mask=None, weights=None, first=False):
@@ -158,10 +176,10 @@ def _transformer(transformer, x, attn_mask=None, weights=None, first=False):
     elif weights is None:
         _, weights = _cast(transformer.resblocks, x)
     given = {} if attn_mask is None else {"attn_mask": attn_mask}
-    *others, last = zip(transformer.resblocks, weights)
+    *others, (last, last_own) = zip(transformer.resblocks, weights)
     for block, own in others:
         x = block(x, **given, weights=own)
-    x = last[0](x, **given, weights=last[1], first=first)
+    x = last(x, **given, weights=last_own, first=first)
     return x.transpose(0, 1) if swap else x
 
 
@@ -179,6 +197,7 @@ def _block(block, q_x, k_x=None, v_x=None, attn_mask=None, weights=None, first=F
     if mask is not None:
         n = q_x.shape[1 if batch_first else 0]
         mask = mask[-n:, -n:]
+        mask = mask[:1] if first else mask
     if weights is None and _is_exact(q_x):
         return _exact(block, q_x, mask, first)
     if weights is None:

@@ -321,6 +321,16 @@ def test_relevant_knobs():
         *("clip_average", "vit"),  # changed, so they are shown whatever they are
         *("clip_ema_decay", "lr"),
     ]
+    ours = {**defaults, "carft_teacher": "ema"}  # it uses clip_ema_decay, too
+    assert "clip_ema_decay" in dict(display.relevant_knobs(ours, defaults))
+    defaults |= {"clip_train": "full", "clip_lora_rank": 8, "clip_transform": "host"}
+    defaults |= {"clip_crop": 0.7}
+    assert (
+        not {"clip_lora_rank", "clip_crop"}
+        & dict(display.relevant_knobs(defaults, defaults)).keys()
+    )
+    ours = {**defaults, "clip_train": "lora", "clip_transform": "clip@336"}
+    assert {"clip_lora_rank", "clip_crop"} <= dict(display.relevant_knobs(ours, defaults)).keys()
     theirs = {"lr": 1e-3, "vit": False, "resnet18": True}  # an algorithm with a network of the host
     assert [name for name, _ in display.relevant_knobs(theirs, theirs)] == ["lr", "resnet18"]
 

@@ -163,6 +163,13 @@ def test_a_declared_folder_is_found(tmp_path, monkeypatch, capsys):
     assert code == 0 and "Mine: whole: ink 12, photo 12 images, 3 classes\n" in out
 
 
+def test_a_data_set_of_one_s_own_may_have_the_names_of_known_ones(tmp_path, monkeypatch, capsys):
+    root = make_image_folder(tmp_path / "Mine", domains=("photo", "sketch"))  # ImageNet-Sketch's
+    code, out = run_doctor(monkeypatch, capsys, "--data", root)
+    assert code == 0 and out.startswith("Mine: whole: photo 12, sketch 12 images, 3 classes\n")
+    assert "Not found" not in out and "ImageNet" not in out
+
+
 def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", tmp_path)
     assert code == 1 and "1 problem(s)" in out
@@ -172,7 +179,7 @@ def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):
     "words, message",
     [
         (["--data_dir", "no/such"], "no file or folder no/such"),
-        (["--decode"], "--decode goes with --data_dir"),
+        (["--decode"], "--decode goes with --data PATH or --data_dir DIR"),
         (["--data_dir", ".", "--input_dir", "."], "not allowed with"),
     ],
 )

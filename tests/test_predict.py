@@ -254,6 +254,7 @@ def test_a_temperature_of_what_was_held_out_of_the_source(run_folder, pictures, 
     shutil.copytree(run_folder, tmp_path / "run")
     torch.save(saved, tmp_path / "run" / "model.pkl")
     with pytest.raises(
-        ValueError, match="Calibration needs the validation images .*: Unknown data set 'Birds'"
+        ValueError,
+        match="Calibration needs the validation images .*Birds, which is no data set known.*--data",
     ):
         open_run(tmp_path / "run").calibrated()

@@ -15,7 +15,7 @@ from ..algorithms import host_calls
 from ..algorithms.base import CLIPAlgorithm
 from ..algorithms.methods import METHODS
 from ..base import environment, files, folders
-from ..base.messages import reason, unknown
+from ..base.messages import reason
 from ..contract import provenance, record_line
 from ..contract.run_files import RECORDS
 from ..data import describe
@@ -166,7 +166,10 @@ def open_data(path, saved, data_dir=None):
     """
     args = saved["args"]
     if not hasattr(host_datasets, args["dataset"]):
-        raise ValueError(unknown("data set", args["dataset"], host_datasets.DATASETS))
+        raise ValueError(
+            f"{path} was trained on {args['dataset']}, which is no data set known here. If it is "
+            "one of your own, add --data PATH with its path"
+        )
     knobs = all_knobs(saved)
     knobs["data_augmentation"] = False
     knobs.pop(recipes.KNOB, None)  # its knobs are among them

@@ -29,20 +29,27 @@ def main(argv=None):
     )
     instead.add_argument(
         "--data_dir",
+        type=flags.file_or_folder,
+        help="check the data sets in this folder instead, as --data_dir of train has it",
+    )
+    instead.add_argument(
         "--data",
         type=flags.file_or_folder,
-        help="check the data sets in this folder instead, or one of your own: a folder "
-        "DOMAIN/CLASS/IMAGE, a manifest, parquet files or shards",
+        help="check a data set of your own instead: a folder DOMAIN/CLASS/IMAGE, a manifest, "
+        "parquet files or shards",
     )
     flags.old_name(instead, "--sweep", "--input_dir", type=flags.records)
-    parser.add_argument("--decode", action="store_true", help="with --data_dir: open every image")
+    parser.add_argument(
+        "--decode", action="store_true", help="with --data or --data_dir: open every image"
+    )
     args = parser.parse_args(argv)
-    if args.decode and not args.data_dir:
-        parser.error("--decode goes with --data_dir DIR")
+    path = args.data or args.data_dir
+    if args.decode and not path:
+        parser.error("--decode goes with --data PATH or --data_dir DIR")
     if args.input_dir:
         raise SystemExit(1 if check_sweep(args.input_dir, parser) else 0)
-    if args.data_dir:
-        raise SystemExit(1 if check_data(args.data_dir, args.decode, parser) else 0)
+    if path:
+        raise SystemExit(1 if check_data(path, args.decode, bool(args.data), parser) else 0)
     check_installation()
 
 
@@ -56,13 +63,13 @@ def check_sweep(folder, parser):
         parser.error(str(error))
 
 
-def check_data(path, decode, parser):
+def check_data(path, decode, is_own, parser):
     """Print the data sets at a path and their problems, and return the problems."""
     from ..data import inventory
 
     register.register()
     try:
-        problems = inventory.report(path, decode)
+        problems = inventory.report(path, decode, is_own)
     except ValueError as error:
         parser.error(str(error))
     print(_verdict(problems))

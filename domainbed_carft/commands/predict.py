@@ -14,6 +14,7 @@ import sys
 from collections import Counter
 
 from ..base.messages import program
+from ..contract import provenance
 from ..register import register
 from . import flags
 from .evaluate import check_folders
@@ -156,9 +157,11 @@ def write(opened, paths, args):
 def about(opened):
     """Return facts [(name, text)] about a run, for the page."""
     args = opened.args
+    names = provenance.read(os.path.dirname(opened.path) or ".").get("domains")
+    left_out = [names[i] if names else f"environment {i}" for i in args["test_envs"]]
     facts = [
         ("run", opened.path),
-        ("trained on", f"{args['dataset']}, without test environments {args['test_envs']}"),
+        ("trained on", f"{args['dataset']}, without {', '.join(left_out)}"),
         ("backbone", opened.hparams["clip_backbone"]),
         ("classes", f"{len(opened.class_names)}"),
     ]

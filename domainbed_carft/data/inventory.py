@@ -58,18 +58,19 @@ class Finding:
     text: str
 
 
-def check(root, decode=False, progress=lambda paths: paths):
+def check(root, decode=False, progress=lambda paths: paths, is_own=False):
     """Return a Finding for each known data set.
 
     Args:
         root: the folder of --data_dir, or a data set in one of the other forms (see forms/).
         decode: whether to read every image file, which is slow.
         progress: wrapper of the iterable of paths that are read, for example tqdm.
+        is_own: whether it is a data set of the user's own, whatever the names of its folders.
 
     Raises:
         ValueError: the folder does not exist.
     """
-    if _is_form(root):
+    if is_own or _is_form(root):
         name = kinds.name_of(root)
         return [_finding(name, lambda: _opened(name, root), decode, progress)]
     if not os.path.isdir(root):
@@ -220,11 +221,11 @@ def broken(environments, progress=lambda paths: paths):
     return notes
 
 
-def report(root, decode=False):
+def report(root, decode=False, is_own=False):
     """Print the findings, and return a list of problems."""
     from tqdm import tqdm
 
-    findings = check(root, decode, lambda paths: tqdm(paths, desc="reading", unit="image"))
+    findings = check(root, decode, lambda paths: tqdm(paths, desc="reading", unit="image"), is_own)
     for finding in findings:
         if finding.state != "absent":
             print(f"{finding.name}: {finding.state}: {finding.text}")

@@ -14,7 +14,16 @@ OF_NETWORKS = (
     *("resnet18", "resnet50_augmix", "dinov2", "vit", "vit_attn_tune", "freeze_bn", "lars"),
     *("linear_steps", "resnet_dropout", "vit_dropout", "nonlinear_classifier"),
 )
-OF_AVERAGES = {"clip_ema_decay": "ema", "clip_beta": "beta", "clip_swad_start": "swad"}
+USED = {  # knob: (knobs that decide whether it is used, start of the values that use it)
+    "clip_ema_decay": (("clip_average", "carft_teacher"), "ema"),
+    "clip_beta": (("clip_average", "carft_teacher"), "beta"),
+    "clip_swad_start": (("clip_average",), "swad"),
+    "clip_lora_rank": (("clip_train",), "lora"),
+    "clip_lora_alpha": (("clip_train",), "lora"),
+    "clip_lora_layers": (("clip_train",), "lora"),
+    "clip_crop": (("clip_transform",), "clip"),
+    "clip_flip": (("clip_transform",), "clip"),
+}
 OFF = ("", "none", None, False, 0)
 
 
@@ -62,13 +71,14 @@ def relevant_knobs(hparams, defaults):
     """Return [(knob, value)] of the knobs that affect a run, changed ones first.
 
     Unchanged knobs are left out if they are off, or if the algorithm does not use them: those of
-    DomainBed's own networks (with clip_backbone), and those of other kinds of weight averaging.
+    DomainBed's own networks (with clip_backbone), and those of other choices (as of LoRA).
     """
     shown, kept = [], []
     for name, value in sorted(hparams.items()):
         changed = name not in defaults or value != defaults[name]
         idle = name in OF_NETWORKS and "clip_backbone" in hparams
-        idle |= OF_AVERAGES.get(name) not in (None, hparams.get("clip_average"))
+        others, start = USED.get(name, ((), ""))
+        idle |= bool(others) and not any(str(hparams.get(k)).startswith(start) for k in others)
         if name == "clip_backbone" or (not changed and (idle or value in OFF)):
             continue
         default = f" (default {defaults[name]})" if changed and name in defaults else ""

@@ -667,19 +667,33 @@ def test_letters_average():
     folder = results.newest("letters_baselines") / "letters_baselines" / "records"
     groups = {"all": range(5), "seen": range(3), "unseen": (3, 4)}
     means = {}
-    for sweep in ("main", "average_ema"):
+    kinds = ("ema", "beta", "swad")
+    for sweep in ("main", *(f"average_{kind}" for kind in kinds)):
         for name, part in cells(folder / f"{sweep}.jsonl").groupby("algorithm"):
             found = {group: accuracies.by_trial(part, envs) for group, envs in groups.items()}
             means[sweep, name] = found
-    adds = {
-        group: [
-            interval_text(means["average_ema", name][group] - means["main", name][group])
+
+    def added(kind, group):
+        return [
+            interval_text(means[f"average_{kind}", name][group] - means["main", name][group])
             for name in ("CLIP_ERM", "CARFT")
         ]
-        for group in groups
-    }
+
+    adds = {group: added("ema", group) for group in groups}
+    beta, swad = (added(kind, "all") for kind in ("beta", "swad"))
+    means_of_beta = [means["average_beta", name]["all"].mean() for name in ("CLIP_ERM", "CARFT")]
+    said = "`beta` adds {} and {} ({:.1f} and {:.1f} %), and `swad` {} and {} (100 more runs)."
+    assert said.format(*beta, *means_of_beta, *swad) in FINDINGS
+    ahead = [
+        interval_text(
+            means[f"average_{kind}", "CARFT"]["all"] - means[f"average_{kind}", "CLIP_ERM"]["all"]
+        )
+        for kind in ("beta", "swad")
+    ]
+    assert "with these, either: {} and {}.".format(*ahead) in FINDINGS
+    others = "`ema` adds {} and {}, `beta` {} and {}, `swad` nothing (n = 5"
+    assert others.format(*adds["all"], *beta) in text_of("docs/choosing.md")
     assert "`ema` adds {} to `CLIP_ERM` and {} to `CARFT`".format(*adds["all"]) in FINDINGS
-    assert "`ema` adds {} and {} (n = 5".format(*adds["all"]) in text_of("docs/choosing.md")
     assert "on the seen styles, {} and {}, and".format(*adds["seen"]) in FINDINGS
     assert "on the unseen ones, {} and {}.".format(*adds["unseen"]) in FINDINGS
     erm, carft = (means["average_ema", name]["all"] for name in ("CLIP_ERM", "CARFT"))

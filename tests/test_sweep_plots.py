@@ -45,7 +45,6 @@ def test_one_trial_has_points_without_intervals_and_the_first_algorithm_is_on_to
     sweep = soundness.read(tmp_path, KNOWN)
     panels = sweep_plots.points(results.summarise(sweep, NAMES, []), "Debug28").axes
     assert [list(line.get_xdata()) for line in panels[0].lines] == [[50], [25]]
-    assert not panels[1].lines and not panels[3].lines
     assert [text.get_text() for text in panels[0].get_yticklabels()] == ["CARFT", "A"]
     assert panels[0].get_ylim() == (1.5, -0.5)
 
@@ -69,6 +68,35 @@ def test_a_run_of_one_record_has_no_curve(made, tmp_path):
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == ["A"]
     assert all(len(axes.lines) == 1 for axes in figure.axes)
+
+
+def test_domains_without_runs_and_their_average_have_no_panels(tmp_path):
+    """As after --test_envs 2 --single_test_envs. Avg is there once one row has all domains."""
+
+    def add(name, *about):
+        write(tmp_path, name, [{**run(*about), "step": step} for step in (0, 5)])
+
+    add("A2", 2, 0.6, 0)
+    sweep = soundness.read(tmp_path, KNOWN)
+    found = results.summarise(sweep, NAMES, [])
+    figure = sweep_plots.points(found, "Debug28")
+    assert [axes.get_title() for axes in figure.axes] == ["2"]
+    runs = sweep_plots.chosen_runs(sweep, found, "Debug28")
+    target, source = sweep_plots.curves(found, "Debug28", runs).axes
+    assert target.get_title() == "test domain: 2"
+    assert target.lines[0].get_ydata() == pytest.approx([60, 60])
+    assert source.lines[0].get_ydata() == pytest.approx([50, 50])
+
+    for env in (0, 1):
+        add(f"B{env}", env, 0.6, 0, "B")
+    half = results.summarise(soundness.read(tmp_path, KNOWN), NAMES, [])
+    titles = [axes.get_title() for axes in sweep_plots.points(half, "Debug28").axes]
+    assert titles == ["0", "1", "2"]
+    add("B2", 2, 0.6, 0, "B")
+    whole = results.summarise(soundness.read(tmp_path, KNOWN), NAMES, [])
+    panels = sweep_plots.points(whole, "Debug28").axes
+    assert [axes.get_title() for axes in panels] == ["0", "1", "2", "Avg"]
+    assert [line.get_ydata().tolist() for line in panels[3].lines] == [[1]]
 
 
 def test_context_kl(made):

@@ -102,17 +102,18 @@ def chosen_runs(sweep, summary, dataset, rule="training"):
 def points(summary, dataset, rule="training"):
     """Return a figure of mean accuracies with intervals, or None without results.
 
-    It has one line per row, and one panel per environment and for the average.
+    It has one line per row, and one panel per environment and for the average. Panels that no row
+    has a value for are omitted.
     """
-    names = [*summary.datasets[dataset], "Avg"]
-    keys = [*range(len(names) - 1), "Avg"]
+    titles = {**dict(enumerate(summary.datasets[dataset])), "Avg": "Avg"}
     found = {row: trials(summary, rule, dataset, row) for row in summary.of_dataset[dataset]}
     found = {row: by_env for row, by_env in found.items() if any(by_env.values())}
     if not found:
         return None
-    size = {"width": 1.6 + 1.7 * len(names), "height": 1 + 0.24 * len(found)}
-    figure, panels = plots.new(1, len(names), **size, sharey=True, squeeze=False)
-    for key, name, axes in zip(keys, names, panels[0]):
+    keys = [key for key in titles if any(by_env[key] for by_env in found.values())]
+    size = {"width": 1.6 + 1.7 * max(len(keys), 2), "height": 1 + 0.24 * len(found)}
+    figure, panels = plots.new(1, len(keys), **size, sharey=True, squeeze=False)
+    for key, axes in zip(keys, panels[0]):
         for y, (row, by_env) in enumerate(found.items()):
             values = list(by_env[key].values())
             if not values:
@@ -122,7 +123,7 @@ def points(summary, dataset, rule="training"):
             if low == low:
                 axes.plot([low, high], [y, y], color=look["color"], lw=1.2)
             axes.plot([mean], [y], markersize=6, **look)
-        axes.set(title=name, xlabel="accuracy, %")
+        axes.set(title=titles[key], xlabel="accuracy, %")
     panels[0][0].set(yticks=range(len(found)), yticklabels=list(map(str, found)))
     panels[0][0].set_ylim(len(found) - 0.5, -0.5)
     return figure
@@ -132,15 +133,16 @@ def curves(summary, dataset, runs):
     """Return a figure of training curves with one column per test environment, or None.
 
     The upper panels show the test environment, the lower ones validation. Rows whose runs have a
-    single record, such as those of WiSE-FT, are omitted.
+    single record, such as those of WiSE-FT, are omitted, and so are environments without runs.
     """
     names = summary.datasets[dataset]
     runs = {k: found for k, found in runs.items() if any(len(records) > 1 for records in found)}
     if not runs:
         return None
+    envs = sorted({env for _, env in runs})
     shared = {"sharex": True, "sharey": "row", "squeeze": False}
-    figure, panels = plots.new(2, len(names), 3.2 * len(names), 5.4, **shared)
-    for env, (name, column) in enumerate(zip(names, panels.T)):
+    figure, panels = plots.new(2, len(envs), max(3.2 * len(envs), 4.8), 5.4, **shared)
+    for env, column in zip(envs, panels.T):
         for row in summary.of_dataset[dataset]:
             look = plots.look(row, summary.rows)
             target, source = {}, {}
@@ -153,12 +155,13 @@ def curves(summary, dataset, runs):
                 steps = sorted(values)
                 means = [100 * np.mean(values[step]) for step in steps]
                 axes.plot(steps, means, lw=1.3, markersize=4, label=str(row), **look)
-        column[0].set(title=f"test domain: {name}")
+        column[0].set(title=f"test domain: {names[env]}")
         column[1].set(xlabel="step")
     panels[0][0].set(ylabel="test domain, %")
     panels[1][0].set(ylabel="validation, %")
     lines = {line.get_label(): line for axes in panels[0] for line in axes.lines}
-    figure.legend(lines.values(), lines.keys(), loc="outside upper center", ncols=4, frameon=False)
+    place = {"loc": "outside upper center", "ncols": min(max(len(envs), 2), 4)}
+    figure.legend(lines.values(), lines.keys(), **place, frameon=False)
     return figure
 
 

@@ -5,6 +5,7 @@ import math
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -16,6 +17,7 @@ from domainbed_carft.analysis import interpolation
 from domainbed_carft.commands import wise_ft
 from domainbed_carft.contract import record_line
 from domainbed_carft.method.ensembles import dynamic_probabilities
+from domainbed_carft.records.rows import Row
 from domainbed_carft.reports import alpha_plots, plots
 
 ALPHAS = [0.0, 0.5, 1.0]
@@ -372,3 +374,47 @@ def test_the_summary_and_curves_compare_the_same_test_environments(monkeypatch, 
     assert means(*parts[:2], *erm) == [50, 50]
     assert means(*parts, *erm) == []
     assert means() == [] and means(erm[0], ("CARFT", 1, 0, 0.5)) == []
+
+
+CURVES = {  # (source validation, target accuracy) over α, as plots in results/ have it
+    "to the right": {"CARFT": [(50, 80), (60, 80), (65, 70)], "CLIP_ERM": [(50, 80), (58, 79)]},
+    "to the left": {"CARFT": [(70, 60), (60, 65), (50, 70)]},
+    "up": {"CARFT": [(51, 51), (52, 52), (57, 51)], "CLIP_ERM": [(51, 51), (53, 52.3), (58, 50)]},
+    "down from the top": {"CARFT": [(60, 90), (60, 70)]},
+    "to both sides": {"CARFT": [(60, 60), (50, 60)], "CLIP_ERM": [(60, 60), (70, 60.5)]},
+    "back again": {"CARFT": [(60, 60), (60.1, 60.1), (59.5, 60), (70, 70)]},
+    "one α": {"CARFT": [(60, 60)]},
+    "no change": {"CARFT": [(60, 60), (60, 60)]},
+}
+
+
+@pytest.mark.parametrize("curves", CURVES.values(), ids=CURVES)
+@pytest.mark.parametrize("columns", [1, 3])
+def test_the_label_of_zero_shot_is_at_its_point_inside_the_axes(curves, columns):
+    rows = [
+        {
+            "algorithm": name,
+            "alpha": i / 10,
+            "source_validation": x / 100,
+            "target_accuracy": y / 100,
+        }
+        for name, points in curves.items()
+        for i, (x, y) in enumerate(points)
+    ]
+    figure, panels = plots.new(columns=columns, width=1.4 + 5 * columns, squeeze=False)
+    for axis in panels[0]:
+        alpha_plots.draw_alphas(axis, pd.DataFrame(rows), [Row(name) for name in curves])
+    figure.draw_without_rendering()
+    for axis in panels[0]:
+        (label,) = axis.texts
+        box, inside = label.get_window_extent(), axis.get_window_extent()
+        assert label.get_text() == "α = 0" and label.xy == pytest.approx(curves["CARFT"][0])
+        assert inside.x0 < box.x0 and box.x1 < inside.x1
+        assert inside.y0 < box.y0 and box.y1 < inside.y1
+        for line in axis.lines:
+            assert (
+                not line.get_transform().transform_path(line.get_path()).intersects_bbox(box, False)
+            )
+        assert not axis.get_legend().get_window_extent().overlaps(box)
+        nearest = np.clip(axis.transData.transform(label.xy), box.min, box.max)
+        assert np.hypot(*(nearest - axis.transData.transform(label.xy))) < 20

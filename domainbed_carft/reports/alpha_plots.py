@@ -1,8 +1,12 @@
 """Plots of WiSE-FT: accuracy as α goes from zero-shot to fine-tuned weights."""
 
+import numpy as np
+
 from ..records.accuracies import comparable
 from ..records.rows import Row
 from . import plots
+
+REACH = 60  # from a point to the end of its label, in pixels of a figure of 100 dpi
 
 
 def plot(frame, path):
@@ -35,6 +39,8 @@ def plot(frame, path):
 def draw_alphas(axis, frame, rows):
     """Draw each row's mean curve over α for one data set, with a ring at the largest α.
 
+    A label at the smallest α is on the side that is farthest from the curves.
+
     Args:
         axis: the matplotlib Axes to draw on.
         frame: as analysis.interpolation.table returns it. Its `algorithm` is the label of a Row.
@@ -49,7 +55,28 @@ def draw_alphas(axis, frame, rows):
         end = {"marker": "o", "markersize": 11, "fillstyle": "none", "linestyle": "none"}
         axis.plot(across.iloc[-1:], up.iloc[-1:], color=look["color"], **end)
     axis.plot([], [], color="black", label=f"α = {mean.index[-1]:g}", **end)
-    place = {"textcoords": "offset points", "xytext": (6, 6), "fontsize": 8}
-    axis.annotate(f"α = {mean.index[0]:g}", (across.iloc[0], up.iloc[0]), **place)
+    axis.margins(0.18, 0.12)  # room for the label
+    start = (across.iloc[0], up.iloc[0])
+    place = {"textcoords": "offset points", "fontsize": 8, **_free_side(axis, start)}
+    axis.annotate(f"α = {mean.index[0]:g}", start, **place)
     axis.set(xlabel="training-domain validation, %", ylabel="test domain, %")
     axis.legend(fontsize=8)
+
+
+def _free_side(axis, start):
+    """Return annotate's settings for a label in the widest gap between the curves at `start`."""
+    axis.autoscale_view()
+    here, angles = axis.transData.transform(start), [0.0]
+    for line in axis.lines:
+        steps = axis.transData.transform(line.get_xydata()) - here
+        far = np.hypot(*steps.T)
+        next_one = np.arange(len(steps)) == 1
+        close = steps[(far > 0) & (next_one | (far < REACH))]
+        angles += np.arctan2(close[:, 1], close[:, 0]).tolist()
+    angles = np.sort(angles[1:] or angles)
+    gaps = np.diff(angles, append=angles[0] + 2 * np.pi)
+    middle = (angles + gaps / 2)[gaps.argmax()]
+    x, y = np.cos(middle), np.sin(middle)
+    across = "center" if abs(x) < 0.4 else "left" if x > 0 else "right"
+    up = "center" if abs(y) < 0.4 else "bottom" if y > 0 else "top"
+    return {"xytext": (9 * x, 9 * y), "ha": across, "va": up}

@@ -120,3 +120,17 @@ def test_the_plot_names_the_trials_and_zero_shot_of_all_rows(figures):
     assert "95 % interval over 2 to 3 trials" in figures[0].get_suptitle()
     (tick,) = figures[0].axes[1].get_xticklabels()
     assert tick.get_text() == "domain\n(25.0 to 50.0 %)"
+
+
+def test_the_legend_of_recognition_covers_no_axes(figures):
+    names = ("CARFT", "CLIP_ERM", "CLIP_FLYP", "CLIP_L2SP", "CLIP_MIRO")
+    runs = [run for name in names for t in range(2) for run in four(algorithm=name, trial=t)]
+    table, _ = summary(*runs)
+    context_plots.recognition(table, {name: Row(name) for name in names}, None)
+    (figure,) = figures
+    figure.draw_without_rendering()
+    assert not any(axes.get_legend() for axes in figure.axes)
+    (legend,) = figure.legends
+    assert sorted(text.get_text() for text in legend.get_texts()) == sorted(names)
+    box = legend.get_window_extent()
+    assert not any(axes.get_tightbbox().overlaps(box) for axes in figure.axes)

@@ -1,5 +1,7 @@
 """Plots of ``carft probe``: context recognition, context KL and context distributions."""
 
+import math
+
 import numpy as np
 
 from ..method.preprocess import IMAGENET_MEAN, IMAGENET_STD
@@ -28,7 +30,9 @@ def recognition(table, rows, path):
     groups = list(table.context.unique())
     if not shown:
         return
-    figure, axes = plots.new(1, 2, width=10, height=4.4, sharey=True)
+    columns = 4  # of the legend
+    height = 4.4 + 0.25 * math.ceil(len(shown) / columns)
+    figure, axes = plots.new(1, 2, width=10, height=height, sharey=True)
     width = 0.8 / len(shown)
     for ax, (role, title) in zip(axes, ROLES.items()):
         part = table[table.role == role]
@@ -51,7 +55,8 @@ def recognition(table, rows, path):
         ax.axhline(0, color="black", linewidth=0.8)
         ax.set_title(title)
     axes[0].set_ylabel("context recognition, fine-tuned − zero-shot, points")
-    axes[0].legend(loc="lower left")
+    bars = axes[0].get_legend_handles_labels()
+    figure.legend(*bars, loc="outside lower center", ncols=columns, frameon=False)
     has_lines = table["95 % low"].notna().any()
     note = f"; lines: 95 % interval over {_span(table.trials)} trials" if has_lines else ""
     figure.suptitle(f"{name}; below each group: zero-shot recognition{note}", fontsize=10)

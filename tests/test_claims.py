@@ -1,5 +1,6 @@
 """README.md and docs/: every figure stated of our results is that of the tables and records."""
 
+import itertools
 import re
 import statistics
 import sys
@@ -78,6 +79,22 @@ def test_the_pictures_are_drawn_from_these_records(benchmark):
     for name, mean in means.items():
         row = shown.loc[name, [*benchmark.shown, "average"]].str.split().str[0]
         assert list(row.astype(float)) == pytest.approx(list(mean), abs=0.051)
+
+
+@pytest.mark.parametrize("benchmark", readme_picture.BENCHMARKS, ids=lambda one: one.name)
+def test_the_values_in_the_pictures_are_apart_and_on_their_axes(benchmark):
+    figure = readme_picture.draw(benchmark)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 3 * (len(benchmark.shown) + 1)
+    for one, other in itertools.combinations(boxes, 2):
+        assert not one.padded(1).overlaps(other)
+    for line in axes.lines:
+        points = line.get_transform().transform(line.get_xydata())
+        assert not any(box.count_contains(points) for box in boxes)
+    inside = axes.get_window_extent()
+    assert all(inside.y0 < box.y0 and box.y1 < inside.y1 for box in boxes)
 
 
 def test_context_awareness():

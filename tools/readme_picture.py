@@ -114,16 +114,35 @@ def show_styles(ax, benchmark, low, high):
             box.spines[:].set(visible=True, color="#bbbbbb")
 
 
+def labels_below(benchmark, found):
+    """Return {algorithm: for each style, whether its value is below its interval}.
+
+    That is the lower one of two neighbours whose values would touch if both were above.
+    """
+    first, middle, last = LABELS
+    mean, _, high = (np.array([found[name][:, i] for name in LABELS]) for i in range(3))
+    near = abs(high - high[1]) < 0.05 * (101 - benchmark.low)
+    down = (near & (mean > mean[1]))[[0, 2]].any(0)
+    return {
+        first: near[0] & (mean[0] <= mean[1]) & ~down,
+        middle: down,
+        last: near[2] & (mean[2] <= mean[1]) & ~down,
+    }
+
+
 def show_accuracy(ax, benchmark, found):
     """Draw the accuracy on each test style, with intervals."""
+    below = labels_below(benchmark, found)
     for place, (name, label) in enumerate(LABELS.items()):
         mean, low, high = found[name].T
         x = np.arange(len(mean)) + (place - 1) * 0.31
         look = {"fmt": plots.look(name)["marker"], "color": COLOURS[name], "label": label}
         ax.errorbar(x, mean, yerr=[mean - low, high - mean], markersize=6, capsize=3, **look)
-        for at, value, top in zip(x, mean, high, strict=True):
-            text = {"ha": "center", "fontsize": 8, "color": COLOURS[name]}
-            ax.annotate(f"{value:.1f}", (at, top), (0, 4), textcoords="offset points", **text)
+        ends = np.where(below[name], low, high)
+        for at, value, end, down in zip(x, mean, ends, below[name], strict=True):
+            side = {"xytext": (0, -4), "va": "top"} if down else {"xytext": (0, 4)}
+            text = {"ha": "center", "fontsize": 8, "color": COLOURS[name], **side}
+            ax.annotate(f"{value:.1f}", (at, end), textcoords="offset points", **text)
     ax.axvspan(len(mean) - 1.5, len(mean) - 0.5, color="#f0f0f0", zorder=0)
     ax.set_xticks(range(len(mean)), [*benchmark.shown, "average"])
     ax.set_xlim(-0.5, len(mean) - 0.5)

@@ -211,6 +211,36 @@ def test_wrong_names_before_anything_is_made(tmp_path, capsys, wrong, said):
     assert not (tmp_path / "o").exists()
 
 
+@pytest.mark.parametrize("place", ["file", "file/below", "sweep", "/proc/x"])
+def test_a_folder_that_cannot_be_written_before_anything_is_made(place, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "launches").touch()
+    before = sorted(tmp_path.rglob("*"))
+    flags = "launch --datasets Debug28 --algorithms ERM --data_dir d --command_launcher dummy"
+    with pytest.raises(SystemExit) as stop:
+        sweep.main([*flags.split(), "--output_dir", str(tmp_path / place)])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"carft sweep: error: --output_dir: {tmp_path / place}")
+    assert "cannot be written (/" in line and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["launch", "delete_incomplete"])
+def test_a_folder_that_fails_after_all_is_one_line(command, tmp_path, monkeypatch, capsys):
+    def fail(path, *_, **__):
+        raise OSError(30, "Read-only file system", path)
+
+    launched(monkeypatch, "--n_hparams 1", tmp_path)
+    monkeypatch.setattr(sweep, "take", fail)
+    monkeypatch.setattr(sweep.os, "makedirs", fail)
+    with pytest.raises(SystemExit) as stop:
+        launched(monkeypatch, "--n_hparams 1", tmp_path, command)
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(folders(tmp_path)[0].parent) in line and line.endswith("(Read-only file system)")
+
+
 def test_defaults_for_names(capsys):
     flags = "launch --output_dir o --data_dir d --command_launcher dummy".split()
     with pytest.raises(SystemExit):

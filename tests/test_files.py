@@ -42,6 +42,25 @@ def test_a_missing_folder_is_told(tmp_path):
         files.write(tmp_path / "no" / "a", "")
 
 
+def test_whether_a_folder_can_be_written_is_told_and_nothing_is_left(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    for place in ("", "new", "new/below"):
+        files.check_folder(tmp_path / place)
+    for place in ("file", "file/below"):
+        with pytest.raises(ValueError, match=f"{place} cannot be written .*/file is not a folder"):
+            files.check_folder(tmp_path / place)
+
+    def fail(dir):
+        raise OSError(30, "Read-only file system", dir)
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", fail)
+    with pytest.raises(ValueError, match=f"{tmp_path} cannot be written .Read-only file system."):
+        files.check_folder(tmp_path)
+    with pytest.raises(ValueError, match=f"new cannot be written .{tmp_path}: Read-only"):
+        files.check_folder(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_what_is_set_aside_replaces_nothing(tmp_path):
     found = []
     for text in ("first", "second", "third"):

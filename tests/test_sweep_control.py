@@ -69,6 +69,24 @@ def test_nothing_was_launched(sweep, capsys):
     assert "give --command_launcher" in capsys.readouterr().err
 
 
+def test_resume_checks_its_folder_first(sweep, capsys):
+    Path("out/launches").touch()
+    assert control("resume", "out", "--command_launcher", "local") == 2
+    err = capsys.readouterr().err
+    assert "out/launches cannot be written (" in err and "terminal" not in err
+    assert counts() == {State.NOT_LAUNCHED: 4}
+
+
+def test_without_a_terminal_the_question_has_its_line(sweep, monkeypatch, capsys):
+    def nobody(prompt):
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", nobody)
+    assert control("resume", "out", "--command_launcher", "local") == 2
+    err = capsys.readouterr().err
+    assert err.startswith("\nusage: ") and "cannot ask for confirmation" in err
+
+
 def test_from_launch_over_cancel_to_the_end(sweep, capsys, tmp_path):
     (tmp_path / "pace").write_text("0.4")
     launcher = launch(sweep)

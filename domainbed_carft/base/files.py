@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import os
 import sys
+import tempfile
 import threading
 import zipfile
 import zlib
@@ -45,6 +46,25 @@ def writing(path, mode="w", newline=None):
     finally:
         with contextlib.suppress(OSError):  # gone already, unless something failed
             os.remove(part)
+
+
+def check_folder(path):
+    """Check that files can be made in a folder, which may not be there yet. Nothing is left there.
+
+    Raises:
+        ValueError: they cannot. The message says why.
+    """
+    place = os.path.abspath(path)
+    while not os.path.lexists(place):
+        place = os.path.dirname(place)
+    why = f"{place} is not a folder"
+    try:
+        if os.path.isdir(place):
+            tempfile.TemporaryFile(dir=place).close()
+            return
+    except OSError as error:
+        why = f"{place}: {error.strerror}" if place != os.path.abspath(path) else error.strerror
+    raise ValueError(f"{path} cannot be written ({why})")
 
 
 def sha256(path):

@@ -82,6 +82,12 @@ def install(extra=""):
     return f"pip install '{clone}{f'[{extra}]' if extra else ''}'"
 
 
+def refuse(command, why):
+    """Print an error of a subcommand in one line, and exit with 2, as for wrong flags."""
+    print(f"{program(command)}: error: {why}", file=sys.stderr)
+    raise SystemExit(2)
+
+
 def reason(error):
     """Return the first sentence of an error's message, or the name of its type.
 

@@ -13,8 +13,8 @@ import runpy
 import sys
 
 from ..base import environment, launchers
-from ..base.messages import program, unknown
-from ..contract import host_flags
+from ..base.messages import program, refuse, unknown
+from ..contract import host_flags, jobs
 from ..engines import registry, slurm
 from ..register import find_host, register
 from .domain_names import domains_of, numbered, replaced
@@ -53,6 +53,8 @@ def main(argv=None):
     from domainbed import command_launchers
 
     kind = find_host()[0]
+    if kind == "domainbed" and args.output_dir and sys.argv[1:2] == ["launch"]:
+        check_place(args)  # the embedded host does, where it has jobs to launch
     for name, launcher in command_launchers.REGISTRY.items():
         if name not in registry.NAMES:  # those note by themselves what they are given
             launcher = registry.noting(name, launchers.OURS.get(name, launcher), kind)
@@ -99,6 +101,7 @@ def parse_names():
         parser.add_argument(flag, type=int)
     parser.add_argument("--command_launcher", default="local")
     parser.add_argument("--data_dir")
+    parser.add_argument("--output_dir")
     parser.add_argument("--hparams", default="{}")
     parser.add_argument("--test_envs", nargs="+", type=_number_or_name)
     args = parser.parse_known_args()[0]
@@ -197,6 +200,14 @@ def has_own_place(name):
     from domainbed import datasets
 
     return name in shipped() or getattr(getattr(datasets, name), "HAS_OWN_PLACE", False)
+
+
+def check_place(args):
+    """Exit where --output_dir cannot be written."""
+    try:
+        jobs.check_place(args.output_dir)
+    except ValueError as error:
+        refuse("sweep", f"--output_dir: {error}")
 
 
 def print_sources(args):

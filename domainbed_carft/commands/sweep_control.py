@@ -147,6 +147,7 @@ def resume(args):
     if name is None:
         raise ValueError("nothing says which engine ran this sweep: give --command_launcher")
     launcher = _launcher(name, last)
+    jobs.check_place(folder)
     given = command_file.given(folder)
     commands = [given.get(job.folder) or command_of(job) for job in missing]
     print(f"About to start {len(commands)} jobs by {name}.")
@@ -219,6 +220,7 @@ def _confirmed():
     try:
         return input("Are you sure? (y/n) ").lower().strip()[:1] == "y"
     except EOFError:
+        print(file=sys.stderr)  # ends the line of the question
         raise ValueError(host_flags.NO_TERMINAL) from None
 
 

@@ -11,6 +11,7 @@ from .seeds import seed_hash
 
 OPTIONAL = ("steps", "hparams", "eval_splits")
 ASKED = "sweep.json"  # what was asked of a sweep, in its folder
+LAUNCHES = "launches"  # the folder of what engines were given, in the same
 AGAIN = f": the same launch command again sets it aside as {ASKED}.old"
 
 
@@ -77,6 +78,16 @@ def test_env_choices(n_envs, single):
         choices.append([i])
         choices += [] if single else [[i, j] for j in range(i + 1, n_envs)]
     return [envs for envs in choices if len(envs) < n_envs]
+
+
+def check_place(output_dir):
+    """Check that a sweep's folder, which may not be there yet, can hold what a launch writes.
+
+    Raises:
+        ValueError: it cannot; the message names the folder, and says why.
+    """
+    for folder in (output_dir, os.path.join(output_dir, LAUNCHES)):
+        files.check_folder(folder)
 
 
 def note_launch(output_dir, args_list):

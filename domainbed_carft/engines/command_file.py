@@ -10,7 +10,7 @@ import time
 from ..base import files, launchers
 from ..contract import jobs
 
-FOLDER, NAME = "launches", "commands.txt"
+NAME = "commands.txt"
 
 
 def job_folder(command):
@@ -32,7 +32,7 @@ def write(sweep, commands):
     """
     number = 1
     while True:
-        folder = os.path.join(sweep, FOLDER, str(number))
+        folder = os.path.join(sweep, jobs.LAUNCHES, str(number))
         try:
             os.makedirs(folder)
             break

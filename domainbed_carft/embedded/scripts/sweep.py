@@ -10,9 +10,10 @@ import shutil
 import sys
 
 from domainbed_carft.base import launchers
-from domainbed_carft.base.messages import program, unknown
+from domainbed_carft.base.messages import program, refuse, unknown
 from domainbed_carft.contract import host_flags
 from domainbed_carft.contract.jobs import (
+    check_place,
     digest,
     note_launch,
     test_env_choices,
@@ -131,23 +132,30 @@ def confirm():
     try:
         answer = input("Are you sure? (y/n) ")
     except EOFError:
-        print(f"\n{program('sweep')}: error: {host_flags.NO_TERMINAL}", file=sys.stderr)
-        raise SystemExit(2) from None
+        print(file=sys.stderr)  # ends the line of the question
+        refuse("sweep", host_flags.NO_TERMINAL)
     if answer.lower().strip()[:1] != "y":
         print("Nevermind!")
         raise SystemExit(0)
 
 
-def launch(jobs, launcher, skip_confirmation):
+def launch(jobs, launcher, output_dir, skip_confirmation):
     """Run the jobs that are neither done nor running."""
     print(f"About to launch {len(jobs)} jobs.")
     if not jobs:
         return
+    try:
+        check_place(output_dir)
+    except ValueError as error:
+        refuse("sweep", f"--output_dir: {error}")
     if not skip_confirmation:
         confirm()
     print("Launching...")
-    for job in jobs:
-        os.makedirs(job.output_dir, exist_ok=True)
+    try:
+        for job in jobs:
+            os.makedirs(job.output_dir, exist_ok=True)
+    except OSError as error:
+        refuse("sweep", f"{job.output_dir} cannot be made ({error.strerror})")
     launcher([job.command for job in jobs])
     print(f"Launched {len(jobs)} jobs!")
 
@@ -171,6 +179,8 @@ def delete(jobs, skip_confirmation):
                 n += 1
         except Held as error:
             print(f"Not deleted: {error}")
+        except OSError as error:
+            refuse("sweep", f"{job.output_dir} cannot be deleted ({error.strerror})")
     print(f"Deleted {n} jobs!")
 
 
@@ -196,10 +206,13 @@ def main(argv=None):
     if args.command == "launch":
 
         def launcher(commands):
-            note_launch(args.output_dir, asked)
+            try:
+                note_launch(args.output_dir, asked)
+            except OSError as error:
+                refuse("sweep", f"{args.output_dir} cannot be written ({error.strerror})")
             command_launchers.REGISTRY[args.command_launcher](commands)
 
-        launch(free, launcher, args.skip_confirmation)
+        launch(free, launcher, args.output_dir, args.skip_confirmation)
     else:
         incomplete = [job for job in free if job.state == Job.INCOMPLETE]
         delete(incomplete, args.skip_confirmation)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from domainbed.scripts import train
 from synthetic_sweep import make_sweep
 
-from domainbed_carft.analysis import opening, prober
+from domainbed_carft.analysis import alignment, contexts, opening, prober
 from domainbed_carft.commands import probe
 from domainbed_carft.register import known_datasets
 
@@ -271,6 +271,20 @@ def test_zero_shot_clip_alone_has_tables_and_no_plots(pacs, tmp_path):
     probe.main(["--input_dir", str(pacs / "CLIP_ZeroShot-0"), "--output_dir", str(tmp_path)])
     assert len(pd.read_csv(tmp_path / "summary.csv")) == 2
     assert not list(tmp_path.glob("*.png"))
+
+
+@pytest.mark.parametrize("more", [[], ["--alignment"]])
+def test_a_folder_that_cannot_be_written_is_told_before_work(
+    more, pacs, tmp_path, capsys, monkeypatch
+):
+    for module in (contexts, alignment):
+        monkeypatch.setattr(module, "measure", None)  # calling it would fail
+    (tmp_path / "file").touch()
+    output = str(tmp_path / "file" / "out")
+    with pytest.raises(SystemExit, match="2"):
+        probe.main(["--input_dir", str(pacs / "CLIP_ERM-0"), "--output_dir", output, *more])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"carft probe: error: {output} cannot be written (")
 
 
 @pytest.mark.parametrize("what", ["missing", "empty"])

@@ -216,6 +216,16 @@ def change(path):
     torch.save(saved, path)
 
 
+def test_a_folder_that_cannot_be_written_is_told_before_work(sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(soups, "work_on", None)  # calling it would fail
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--input_dir", str(sweep), "--output_dir", str(output)])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"carft soup: error: {output} cannot be written (")
+
+
 def test_soups_of_two_sweeps_do_not_replace_each_other(sweep, done, tmp_path, capsys):
     """Their runs, and so their soups, may have the same names."""
     output = shutil.copytree(done[0], tmp_path / "output")
@@ -323,5 +333,7 @@ def test_a_lone_run_is_told_how_to_get_more(sweep, tmp_path, capsys):
         command.main(["--input_dir", str(tmp_path)])
     assert "at least two runs, but CARFT on PACS" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "a0")
-    with pytest.raises(SystemExit, match="No models in .*--skip_model_save"):
+    with pytest.raises(SystemExit, match="2"):
         command.main(["--input_dir", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert error.startswith("carft soup: error: No models in ") and "--skip_model_save" in error

@@ -305,9 +305,22 @@ def test_one_run_alone(sweep, done, tmp_path, monkeypatch, given):
 
 def test_what_is_no_fine_tuned_clip_is_left_out_and_said(sweep, tmp_path, capsys):
     shutil.copytree(sweep / "zero", tmp_path / "zero")
-    with pytest.raises(SystemExit, match="No runs to interpolate in .*--skip_model_save"):
+    with pytest.raises(SystemExit, match="2"):
         wise_ft.main(["--input_dir", str(tmp_path)])
-    assert "1 runs of CLIP_ZeroShot are left out" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "1 runs of CLIP_ZeroShot are left out" in said.out
+    assert said.err.startswith(f"carft wise_ft: error: No runs to interpolate in {tmp_path}: ")
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_work(sweep, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(interpolation, "work_on", None)  # calling it would fail
+    (tmp_path / "file").touch()
+    output = tmp_path / "file" / "out"
+    with pytest.raises(SystemExit, match="2"):
+        wise_ft.main(["--input_dir", str(sweep), "--output_dir", str(output)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"carft wise_ft: error: {output} cannot be written (")
+    assert line.endswith("; choose another --output_dir")
 
 
 @pytest.mark.parametrize(

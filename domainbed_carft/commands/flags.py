@@ -4,8 +4,8 @@ import argparse
 import os
 import sys
 
-from ..base import texts
-from ..base.messages import no_folder, program
+from ..base import files, texts
+from ..base.messages import no_folder, program, refuse
 
 RUNS = "the folder that contains the run folders (a sweep's --output_dir)"
 
@@ -68,6 +68,14 @@ def runs_folder(path):
     except argparse.ArgumentTypeError as error:
         message = f"{error}" if str(error).endswith("?") else f"{error}."
         raise argparse.ArgumentTypeError(f"{message} Give {RUNS}") from None
+
+
+def check_output(command, folder):
+    """Exit with 2 if the output folder of a command, there or not, cannot be written."""
+    try:
+        files.check_folder(folder)
+    except ValueError as error:
+        refuse(command, f"{error}; choose another --output_dir")
 
 
 def lines_of(path):

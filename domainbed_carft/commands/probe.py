@@ -68,6 +68,7 @@ def main(argv=None):
     output = args.output_dir or os.path.join(args.input_dir, "probe")
     try:
         found, left_out = find(args.input_dir, known_datasets())
+        flags.check_output("probe", output)
         os.makedirs(output, exist_ok=True)
         cells, moved, pictured, failed, rows = measure(found, args.data_dir)
     except (FileNotFoundError, ValueError) as error:
@@ -96,6 +97,7 @@ def alignment(parser, args):
     alphas = sorted({1.0, *(args.alpha or ())})
     try:
         found, left_out = find(args.input_dir, known_datasets())
+        flags.check_output("probe", output)
         os.makedirs(output, exist_ok=True)
         by_bin, moved, failed, rows = measure(found, args.data_dir, alphas, args.alpha_of)
     except (FileNotFoundError, ValueError) as error:

@@ -28,7 +28,7 @@ ID+Soup-KIND/        a record, which collect_results of either host reads as a r
 ==================== ========================================================================
 """
 
-from ..base.messages import end
+from ..base.messages import end, refuse
 from ..register import register
 from . import flags
 
@@ -63,13 +63,15 @@ def main(argv=None):
     try:
         pools = soups.pools(find_runs(args.input_dir))
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+        refuse("soup", error)
     if not pools:
-        raise SystemExit(
+        refuse(
+            "soup",
             f"No runs to average in {args.input_dir}: it must contain the folders of finished runs "
             "of this package's algorithms with a model.pkl. (Sweeps write model.pkl unless "
-            "--skip_model_save is given.)"
+            "--skip_model_save is given.)",
         )
+    flags.check_output("soup", output)
     records, failed = [], []
     for pool in tqdm(pools, desc="soups", unit="pool"):
         try:

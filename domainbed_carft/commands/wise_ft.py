@@ -32,7 +32,7 @@ import sys
 from pathlib import Path
 
 from ..base import files
-from ..base.messages import end
+from ..base.messages import end, refuse
 from ..register import register
 from . import flags
 
@@ -76,13 +76,16 @@ def main(argv=None):
     try:
         folders = find_runs(args.input_dir)
     except (FileNotFoundError, ValueError) as error:
-        raise SystemExit(str(error)) from None
+        refuse("wise_ft", error)
     if not folders:
-        raise SystemExit(
+        refuse(
+            "wise_ft",
             f"No runs to interpolate in {args.input_dir}: it must be a finished run of this "
             "package's algorithms with a model.pkl, or contain the folders of such runs. (Sweeps "
-            "write model.pkl unless --skip_model_save is given.)"
+            "write model.pkl unless --skip_model_save is given.)",
         )
+    output = Path(args.output_dir or args.input_dir)
+    flags.check_output("wise_ft", output)
     records, failed = [], []
     for folder in tqdm(folders, desc="runs", unit="run"):
         try:
@@ -93,7 +96,6 @@ def main(argv=None):
             failed.append(f"{folder}: {error}")
     frame = table(records)
     if len(frame):
-        output = Path(args.output_dir or args.input_dir)
         files.write(output / "wise_ft.csv", frame.to_csv(index=False))
         written = ["wise_ft.csv"] + ["wise_ft.png"] * plot(frame, output / "wise_ft.png")
         same = comparable(frame)

@@ -127,6 +127,23 @@ def test_an_unknown_command(capsys):
     assert "did you mean collect_results?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["stauts", "DIR"], "Unknown sweep command 'stauts': did you mean status?"),
+        (["lanch", "--datasets", "PACS"], "Unknown sweep command 'lanch': did you mean launch"),
+        ([], "say what to do: launch, delete_incomplete, status, resume, cancel"),
+    ],
+)
+def test_an_unknown_sweep_command(words, said, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["carft"])
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["sweep", *words])
+    assert stop.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"carft sweep: error: {said}") and "cancel" in line
+
+
 MISSING = {
     **dict.fromkeys(("report", "leaderboard", "probe", "wise_ft", "doctor"), "--input_dir"),
     **dict.fromkeys(("predict", "export", "evaluate"), "--run"),

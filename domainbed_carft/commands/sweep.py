@@ -27,11 +27,18 @@ Launchers: local, multi_gpu, carft_slurm, carft_ray; docs/sweeps.md has more.
 {OWN_DATA}"""
 
 
+PARTS = ("launch", "delete_incomplete", "status", "resume", "cancel")
+
+
 def main(argv=None):
     """Check the arguments, then run the host's sweep script."""
     if argv is not None:
         sys.argv[1:] = argv
-    if sys.argv[1:2] and sys.argv[1] in ("status", "resume", "cancel"):
+    if not sys.argv[1:]:
+        refuse("sweep", f"say what to do: {', '.join(PARTS)}. --help lists the flags")
+    if sys.argv[1] not in PARTS and not sys.argv[1].startswith("-"):
+        refuse("sweep", unknown("sweep command", sys.argv[1], PARTS))
+    if sys.argv[1] in PARTS[2:]:
         from . import sweep_control
 
         return sweep_control.main(sys.argv[1:])

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import miniatures
@@ -439,7 +440,15 @@ WRONG = {
     "no run": (["--run", "{tmp}"], "No file {tmp}/model.pkl"),
     "output": (
         ["--run", "{tmp}", "--output_file", "{tmp}/no/x.json"],
-        "The folder {tmp}/no does not exist",
+        "--output_file: the folder {tmp}/no does not exist",
+    ),
+    "output is a folder": (
+        ["--zero_shot", "--dataset", "DigitStyles", "--output_file", "{tmp}"],
+        "--output_file: {tmp} is a folder, and should be a file",
+    ),
+    "plot's folder": (
+        ["--zero_shot", "--dataset", "DigitStyles", "--plot", f"{__file__}/x.png"],
+        f"--plot: {__file__} cannot be written ({__file__} is not a folder)",
     ),
     "data set": (["--zero_shot", "--dataset", "PASC"], "did you mean PACS"),
     "folder": (["--zero_shot", "--folder", "{tmp}/no"], "no folder {tmp}/no. Expected"),
@@ -461,6 +470,19 @@ def test_wrong_input_gets_one_clear_line(case, tmp_path, capsys, monkeypatch):
     said = capsys.readouterr().err + (stop.value.code if isinstance(stop.value.code, str) else "")
     assert message.replace("{tmp}", str(tmp_path)) in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_folder_that_cannot_be_written_is_told_without_a_flag(trained, capsys, monkeypatch):
+    def fail(dir):
+        raise OSError(30, "Read-only file system", dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with pytest.raises(SystemExit) as stop:
+        evaluate.main(["--run", trained("CARFT")])
+    assert str(stop.value) == (
+        f"carft evaluate: error: {trained('CARFT')} cannot be written (Read-only file system): "
+        "give --output_file"
+    )
 
 
 @pytest.mark.parametrize("own", ["clip_cache", ""])

@@ -177,7 +177,8 @@ def test_what_is_said_before_work(run_folder, files, tmp_path):
     for words, message in (
         ([image, "--top_k", "4"], "the run has 3 classes"),
         ([str(table), "--output_file", str(table)], "would be overwritten"),
-        ([image, "--output_file", "/nowhere/a.csv"], "The folder /nowhere does not exist"),
+        ([image, "--output_file", "/nowhere/a.csv"], "--output_file: the folder /nowhere does not"),
+        ([image, "--html", f"{image}/a.html"], "--html: .*0.png cannot be written .*not a folder"),
         (["/nowhere.png"], "No file or folder /nowhere.png"),
         ([image, "--class_names", "/no.txt"], "No file /no.txt .--class_names"),
         ([image, "--html", str(tmp_path / "page.html")], "page.html is a folder"),

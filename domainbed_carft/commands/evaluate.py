@@ -114,18 +114,32 @@ def output_path(args, data):
         path = os.path.join(folder, f"evaluate_{data}.json")
     else:
         path = f"evaluate_zero_shot_{data}.json"
-    check_folders(path, args.plot)
+    check_folders({"--output_file": args.output_file, "--plot": args.plot, None: path})
     return path
 
 
-def check_folders(*files):
-    """Raise a ValueError if the folder of an output file is missing or not writable."""
-    for file in filter(None, files):
-        folder = os.path.dirname(os.path.abspath(file))
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-            raise ValueError(
-                f"The folder {folder} does not exist or cannot be written (--output_file)"
-            )
+def check_folders(given):
+    """Check that output files can be written.
+
+    Args:
+        given: {flag: path or None}; the flag None is of a path that was not given.
+
+    Raises:
+        ValueError: a path is a folder, or its folder is missing or cannot be written.
+    """
+    for flag, path in given.items():
+        if path is None:
+            continue
+        start, end = (f"{flag}: ", "") if flag else ("", ": give --output_file")
+        folder = os.path.dirname(os.path.abspath(path))
+        if os.path.isdir(path):
+            raise ValueError(f"{start}{path} is a folder, and should be a file{end}")
+        if not os.path.lexists(folder):
+            raise ValueError(f"{start}the folder {folder} does not exist{end}")
+        try:
+            files.check_folder(folder)
+        except ValueError as error:
+            raise ValueError(f"{start}{error}{end}") from None
 
 
 def run(args):
@@ -134,7 +148,7 @@ def run(args):
     from ..reports import evaluation, tables
 
     if args.table:
-        check_folders(args.output_file)
+        check_folders({"--output_file": args.output_file})
         table = evaluation.compare(args.table)
         form = (args.output_file or ".txt").rpartition(".")[2]
         text = tables.render(table, form)

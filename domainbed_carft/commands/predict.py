@@ -75,13 +75,11 @@ def run(args):
     from ..analysis.open_run import open_run
 
     paths = prediction.find(args.images)
+    check_folders({"--output_file": args.output_file, "--html": args.html})
     for output in filter(None, (args.output_file, args.html)):
         given = [path for path in (*args.images, *paths) if os.path.exists(path)]
-        if os.path.isdir(output):
-            raise ValueError(f"{output} is a folder, and should be a file")
         if os.path.exists(output) and any(os.path.samefile(output, path) for path in given):
             raise ValueError(f"{output} is an input file, and would be overwritten")
-    check_folders(args.output_file, args.html)
     opened = open_run(args.run, flags.lines_of(args.class_names), alpha=args.alpha)
     if args.top_k > len(opened.class_names):
         raise ValueError(

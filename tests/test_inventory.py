@@ -173,6 +173,7 @@ def test_a_data_set_of_one_s_own_may_have_the_names_of_known_ones(tmp_path, monk
 def test_nothing_there_and_no_folder(tmp_path, monkeypatch, capsys):
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", tmp_path)
     assert code == 1 and "1 problem(s)" in out
+    assert f"PROBLEM: no data set found in {tmp_path}: see docs/datasets.md\n" in out
 
 
 @pytest.mark.parametrize(

@@ -235,4 +235,5 @@ def report(root, decode=False, is_own=False):
     problems = [f"{f.name} is {f.state}" for f in findings if f.state in ("wrong", "incomplete")]
     if len(absent) == len(findings):
         problems.append(f"no data set found in {root}: see docs/datasets.md")
+        print(f"PROBLEM: {problems[-1]}")
     return problems

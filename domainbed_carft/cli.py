@@ -11,7 +11,7 @@ import sys
 
 from . import __version__
 from .base import environment
-from .base.messages import program, unknown
+from .base.messages import Mistake, program, refuse, unknown
 
 GROUPS = ("Run experiments", "Read results", "Look at models", "Check")
 COMMANDS = (  # name, index of its group, summary
@@ -82,9 +82,7 @@ def main(argv=None):
     name, *words = argv
     names = [command for command, *_ in COMMANDS]
     if name not in names:
-        wrong = unknown("command", name.replace("-", "_"), names)
-        print(f"{program()}: error: {wrong}", file=sys.stderr)
-        raise SystemExit(2)
+        refuse("", unknown("command", name.replace("-", "_"), names))
     run(name, words)
 
 
@@ -127,8 +125,9 @@ def run(name, argv=None):
         environment.check()
         importlib.import_module(f".commands.{name}", __package__).main(with_data(name, argv))
     except environment.WrongVariable as error:
-        print(f"{program(name)}: error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        refuse(name, error)
+    except Mistake as error:
+        refuse(name, error.why)
     except KeyboardInterrupt:
         print(f"\n{program(name)}: stopped by Ctrl-C", file=sys.stderr)
         raise SystemExit(130) from None

@@ -113,6 +113,7 @@ def hook_algorithms(module):
     """Add our classes as attributes, and record the provenance of runs. ALGORITHMS is unchanged."""
     from .algorithms import own_methods
     from .algorithms.methods import METHODS
+    from .base.messages import Mistake
     from .contract import provenance
     from .data import describe
 
@@ -127,8 +128,8 @@ def hook_algorithms(module):
     try:
         own_methods.load()
         own_methods.adopt(module)
-    except ValueError as error:  # a user's mistake, which needs no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
+    except ValueError as error:
+        raise Mistake(error) from None
     original = module.get_algorithm_class
 
     @functools.wraps(original)
@@ -197,6 +198,7 @@ def _refuse_misspelt(algorithm):
 def hook_datasets(module):
     """Add our data sets, remember the hparams of each data set, and check image folders."""
     from .base import environment
+    from .base.messages import Mistake
     from .data import checks, describe
 
     base, folder = module.MultipleDomainDataset, module.MultipleEnvironmentImageFolder
@@ -209,8 +211,8 @@ def hook_datasets(module):
     try:
         environment.check()
         declared = user_folders.declared(taken=vars(module))
-    except ValueError as error:  # a mistake in a variable, which needs no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
+    except ValueError as error:
+        raise Mistake(error) from None
     for cls in [*ours, *declared.values()]:
         name = cls.__name__
         if vars(module).get(name, cls) is not cls:

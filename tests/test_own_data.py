@@ -72,6 +72,21 @@ def test_a_wrong_path_is_one_line(words, message, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "sweep launch --command_launcher local"])
+def test_a_folder_without_domains_is_one_line_that_names_the_flag(command, tmp_path):
+    (tmp_path / "empty").mkdir()
+    name, *more = command.split()
+    words = [*more, *"--data empty --algorithm CARFT --output_dir out".split()]
+    done = forked.run(["-m", f"domainbed_carft.{name}", *words], tmp_path, dict(os.environ))
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    start = (
+        f"python -m domainbed_carft.{name}: error: --data: {tmp_path}/empty has 0 domain folders"
+    )
+    assert line.startswith(start)
+
+
+@pytest.mark.slow
 def test_train_and_evaluate_on_a_manifest(file, tiny_clip, contexts_file, tmp_path):
     knobs = {"clip_backbone": tiny_clip, "clip_contexts": contexts_file, "batch_size": 8}
     words = f"--data {file} --algorithm CARFT --test_envs photo --steps 2 --output_dir run".split()

@@ -80,9 +80,10 @@ def test_a_sweep_its_children_and_tables_know_the_name(
 def test_a_wrong_variable_ends_a_command_with_one_line(tmp_path):
     words = "--dataset Birds --algorithm CARFT --output_dir out".split()
     done = run("train", words, tmp_path, DOMAINBED_CARFT_DATASETS="/nope")
-    assert done.returncode == 1 and not (tmp_path / "out").exists()
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    start = "python -m domainbed_carft.train: error"
     assert done.stderr.strip().splitlines() == [
-        "domainbed_carft: DOMAINBED_CARFT_DATASETS: no folder /nope. "
+        f"{start}: DOMAINBED_CARFT_DATASETS: no folder /nope. "
         "Expected /nope/DOMAIN/CLASS/IMAGE with at least 2 domains"
     ]
 

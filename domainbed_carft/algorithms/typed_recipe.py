@@ -2,6 +2,7 @@
 
 import sys
 
+from ..base.messages import Mistake
 from ..contract import trainer
 from ..method import recipes
 
@@ -19,8 +20,8 @@ def knobs(dataset):
         return {}
     try:
         found = recipes.knobs(typed[recipes.KNOB], dataset, typed)
-    except ValueError as error:  # a user's mistake, which needs no traceback
-        raise SystemExit(f"domainbed_carft: {error}") from None
+    except ValueError as error:
+        raise Mistake(error) from None
     shown = ", ".join(f"{knob} {value}" for knob, value in sorted(found.items()))
     _say_once(f"recipe {typed[recipes.KNOB]}: {shown}")
     return found

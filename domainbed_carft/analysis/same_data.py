@@ -3,6 +3,7 @@
 import os
 import sys
 
+from ..base import environment
 from ..contract import data_facts, provenance
 from ..data import user_folders
 
@@ -89,7 +90,7 @@ def _other(path, place, differences):
     return OtherData(
         f"{path} was trained on other data than {place} has now: {'; '.join(differences)}. Restore "
         "the data, or give a folder with the original data (--data_dir, or for a folder of your "
-        f"own {user_folders.VARIABLE})"
+        f"own {environment.DATASETS})"
     )
 
 

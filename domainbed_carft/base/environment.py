@@ -28,6 +28,9 @@ METHODS = "DOMAINBED_CARFT_METHODS"
 AUTOLOAD = "DOMAINBED_CARFT_AUTOLOAD"
 
 
+_from_flag = set()  # paths of data sets that --data gave to this process
+
+
 class WrongVariable(ValueError):
     """A variable has a value that it cannot have; the message names both, and what it may be."""
 
@@ -96,6 +99,11 @@ def data_folders():
     return [os.path.abspath(os.path.expanduser(path)) for path in given if path]
 
 
+def data_source(path):
+    """Return what gave the path of a data set: the flag or the variable."""
+    return "--data" if path in _from_flag else DATASETS
+
+
 def declare(path):
     """Add a path to the data sets of this process and its children; return it as absolute path.
 
@@ -108,6 +116,7 @@ def declare(path):
     if not os.path.exists(path):
         raise ValueError(f"there is no file or folder {path}")
     if path not in data_folders():
+        _from_flag.add(path)
         os.environ[DATASETS] = os.pathsep.join(filter(None, [os.environ.get(DATASETS), path]))
     return path
 

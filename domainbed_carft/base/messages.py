@@ -82,6 +82,17 @@ def install(extra=""):
     return f"pip install '{clone}{f'[{extra}]' if extra else ''}'"
 
 
+class Mistake(SystemExit):
+    """A user's mistake that is found while a host's module is imported, which needs no traceback.
+
+    It ends DomainBed's own scripts with its message; our commands end as by :func:`refuse`.
+    """
+
+    def __init__(self, why):
+        super().__init__(f"domainbed_carft: {why}")
+        self.why = why
+
+
 def refuse(command, why):
     """Print an error of a subcommand in one line, and exit with 2, as for wrong flags."""
     print(f"{program(command)}: error: {why}", file=sys.stderr)

@@ -18,8 +18,6 @@ from . import host_folders, images, layout, transforms
 from .forms import kinds, manifest
 from .forms.reading import arranged
 
-VARIABLE = environment.DATASETS
-
 
 def declared(taken=()):
     """Return {name: data set class} for the folders and files in the variable, in order.
@@ -37,11 +35,12 @@ def declared(taken=()):
         if name in taken or name in found:
             other = f"that of {found[name].FOLDER}" if name in found else "taken by the host"
             what = "folder" if os.path.isdir(path) else "file"
-            raise ValueError(f"{VARIABLE}: the name {name} of {path} is {other}; rename the {what}")
+            source = environment.data_source(path)
+            raise ValueError(f"{source}: the name {name} of {path} is {other}; rename the {what}")
         try:
             found[name] = data_set(name, path)
         except ValueError as error:
-            raise ValueError(f"{VARIABLE}: {error}") from None
+            raise ValueError(f"{environment.data_source(path)}: {error}") from None
     return found
 
 

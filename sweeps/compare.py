@@ -40,6 +40,8 @@ from domainbed_carft.base import stats
 from domainbed_carft.records import accuracies, provenance, soundness
 from domainbed_carft.reports import plots, tables
 
+BASELINE = "CLIP_ERM"
+
 
 def minutes(records):
     """Return the mean wall time of the updates of runs with one test environment, in minutes."""
@@ -118,6 +120,19 @@ def change(rows, name, baseline, rule, column="accuracy"):
     return (by_trial(rows, name, rule, column) - by_trial(rows, baseline, rule, column)).dropna()
 
 
+def default_baseline(rows):
+    """Return the row CLIP_ERM, or that of the first sweep that has one.
+
+    Raises:
+        ValueError: no sweep has one.
+    """
+    found = [name for name in rows if name.partition(", ")[0] == BASELINE]
+    if not found:
+        names = ", ".join(map(repr, rows))
+        raise ValueError(f"no sweep has runs of {BASELINE}: give --baseline, one of {names}")
+    return BASELINE if BASELINE in found else found[0]
+
+
 def compare(rows, baseline):
     """Return the table as a DataFrame.
 
@@ -126,10 +141,11 @@ def compare(rows, baseline):
         baseline: name of the row that the others are compared with.
 
     Raises:
-        SystemExit: there is no row `baseline`.
+        ValueError: there is no row `baseline`.
     """
     if baseline not in rows:
-        raise SystemExit(f"--baseline must be one of {', '.join(rows)}, got {baseline!r}")
+        names = ", ".join(map(repr, rows))
+        raise ValueError(f"--baseline must be one of {names}, got {baseline!r}")
 
     def changed(name, rule, column="accuracy"):
         if name == baseline:
@@ -208,15 +224,21 @@ def main(argv=None):
     """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", help="sweeps: folders or files of packed records")
-    parser.add_argument("--baseline", default="CLIP_ERM", help="name of a row")
+    parser.add_argument(
+        "--baseline", metavar="ROW", help=f"default: {BASELINE}, or else that of the first sweep"
+    )
     parser.add_argument("--trials", type=int, nargs="+", help="trial seeds to use (default: all)")
     parser.add_argument("--output_dir", help="folder for compare.txt, .md, .tex, .csv and .png")
     args = parser.parse_args(argv)
     rows = collect(args.folders, args.trials)
-    frame = compare(rows, args.baseline)
+    try:
+        baseline = args.baseline or default_baseline(rows)
+        frame = compare(rows, baseline)
+    except ValueError as error:
+        parser.error(str(error))
     print(tables.render(frame, "txt"))
     if args.output_dir:
-        save(rows, args.baseline, args.output_dir, "compare")
+        save(rows, baseline, args.output_dir, "compare")
 
 
 if __name__ == "__main__":

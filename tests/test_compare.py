@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -204,8 +205,9 @@ def test_the_command_and_its_errors(sweeps, capsys):
     assert "CARFT" in capsys.readouterr().out
     assert (sweeps / "saved" / "compare.md").read_text().startswith("| algorithm")
     assert (sweeps / "saved" / "compare.png").read_bytes().startswith(b"\x89PNG")
-    with pytest.raises(SystemExit, match="must be one of CARFT, CLIP_ERM, got 'ERM'"):
+    with pytest.raises(SystemExit, match="2"):
         compare.main([str(sweeps / "main"), "--baseline", "ERM"])
+    assert "--baseline must be one of 'CARFT', 'CLIP_ERM', got 'ERM'" in capsys.readouterr().err
     (sweeps / "empty").mkdir()
     with pytest.raises(SystemExit, match="no finished run in .*empty"):
         compare.main([str(sweeps / "empty")])
@@ -213,6 +215,19 @@ def test_the_command_and_its_errors(sweeps, capsys):
         compare.main(["nowhere"])
     with pytest.raises(SystemExit, match="Two rows would be called 'CARFT, other'"):
         compare.main([str(sweeps / name) for name in ("main", "other", "other")])
+
+
+def test_the_default_baseline_is_of_the_first_sweep_that_has_it(sweeps, capsys):
+    shutil.copytree(sweeps / "main", sweeps / "demo")
+    compare.main([str(sweeps / name) for name in ("other", "demo")])
+    assert "training − CLIP_ERM, demo" in capsys.readouterr().out
+    compare.main([str(sweeps / name) for name in ("demo", "main")])
+    assert "training − CLIP_ERM  " in capsys.readouterr().out
+    shutil.copytree(sweeps / "other", sweeps / "own")
+    with pytest.raises(SystemExit, match="2"):
+        compare.main([str(sweeps / name) for name in ("other", "own")])
+    said = "no sweep has runs of CLIP_ERM: give --baseline, one of 'CARFT, other', 'CARFT, own'"
+    assert said in capsys.readouterr().err
 
 
 def test_missing_times_are_missing_not_0():

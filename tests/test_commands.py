@@ -191,7 +191,14 @@ def test_a_sweep_and_its_tables_and_nothing_done_twice(tmp_path, tiny_clip, cont
 def test_a_sweep_checks_names_before_it_makes_folders(old, new, message, tmp_path):
     words = [new if word == old else word for word in SWEEP]
     done = command("sweep", "launch", *words, cwd=tmp_path)
-    assert done.returncode and message in done.stderr
+    assert done.returncode == 2 and message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("python -m domainbed_carft.sweep: error: ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_sweep_checks_domains_before_it_makes_folders(tmp_path):
+    done = command("sweep", "launch", *SWEEP, "--test_envs", "phot", cwd=tmp_path)
+    assert done.returncode == 2 and "--test_envs: Unknown domain 'phot'" in done.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -207,7 +214,7 @@ def test_a_sweep_checks_names_before_it_makes_folders(old, new, message, tmp_pat
 )
 def test_a_sweep_checks_knobs_before_it_makes_folders(knobs, message, tmp_path):
     done = command("sweep", "launch", *SWEEP, "--hparams", knobs, cwd=tmp_path)
-    assert done.returncode and message in done.stderr
+    assert done.returncode == 2 and message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
 
@@ -215,7 +222,7 @@ def test_a_sweep_checks_knobs_before_it_makes_folders(knobs, message, tmp_path):
 def test_a_sweep_whose_tables_would_be_x_is_refused(tmp_path):
     words = "launch --algorithms CARFT --datasets ImageNetShift --data_dir none --output_dir out"
     done = command("sweep", *words.split(), "--command_launcher", "local", cwd=tmp_path)
-    assert done.returncode == 1 and "has 5 test environments in one run" in done.stderr
+    assert done.returncode == 2 and "has 5 test environments in one run" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

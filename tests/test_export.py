@@ -321,15 +321,19 @@ def test_the_command(folder, tmp_path, capsys):
     words = ["--run", str(folder), "--to", "openai", "--output_dir", str(tmp_path / "a" / "out")]
     export.main(words)
     assert f"Written: {tmp_path}/a/out" in capsys.readouterr().out
-    with pytest.raises(SystemExit, match="is there already: give a new folder, or an empty one"):
+    with pytest.raises(SystemExit, match="2"):
         export.main(words)
+    error = capsys.readouterr().err
+    assert error.startswith("carft export: error: ")
+    assert "is there already: give a new folder, or an empty one" in error
     with pytest.raises(SystemExit) as stop:
         export.main(["--run", "/nowhere", *words[2:]])
     assert stop.value.code == 2 and "no file or folder /nowhere" in capsys.readouterr().err
     file = tmp_path / "file"
     file.write_text("")
-    with pytest.raises(SystemExit, match="file/out cannot be made"):
+    with pytest.raises(SystemExit, match="2"):
         export.main([*words[:-1], str(file / "out")])
+    assert f"{file}/out cannot be written ({file} is not a folder)" in capsys.readouterr().err
     for wrong, message in (
         (["--to", "onxn"], "did you mean onnx"),
         (["--alpha", "2"], r"in \[0, 1\], got 2"),

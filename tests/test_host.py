@@ -66,7 +66,7 @@ def test_the_explicit_sweep_checks_names_first(here, real_host, tmp_path):
         real_host,
         check=False,
     )
-    assert done.returncode == 1 and "did you mean CARFT" in done.stderr
+    assert done.returncode == 2 and "did you mean CARFT" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

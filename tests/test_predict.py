@@ -169,7 +169,7 @@ def test_wrong_flags(capsys, flags, message):
     assert done.value.code == 2 and re.search(message, capsys.readouterr().err)
 
 
-def test_what_is_said_before_work(run_folder, files, tmp_path):
+def test_what_is_said_before_work(run_folder, files, tmp_path, capsys):
     image = f"{files}/dog/0.png"
     table = tmp_path / "t.csv"
     table.write_text(f"path\n{image}\n")
@@ -183,15 +183,17 @@ def test_what_is_said_before_work(run_folder, files, tmp_path):
         ([image, "--class_names", "/no.txt"], "No file /no.txt .--class_names"),
         ([image, "--html", str(tmp_path / "page.html")], "page.html is a folder"),
     ):
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(SystemExit, match="2"):
             predict.main(["--run", str(run_folder), *words])
+        assert re.search(f"carft predict: error: .*{message}", capsys.readouterr().err)
     assert table.read_text() == f"path\n{image}\n"
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "model.pkl").write_bytes(b"PK nothing")
     for folder, message in ((broken, "is not a model of DomainBed's train"), (files, "No file")):
-        with pytest.raises(SystemExit, match=message):
+        with pytest.raises(SystemExit, match="2"):
             predict.main(["--run", str(folder), image])
+        assert re.search(f"carft predict: error: .*{message}", capsys.readouterr().err)
 
 
 def test_an_interrupted_file_is_not_left_half(run_folder, files, tmp_path, monkeypatch):

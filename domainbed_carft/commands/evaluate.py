@@ -18,7 +18,7 @@ import sys
 
 from .. import __version__
 from ..base import files
-from ..base.messages import program, unknown
+from ..base.messages import program, refuse, unknown
 from ..contract import host_flags
 from ..register import find_host, known_datasets, register
 from . import flags
@@ -179,7 +179,8 @@ def run_each(args, data):
     Runs of algorithms of other packages are left out with a message.
 
     Raises:
-        ValueError: a run could not be evaluated. The others are evaluated first.
+        ValueError: the flags need a single run, or no run is of this package's algorithms.
+        SystemExit: a run could not be evaluated. The others are evaluated first.
     """
     from ..reports import evaluation, tables
 
@@ -211,7 +212,7 @@ def run_each(args, data):
         raise other
     if failed:
         failed.insert(0, f"{len(failed)} of {len(folders)} runs could not be evaluated:")
-        raise ValueError("\n".join(failed))
+        raise SystemExit(f"{program('evaluate')}: error: " + "\n".join(failed))
 
 
 def evaluate(args, data, path):
@@ -294,7 +295,7 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         lines = str(error).strip().splitlines()  # errors of workers include their traceback
         message = lines[-1] if lines and "DataLoader worker" in lines[0] else str(error)
-        raise SystemExit(f"{program('evaluate')}: error: {message}") from None
+        refuse("evaluate", message)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ Each folder has the fine-tuned image encoder, the text encoder, the head, the cl
 model card (README.md). The first three formats can also be used as a clip_backbone.
 """
 
-from ..base.messages import program, unknown
+from ..base.messages import refuse, unknown
 from ..register import register
 from . import flags
 
@@ -46,6 +46,7 @@ def parse_args(argv=None):
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
+    flags.check_output("export", args.output_dir)
     register()
     from ..analysis.open_run import open_run
 
@@ -54,7 +55,7 @@ def main(argv=None):
         run = open_run(args.run, names, device="cpu", alpha=args.alpha)
         print(f"Written: {run.export(args.to, args.output_dir)} (for its use, see README.md there)")
     except (ValueError, OSError, ImportError) as error:
-        raise SystemExit(f"{program('export')}: error: {error}") from None
+        refuse("export", error)
 
 
 if __name__ == "__main__":

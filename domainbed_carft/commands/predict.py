@@ -13,7 +13,7 @@ import os
 import sys
 from collections import Counter
 
-from ..base.messages import program
+from ..base.messages import refuse
 from ..contract import provenance
 from ..register import register
 from . import flags
@@ -182,7 +182,7 @@ def main(argv=None):
     except (ValueError, OSError) as error:
         unwritten = isinstance(error, OSError) and error.filename
         said = f"{error.strerror}: {error.filename}" if unwritten else error
-        raise SystemExit(f"{program('predict')}: error: {said}") from None
+        refuse("predict", said)
     if failed:
         raise SystemExit(1)
 

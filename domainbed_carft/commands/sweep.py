@@ -50,7 +50,7 @@ def main(argv=None):
     try:
         register()
     except RuntimeError as error:  # the host is not a DomainBed
-        raise SystemExit(f"{program('sweep')}: error: {error}") from None
+        refuse("sweep", error)
     check_names(args)
     number_domains(args)
     check_knobs(args)
@@ -72,8 +72,8 @@ def main(argv=None):
         print(f"\n{program('sweep')}: stopped by Ctrl-C. {how_to_continue()}", file=sys.stderr)
         raise SystemExit(130) from None
     except EOFError:  # raised by the confirmation prompt
-        print(f"\n{program('sweep')}: error: {host_flags.NO_TERMINAL}", file=sys.stderr)
-        raise SystemExit(2) from None
+        print(file=sys.stderr)  # ends the line of the question
+        refuse("sweep", host_flags.NO_TERMINAL)
 
 
 def take_jobs_per_gpu():
@@ -134,12 +134,13 @@ def number_domains(args):
             for name in args.datasets
         }
     except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"{program('sweep')}: error: {error}") from None
+        refuse("sweep", error)
     if len({tuple(numbers) for numbers in found.values()}) != 1:
         each = "; ".join(f"{name}: {numbers}" for name, numbers in found.items())
-        raise SystemExit(
-            f"{program('sweep')}: error: --test_envs: with names, the domains must have the same "
-            f"numbers in all --datasets; got {each or 'no --datasets'}"
+        refuse(
+            "sweep",
+            "--test_envs: with names, the domains must have the same numbers in all --datasets; "
+            f"got {each or 'no --datasets'}",
         )
     sys.argv[1:] = replaced(sys.argv[1:], found[args.datasets[0]])
 
@@ -160,7 +161,7 @@ def check_knobs(args):
                 own = methods.rules()
                 check_types({k: v for k, v in args.hparams.items() if k not in own}, knobs)
             except ValueError as error:
-                raise SystemExit(f"{program('sweep')}: error: --hparams: {error}") from None
+                refuse("sweep", f"--hparams: {error}")
 
 
 def check_names(args):
@@ -176,23 +177,25 @@ def check_names(args):
     for what, names, module, known in asked:
         for name in names:
             if not hasattr(module, name):
-                raise SystemExit(unknown(what, name, known))
+                refuse("sweep", unknown(what, name, known))
     for name in args.datasets:
         left_out = getattr(getattr(datasets, name), "TEST_ENVS", (0,))
         if len(left_out) > 1:
-            raise SystemExit(
+            refuse(
+                "sweep",
                 f"{name} has {len(left_out)} test environments in one run, which DomainBed's "
                 "selection rules do not support: every cell would be X. Use `carft train` and "
-                "`carft evaluate` instead, as in sweeps/imagenet_vitb16.sh"
+                "`carft evaluate` instead, as in sweeps/imagenet_vitb16.sh",
             )
         if hasattr(getattr(datasets, name), "TEST_ENVS") and find_host()[0] == "domainbed":
-            raise SystemExit(
+            refuse(
+                "sweep",
                 f"{name} has a training and a test part, and DomainBed's sweep would use each as "
-                "the test domain: use the embedded host (DOMAINBED_CARFT_HOST=embedded)"
+                "the test domain: use the embedded host (DOMAINBED_CARFT_HOST=embedded)",
             )
     if args.command_launcher not in command_launchers.REGISTRY:
         known = list(command_launchers.REGISTRY)
-        raise SystemExit(unknown("command launcher", args.command_launcher, known))
+        refuse("sweep", unknown("command launcher", args.command_launcher, known))
 
 
 def shipped():

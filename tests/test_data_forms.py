@@ -393,7 +393,7 @@ def test_doctor_checks_a_form(form, birds, tmp_path):
     (birds / "ink/dog/1.png").write_bytes(twin)
     (finding,) = inventory.check(str(FORMS[form](birds, tmp_path)), decode=True)
     assert finding.state == "whole" and "ink 6, photo 6 images, 2 classes" in finding.text
-    assert "1 images are byte-for-byte copies of others (1 within a domain" in finding.text
+    assert "1 image is a byte-for-byte copy of another (1 within a domain" in finding.text
 
 
 def test_without_pyarrow_the_extra_is_named(tmp_path, monkeypatch):

@@ -164,7 +164,7 @@ def test_files_that_macos_hides_are_no_images(tmp_path, capsys):
     dataset = build(str(tmp_path))[0]
     assert [len(env) for env in dataset] == [12] * 4
     assert dataset[2].targets == [label for _, label in dataset[2].samples]
-    assert "1 hidden files or folders are left out: " in capsys.readouterr().err
+    assert "1 hidden file or folder is left out: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("test_envs", [[3], [-1]])

@@ -590,7 +590,7 @@ def test_a_sweep_is_its_runs(trained, tmp_path, capsys):
     said = capsys.readouterr()
     assert f"Left out: {sweep}/CARFT_backup: the same run as CARFT" in said.err
     assert f"Left out: {sweep}/killed: not finished" in said.err
-    assert "1 runs of other algorithms are left out" in said.err
+    assert "1 run of another algorithm is left out" in said.err
     table = said.out.rpartition("\n\n")[2].splitlines()
     assert [line.split()[0] for line in table] == ["algorithm", "CARFT", "CLIP_ZeroShot"]
     for name in ("CARFT", "CLIP_ZeroShot"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from domainbed_carft.base import files
+from domainbed_carft.base import files, folders
 
 
 @pytest.mark.parametrize("content", ["λ\n", b"\xff"])
@@ -59,6 +59,11 @@ def test_whether_a_folder_can_be_written_is_told_and_nothing_is_left(tmp_path, m
     with pytest.raises(ValueError, match=f"new cannot be written .{tmp_path}: Read-only"):
         files.check_folder(tmp_path / "new")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_what_is_counted_has_its_number():
+    said = [folders.counted(n, "file is", "files are") for n in (0, 1, 2, 1200)]
+    assert said == ["0 files are", "1 file is", "2 files are", "1,200 files are"]
 
 
 def test_what_is_set_aside_replaces_nothing(tmp_path):

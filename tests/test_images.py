@@ -131,7 +131,7 @@ def test_files_that_are_no_images_are_counted_and_named(tmp_path):
         paths, labels = images.by_class(tmp_path / "a", ["dog", "house"])
     hidden, others = (str(warning.message) for warning in said)
     assert hidden.startswith("2 hidden files or folders are left out: ") and "._0.png" in hidden
-    assert others.startswith("1 files are left out, no images by their ending: ")
+    assert others.startswith("1 file is left out, no images by their ending: ")
     assert others.endswith("notes.txt")
     assert len(paths) == 8 and labels == [0] * 4 + [1] * 4
     with pytest.raises(ValueError, match="No images in .*empty"):

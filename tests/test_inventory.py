@@ -83,7 +83,7 @@ def test_an_incomplete_set_and_stray_files(root, official, tmp_path):
     assert finding.state == "incomplete"
     assert "photo has 11 images, officially 12" in finding.text
     assert (
-        "1 files are left out, no images by their ending: " in finding.text
+        "1 file is left out, no images by their ending: " in finding.text
         and "notes.txt" in finding.text
     )
 
@@ -140,8 +140,8 @@ def test_copies_are_counted_within_and_across_domains(tmp_path, monkeypatch, cap
     (root / "photo/house/.DS_Store").write_text("x")
     code, out = run_doctor(monkeypatch, capsys, "--data_dir", root)
     assert code == 1 and "Mine: incomplete: ink 14, photo 13 images, 3 classes" in out
-    assert "1 files are left out, no images by their ending: " in out and "notes.pdf" in out
-    assert "1 hidden files or folders are left out" in out
+    assert "1 file is left out, no images by their ending: " in out and "notes.pdf" in out
+    assert "1 hidden file or folder is left out" in out
     assert "3 images are byte-for-byte copies of others" in out
     assert "(2 within a domain, where a split may train on one and validate on the other; 1 " in out
     assert "1 of the groups have different classes" in out
@@ -213,6 +213,6 @@ def test_links_to_nothing_are_counted(tmp_path):
     (folder / "ink" / "dog" / "gone.png").symlink_to(tmp_path / "nowhere.png")
     (found,) = [one for one in inventory.check(str(folder)) if one.name == "Own"]
     assert found.state == "incomplete"
-    assert "1 files are broken links: " in found.text and "gone.png" in found.text
+    assert "1 file is a broken link: " in found.text and "gone.png" in found.text
     (found,) = [one for one in inventory.check(str(folder), decode=True) if one.name == "Own"]
     assert "No file" in found.text and "broken links" not in found.text

@@ -29,7 +29,7 @@ def test_hidden_folders_are_no_domains_classes_or_images(root, name):
     plain = user_folders.data_set("Mine", str(root))(None, [], {})
     for place in (root, root / "ink", root / "ink/dog"):
         copies(place, name)
-    with pytest.warns(UserWarning, match="1 hidden files or folders are left out: .*" + name):
+    with pytest.warns(UserWarning, match="1 hidden file or folder is left out: .*" + name):
         found = user_folders.data_set("Mine", str(root))(None, [], {})
     assert found.ENVIRONMENTS == ["ink", "photo"]
     assert found[0].classes == ["dog", "giant_panda", "house"]
@@ -42,7 +42,7 @@ def test_embedded_benchmarks_leave_them_out_too(tmp_path, capsys):
         copies(tmp_path / "PACS" / place, ".ipynb_checkpoints")
     dataset = host_datasets.PACS(str(tmp_path), [0], {"data_augmentation": False})
     assert [len(env) for env in dataset] == [12] * 4 and dataset.num_classes == 3
-    assert "1 hidden files or folders are left out: " in capsys.readouterr().err
+    assert "1 hidden file or folder is left out: " in capsys.readouterr().err
 
 
 def test_what_domainbed_s_own_reader_would_number_anew_is_refused(root):

@@ -65,9 +65,7 @@ def test_a_csv_has_each_file_and_what_python_says_of_it(run_folder, files, tmp_p
     assert [row["label_2"] for row in good] == [NAMES[i] for i in best.indices[:, 1]]
     assert [row["note"] for row in good if row["note"]] == ["truncated"]
     err = capsys.readouterr().err
-    assert (
-        "1 files are truncated. Their missing parts are grey or black" in err and "cut.jpg" in err
-    )
+    assert "1 file is truncated. Missing parts are grey or black" in err and "cut.jpg" in err
     assert "2 of 21 files cannot be read:" in err and "text.jpg (10 bytes)" in err
     assert err.index("cannot be read:") > err.index("19 images: ")
 

@@ -161,7 +161,7 @@ def test_other_algorithms_are_left_out_and_what_is_broken_is_named(pacs, tmp_pat
         SystemExit, match="Left out, since they cannot be opened:\n.*broken/model.pkl"
     ):
         probe.main(["--input_dir", str(tmp_path)])
-    assert "1 runs of other algorithms are left out" in capsys.readouterr().err
+    assert "1 run of another algorithm is left out" in capsys.readouterr().err
     cells = pd.read_csv(tmp_path / "probe" / "recognition.csv")
     assert set(cells.algorithm) == {"CARFT", "CLIP_ERM"}
     assert (tmp_path / "probe" / "context_distribution.png").exists()

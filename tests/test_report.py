@@ -51,7 +51,7 @@ def test_files(made):
 
 def test_text_has_the_gap_its_command_and_the_warnings(made):
     text = (made / "out" / "report.txt").read_text()
-    assert "1 runs are missing" in text and "not launched" in text
+    assert "1 run is missing" in text and "not launched" in text
     assert "python -m domainbed_carft.sweep launch --datasets PACS" in text
     assert "rows of their own" in text
 

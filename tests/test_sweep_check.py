@@ -182,6 +182,9 @@ def test_asked_and_nothing_there(runs, tmp_path, capsys):
     jobs.note_launch(tmp_path / "new", [sweep_args(args) for args, _ in runs])
     problems, out = checked(tmp_path / "new", capsys)
     assert problems == 8 and "lacks 8 runs, 8 without a folder." in out
+    jobs.note_launch(tmp_path / "one", [sweep_args(args) for args, _ in runs[:1]])
+    problems, out = checked(tmp_path / "one", capsys)
+    assert problems == 1 and "The full grid lacks 1 run, 1 without a folder." in out
 
 
 def test_folders_without_records_beside_whole_runs(runs, tmp_path, capsys):

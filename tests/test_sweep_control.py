@@ -122,7 +122,7 @@ def test_only_what_is_missing_is_started(sweep, capsys):
     before = {job.folder: os.stat(f"{job.path}/results.jsonl").st_mtime_ns for job in sweep}
     shutil.rmtree(sweep[2].path)
     assert control("resume", "out", "--skip_confirmation") == 0
-    assert "3 jobs are done, 0 run or wait and are left alone, 1 are missing." in (
+    assert "3 jobs are done, 0 run or wait and are left alone, 1 is missing." in (
         capsys.readouterr().out
     )
     after = {job.folder: os.stat(f"{job.path}/results.jsonl").st_mtime_ns for job in sweep}

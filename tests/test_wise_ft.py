@@ -308,7 +308,7 @@ def test_what_is_no_fine_tuned_clip_is_left_out_and_said(sweep, tmp_path, capsys
     with pytest.raises(SystemExit, match="2"):
         wise_ft.main(["--input_dir", str(tmp_path)])
     said = capsys.readouterr()
-    assert "1 runs of CLIP_ZeroShot are left out" in said.out
+    assert "1 run of CLIP_ZeroShot is left out" in said.out
     assert said.err.startswith(f"carft wise_ft: error: No runs to interpolate in {tmp_path}: ")
 
 

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ..algorithms.methods import METHODS
 from ..base import files, label_sets, workers
+from ..base.folders import counted
 from ..contract import provenance, record_line
 from ..contract.run_files import DONE, RECORDS
 from ..method.averaging import interpolate
@@ -46,7 +47,8 @@ def find_runs(folder):
         else:
             others[algorithm] = others.get(algorithm, 0) + 1
     for algorithm, n in others.items():
-        print(f"{n} runs of {algorithm} are left out: not a fine-tuned CLIP of this package.")
+        what = counted(n, f"run of {algorithm} is", f"runs of {algorithm} are")
+        print(f"{what} left out: not a fine-tuned CLIP of this package.")
     return found
 
 

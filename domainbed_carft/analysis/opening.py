@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from ..base.folders import counted
 from ..contract.run_files import RECORDS
 from ..records import soundness
 from ..records.rows import row_of
@@ -132,4 +133,5 @@ class Opening:
         if not any_measured:
             raise ValueError(self.failed[0]) if self.failed else self._other
         if self._others:
-            print(f"{self._others} runs of other algorithms are left out.", file=sys.stderr)
+            n = counted(self._others, "run of another algorithm is", "runs of other algorithms are")
+            print(f"{n} left out.", file=sys.stderr)

@@ -72,12 +72,24 @@ def left_out(found, ending_hint=""):
     """Return the sentences that say what a Listing leaves out: how many, and which."""
     sentences = []
     if found.hidden:
-        sentences.append(f"{len(found.hidden)} hidden files or folders are left out: ")
+        what = counted(len(found.hidden), "hidden file or folder is", "hidden files or folders are")
+        sentences.append(f"{what} left out: ")
         sentences[-1] += some(found.hidden)
     if found.others:
-        sentences.append(f"{len(found.others)} files are left out, no images by their ending")
+        what = counted(len(found.others), "file is", "files are")
+        sentences.append(f"{what} left out, no images by their ending")
         sentences[-1] += f"{ending_hint}: {some(found.others)}"
     return sentences
+
+
+def counted(n, one, many):
+    """Return a number and what is counted.
+
+    Example:
+        >>> counted(1, "file is", "files are"), counted(1200, "file is", "files are")
+        ('1 file is', '1,200 files are')
+    """
+    return f"{n:,} {one if n == 1 else many}"
 
 
 def some(names, n=3):

@@ -18,6 +18,7 @@ import sys
 
 from .. import __version__
 from ..base import files
+from ..base.folders import counted
 from ..base.messages import program, refuse, unknown
 from ..contract import host_flags
 from ..register import find_host, known_datasets, register
@@ -204,7 +205,8 @@ def run_each(args, data):
         except (ValueError, OSError) as error:
             failed.append(f"{folder}: {error}")
     if others:
-        print(f"{others} runs of other algorithms are left out.", file=sys.stderr)
+        n = counted(others, "run of another algorithm is", "runs of other algorithms are")
+        print(f"{n} left out.", file=sys.stderr)
     if records:
         print()
         print(tables.render(evaluation.compare(records), "txt"), end="")

@@ -13,6 +13,7 @@ import os
 import sys
 from collections import Counter
 
+from ..base.folders import counted
 from ..base.messages import refuse
 from ..contract import provenance
 from ..register import register
@@ -137,12 +138,12 @@ def write(opened, paths, args):
         page.write(args.html, f"Predictions of {opened.name}", about(opened), unreadable)
         print(f"Written: {args.html}", file=sys.stderr)
     if counter:
-        print(f"{counter.total():,} images: {predictions.counts(counter)}", file=sys.stderr)
+        n = counted(counter.total(), "image", "images")
+        print(f"{n}: {predictions.counts(counter)}", file=sys.stderr)
     if cut:
         print(
-            f"NOTE: {len(cut)} files are truncated. Their missing parts are grey or black, as in "
-            "training: "
-            f"{', '.join(cut[:5])}{' ...' if len(cut) > 5 else ''}",
+            f"NOTE: {counted(len(cut), 'file is', 'files are')} truncated. Missing parts are grey "
+            f"or black, as in training: {', '.join(cut[:5])}{' ...' if len(cut) > 5 else ''}",
             file=sys.stderr,
         )
     if unreadable:

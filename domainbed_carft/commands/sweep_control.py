@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from ..base import launchers
+from ..base.folders import counted
 from ..base.messages import program, unknown
 from ..contract import host_flags, jobs
 from ..engines import command_file, registry, slurm
@@ -70,7 +71,7 @@ def text(now):
     count = Counter(one.state for one in now.found.values())
     launches = jobs.launches(now.sweep.path)
     engine = f", by {launches[-1]['engine']}" if launches else ""
-    lines = [f"{now.sweep.path}: {len(now.sweep.jobs)} jobs{engine}"]
+    lines = [f"{now.sweep.path}: {counted(len(now.sweep.jobs), 'job', 'jobs')}{engine}"]
     lines += [f"  {count[state]:>5} {state.value}" for state in State if count[state]]
     lines += [f"NOTE: {sentence}" for sentence in now.unseen]
     for state in State:
@@ -137,8 +138,9 @@ def resume(args):
     missing = now.those(*(state for state in NEEDS_YOU if state is not State.UNSOUND))
     alive = now.those(*UNDER_WAY, *AHEAD)
     print(
-        f"{len(now.those(State.DONE))} jobs are done, {len(alive)} run or wait and are left alone, "
-        f"{len(missing)} are missing."
+        f"{counted(len(now.those(State.DONE)), 'job is', 'jobs are')} done, "
+        f"{counted(len(alive), 'runs or waits and is', 'run or wait and are')} left alone, "
+        f"{counted(len(missing), 'is', 'are')} missing."
     )
     if not missing:
         return 0
@@ -150,7 +152,7 @@ def resume(args):
     jobs.check_place(folder)
     given = command_file.given(folder)
     commands = [given.get(job.folder) or command_of(job) for job in missing]
-    print(f"About to start {len(commands)} jobs by {name}.")
+    print(f"About to start {counted(len(commands), 'job', 'jobs')} by {name}.")
     if name == slurm.ENGINE:
         slurm.show_settings()
     if not args.skip_confirmation and not _confirmed():
@@ -203,7 +205,8 @@ def cancel(args):
     folder = os.path.abspath(args.folder)
     now = progress.read(folder)
     alive = now.those(*UNDER_WAY, *AHEAD)
-    print(f"About to end {len(alive)} jobs that run or wait. Nothing is deleted.")
+    n = counted(len(alive), "job that runs or waits", "jobs that run or wait")
+    print(f"About to end {n}. Nothing is deleted.")
     if alive and not args.skip_confirmation and not _confirmed():
         return 0
     places = {job.folder: job.place for job in alive if job.place}

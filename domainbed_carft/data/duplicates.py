@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections import Counter, defaultdict
 
-from ..base.folders import shown
+from ..base.folders import counted, shown
 from ..base.packed import is_packed
 
 MANY = 100_000  # number of images above which they are only compared with --decode
@@ -25,8 +25,10 @@ def sentence(environments, progress=lambda paths: paths):
     labels = sum(len({environments[e].targets[i] for e, i in group}) > 1 for group in groups)
     e, i = groups[0][0]
     f, j = groups[0][1]
+    many = "images are byte-for-byte copies of others"
+    what = counted(within + across, "image is a byte-for-byte copy of another", many)
     parts = [
-        f"{within + across} images are byte-for-byte copies of others ({within} within a domain, "
+        f"{what} ({within} within a domain, "
         f"where a split may train on one and validate on the other; {across} across domains), "
         f"such as {shown(environments[e].items[i])} and {shown(environments[f].items[j])}"
     ]

@@ -54,9 +54,10 @@ def leave_out_hidden(env):
     if hidden:
         env.samples = env.imgs = kept
         env.targets = [label for _, label in kept]
+        what = folders.counted(len(hidden), "hidden image", "hidden images")
         shown = folders.some([path for path, _ in hidden])
         print(
-            f"{len(hidden)} images of {env.root} are left out, since they are hidden: {shown}",
+            f"Left out of {env.root}: {what}: {shown}",
             file=sys.stderr,
         )
 

@@ -9,7 +9,7 @@ import os
 import warnings
 from dataclasses import dataclass
 
-from ..base.folders import ENDINGS, shown, some
+from ..base.folders import ENDINGS, counted, shown, some
 from ..base.packed import is_packed
 from . import duplicates, images
 from .forms import kinds
@@ -175,7 +175,7 @@ def _finding(name, load, decode, progress):
     unknown = set(counts) - set(official) if official else ()
     notes += [f"the domain {part} is unknown" for part in sorted(unknown)]
     texts = [str(warning.message) for warning in caught]
-    facts = [text for text in texts if "hidden files" in text]  # harmless: readers ignore them
+    facts = [text for text in texts if "hidden file" in text]  # harmless: readers ignore them
     notes += [text for text in texts if text not in facts]
     if sum(counts.values()) <= duplicates.MANY or decode:
         facts.append(duplicates.sentence(environments, progress))
@@ -197,7 +197,8 @@ def links(environments):
     items = [item for env in environments for item in env.items]
     paths = [item for item in items if isinstance(item, (str, os.PathLike))]
     gone = [path for path in paths if os.path.islink(path) and not os.path.exists(path)]
-    return [f"{len(gone)} files are broken links: {some(gone)}"] if gone else []
+    what = counted(len(gone), "file is a broken link", "files are broken links")
+    return [f"{what}: {some(gone)}"] if gone else []
 
 
 def broken(environments, progress=lambda paths: paths):

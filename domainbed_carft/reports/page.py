@@ -9,6 +9,7 @@ import pandas as pd
 from .. import __version__
 from ..base import files
 from ..base.assets import ASSETS
+from ..base.folders import counted
 from ..records import gaps, provenance
 from ..records.sweep import grouped
 from . import hparams_tables, sweep_plots
@@ -47,7 +48,8 @@ def write(sweep, known, output, baseline=None):
     warnings = [*grouped([*sweep.problems, *wrong]), *provenance.mixed(sweep.sound)]
     warnings += sweep.other_domains
     if lacking:
-        warnings.insert(0, f"{len(lacking)} runs are missing or do not count: see the last table")
+        what = counted(len(lacking), "run is missing or does", "runs are missing or do")
+        warnings.insert(0, f"{what} not count: see the last table")
     facts = (
         f"{len(sweep.records)} records of {len(sweep.sound)} runs count, of {len(sweep.jobs)} in "
         f"{sweep.path}. domainbed_carft {__version__}."

@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 
+from ..base.folders import counted
 from ..contract.jobs import ASKED, digest
 from ..records import gaps, progress, provenance, soundness
 from ..records.progress import about
@@ -37,7 +38,8 @@ def print_check(input_dir, known=None):
     if unknown:
         print(f"PROBLEM: {_about_unknown(sweep, unknown)}")
     without = sum(lack.job is None for lack in lacking)
-    print(f"The full grid lacks {len(lacking)} runs, {without} without a folder.")
+    n = counted(len(lacking), "run", "runs")
+    print(f"The full grid lacks {n}, {without} without a folder.")
     lines = gaps.commands(sweep, lacking)
     if lines:
         print("To run them, enter these commands where the sweep was started:")
@@ -55,11 +57,11 @@ def print_check(input_dir, known=None):
 
 def _print_states(sweep, found):
     """Print the number of runs in each state, and every run that is not done with the reason."""
-    counted = Counter(one.state for one in found.values())
-    print(f"{sweep.path}: {len(sweep.jobs)} runs")
+    n_in = Counter(one.state for one in found.values())
+    print(f"{sweep.path}: {counted(len(sweep.jobs), 'run', 'runs')}")
     for state in State:
         if state is not State.NOT_LAUNCHED:  # the runs without a folder are counted below
-            print(f"  {counted[state]:>5} {state.value}")
+            print(f"  {n_in[state]:>5} {state.value}")
     asked = {digest(args): args for args in sweep.asked or ()}
     for job in sweep.jobs:
         one = found[job.folder]

@@ -139,7 +139,7 @@ def test_a_sweep_as_typed_survives_all(here, cluster, capsys):
         assert "from step 0" not in (out / job.folder / "out.txt").read_text().splitlines()[1]
 
     said = resumed(capsys)
-    assert "23 jobs are done, 0 run or wait and are left alone, 1 are missing." in said
+    assert "23 jobs are done, 0 run or wait and are left alone, 1 is missing." in said
     assert "Slurm has 1 jobs" in said
     wait_for(lambda: has_ended(out))
     assert set(states(out).values()) == {State.DONE}

@@ -8,7 +8,7 @@ import json
 import os
 import tarfile
 
-from ...base.folders import is_hidden, shown, some
+from ...base.folders import counted, is_hidden, shown, some
 from ...base.packed import Packed
 from ...base.pictures import endings
 from ...base.texts import lines_of
@@ -46,7 +46,8 @@ def read(path, files):
                 _domain(about, place),
             )
     if hidden:
-        reading.notes.append(f"{len(hidden)} hidden files are left out: {some(hidden)}")
+        what = counted(len(hidden), "hidden file is", "hidden files are")
+        reading.notes.append(f"{what} left out: {some(hidden)}")
     return reading
 
 

@@ -70,6 +70,18 @@ def test_the_explicit_sweep_checks_names_first(here, real_host, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_the_explicit_sweep_checks_its_folder_first(here, real_host, tmp_path):
+    (tmp_path / "file").touch()
+    done = here.run(
+        "python -m domainbed_carft.sweep launch --algorithms CARFT --datasets PACS "
+        f"--data_dir none --command_launcher local --output_dir {tmp_path}/file/out",
+        real_host,
+        check=False,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert f"error: --output_dir: {tmp_path}/file/out cannot be written (" in done.stderr
+
+
 def test_other_algorithms_keep_their_hparams_and_default_sweeps_stay(here, real_host):
     code = (
         "import json; from domainbed import algorithms as a, hparams_registry as h;"

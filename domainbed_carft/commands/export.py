@@ -12,6 +12,8 @@ Each folder has the fine-tuned image encoder, the text encoder, the head, the cl
 model card (README.md). The first three formats can also be used as a clip_backbone.
 """
 
+import os
+
 from ..base.messages import refuse, unknown
 from ..register import register
 from . import flags
@@ -46,7 +48,7 @@ def parse_args(argv=None):
 def main(argv=None):
     """Run the command."""
     args = parse_args(argv)
-    flags.check_output("export", args.output_dir)
+    flags.check_output("export", os.path.expanduser(args.output_dir))
     register()
     from ..analysis.open_run import open_run
 

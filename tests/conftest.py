@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 os.environ["DOMAINBED_CARFT_HOST"] = "embedded"  # unit tests do not depend on what lies around
@@ -19,6 +20,8 @@ register()
 from domainbed import algorithms, datasets, hparams_registry
 
 torch.set_num_threads(1)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell does this to jobs behind `&`
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CLASSES = ("dog", "giant_panda", "house")
 NAMES = ["dog", "giant panda", "house"]  # in prompts

@@ -117,6 +117,27 @@ job.join()
     assert (tmp_path / "out").read_text() == "True True True False\nTrue\n"
 
 
+THREADS = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+from domainbed_carft.base import warm
+
+def code(i):
+    return warm.ended(warm.start("end", [str(i % 2)], dict(os.environ), "out"))
+
+with ThreadPoolExecutor(4) as pool:
+    print([*pool.map(code, range(200))] == [0, 1] * 100)
+"""
+
+
+def test_exit_codes_are_right_where_threads_start_and_end_jobs_at_once(tmp_path):
+    """Without a lock, about one in ten is 255."""
+    (tmp_path / "end.py").write_text("import sys; raise SystemExit(int(sys.argv[1]))")
+    command = [sys.executable, "-c", THREADS]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert done.stdout == "True\n"
+
+
 STARTER = """
 import threading
 threading.Thread(target=__import__, args=["slow"]).start()

@@ -131,8 +131,7 @@ def _call(command, variables):
         if command.startswith(f"{TRAIN} ") and warm.AVAILABLE:
             words = shlex.split(command[len(TRAIN) :])
             job = warm.start(TRAIN_MODULE, words, variables, output.name, preload=PRELOAD)
-            job.join()
-            code = job.exitcode
+            code = warm.ended(job)
         else:
             code = subprocess.call(
                 command, shell=True, env=variables, stdout=output, stderr=subprocess.STDOUT

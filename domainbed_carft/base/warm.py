@@ -8,6 +8,7 @@ This is multiprocessing's fork server, whose process has one thread and runs no 
 
 import atexit
 import multiprocessing
+import multiprocessing.connection
 import os
 import runpy
 import sys
@@ -32,7 +33,7 @@ def start(module, arguments, environment, output, errors=None, folder=None, prel
         preload: names of modules that are imported before the fork. The first call decides.
 
     Returns:
-        A multiprocessing.Process. Its exitcode is -N where signal N ended it.
+        A multiprocessing.Process, for :func:`ended`.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([*preload, f"{__package__}.settled"])
@@ -47,6 +48,18 @@ def start(module, arguments, environment, output, errors=None, folder=None, prel
         finally:
             sys.modules["__main__"] = main
     return process
+
+
+def ended(process):
+    """Wait for the end of a process of :func:`start`. Return its exit code, -N for signal N.
+
+    multiprocessing also looks at all processes whenever one starts. If two threads read an exit
+    code at once, one of them finds nothing, and takes it for 255. So both hold a lock.
+    """
+    multiprocessing.connection.wait([process.sentinel])
+    with _lock:
+        process.join()
+        return process.exitcode
 
 
 def _become(module, arguments, environment, output, errors, folder):

@@ -227,7 +227,7 @@ def _exact(block, x, mask, first):
     y = _norm(block.ln_1, x)
     y = y.transpose(0, 1) if attn.batch_first else y  # as nn.MultiheadAttention has it
     qkv = F.linear(y, attn.in_proj_weight, attn.in_proj_bias)
-    mixed = _attention(qkv, attn.num_heads, mask, False, first)
+    mixed = _attention(qkv, attn.num_heads, mask, batch_first=False, first=first)
     mixed = F.linear(mixed, attn.out_proj.weight, attn.out_proj.bias)
     x = _first(x, attn.batch_first) if first else x
     x = x + (mixed.transpose(0, 1) if attn.batch_first else mixed)
@@ -242,7 +242,8 @@ def _fast(block, x, weights, mask, first):
     mask = mask if mask is None else mask.to(device=x.device, dtype=qkv_w.dtype)
     with torch.autocast(x.device.type, enabled=False):
         y = _norm(block.ln_1, x, *norms[:2]).to(qkv_w.dtype)
-        mixed = _attention(F.linear(y, qkv_w, qkv_b), block.attn.num_heads, mask, True, first)
+        qkv = F.linear(y, qkv_w, qkv_b)
+        mixed = _attention(qkv, block.attn.num_heads, mask, batch_first=True, first=first)
         x = (_first(x, True) if first else x) + F.linear(mixed, out_w, out_b)
         y = _norm(block.ln_2, x, *norms[2:]).to(qkv_w.dtype)
         return x + Mlp.apply(y.flatten(0, 1), w1, b1, w2, b2, _activation(block)).view(y.shape)

@@ -71,7 +71,7 @@ def relevant_knobs(hparams, defaults):
     """Return [(knob, value)] of the knobs that affect a run, changed ones first.
 
     Unchanged knobs are left out if they are off, or if the algorithm does not use them: those of
-    DomainBed's own networks (with clip_backbone), and those of choices that were not made, such as LoRA's.
+    DomainBed's own networks (with clip_backbone), and those of choices that were not made (LoRA's).
     """
     shown, kept = [], []
     for name, value in sorted(hparams.items()):
